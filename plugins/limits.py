@@ -1,0 +1,191 @@
+"""Bounds what a client may send and how often its address may come.
+
+What the server announces of its own limits (XEP-0478) is corrected to what holds here.
+"""
+
+import ipaddress
+import re
+import time
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+from lxml import etree
+
+from proxy.session.hooks import (
+    Bounds,
+    ClientHello,
+    Condition,
+    Continue,
+    Element,
+    Plugin,
+    Reject,
+    Replace,
+    Verdict,
+    View,
+    option,
+)
+from proxy.xmpp import namespaces as ns
+from proxy.xmpp.features import edit, insert
+
+_LIMITS: Final = ns.qualified(ns.STREAM_LIMITS, "limits")
+_MAX_BYTES: Final = ns.qualified(ns.STREAM_LIMITS, "max-bytes")
+_NUMBER: Final = re.compile(r"\s*([0-9]{1,18})\s*", re.ASCII)
+_MINUTE: Final = 60.0
+_MOST_ADDRESSES: Final = 65_536
+"""How many addresses' handshakes are remembered; beyond that the longest silent are forgotten."""
+
+
+@attrs.frozen
+class LimitsConfig:
+    """What clients are held to."""
+
+    stanza_bytes: int = option(
+        default=262_144,
+        minimum=10_000,
+        unit="bytes",
+        help="The largest stanza a client may send (RFC 6120, section 13.12, demands at least "
+        "10000). A larger one ends its session with <policy-violation/>, and clients that know "
+        "XEP-0478 are told the limit beforehand. Lower it to what the server itself can bear.",
+    )
+    unauthenticated_bytes: int = option(
+        default=65_536,
+        minimum=10_000,
+        unit="bytes",
+        help="What a client may send in all until it is authenticated. It bounds what strangers "
+        "can cost; no honest login needs more.",
+    )
+    unauthenticated_elements: int = option(
+        default=64,
+        minimum=8,
+        unit="elements",
+        help="How many elements a client may send until it is authenticated; failed attempts to "
+        "log in count.",
+    )
+    connections_per_address: int = option(
+        default=100,
+        minimum=0,
+        unit="connections",
+        help="How many connections one address may have at a time; 0 sets no limit. IPv6 "
+        "addresses count by /64. Raise it where many clients come through one NAT gateway.",
+    )
+    handshakes_per_minute: int = option(
+        default=120,
+        minimum=0,
+        unit="handshakes",
+        help="How many TLS handshakes one address may begin in a minute, for they are what costs "
+        "most; 0 sets no limit. IPv6 addresses count by /64.",
+    )
+
+
+@attrs.define
+class _Allowance:
+    """Handshakes that an address has left, and when that was so."""
+
+    left: float
+    at: float
+
+
+class Limits(Plugin):
+    """Holds clients to the limits of the conf."""
+
+    name = "limits"
+    Config = LimitsConfig
+
+    def __init__(self, config: LimitsConfig, clock: Callable[[], float] = time.monotonic) -> None:
+        self.config = config
+        self._clock = clock
+        self._connections: dict[str, int] = {}
+        self._sessions: dict[str, str] = {}
+        self._handshakes: dict[str, _Allowance] = {}
+
+    def bounds(self) -> Bounds:
+        """What the core enforces, byte by byte."""
+        return Bounds(
+            stanza_bytes=self.config.stanza_bytes,
+            unauthenticated_bytes=self.config.unauthenticated_bytes,
+            unauthenticated_elements=self.config.unauthenticated_elements,
+        )
+
+    def on_client_connected(self, view: View) -> Verdict:
+        """Count the connection to its address, and refuse it if there are too many."""
+        limit = self.config.connections_per_address
+        if not limit:
+            return Continue()
+        network = _network(view.client.host)
+        count = self._connections.get(network, 0)
+        if count >= limit:
+            return Reject(
+                Condition.RESOURCE_CONSTRAINT, f"more than {limit} connections from one address"
+            )
+        self._connections[network] = count + 1
+        self._sessions[view.id] = network
+        return Continue()
+
+    def on_session_closed(self, view: View) -> None:
+        """Count the connection off."""
+        network = self._sessions.pop(view.id, None)
+        if network is None:
+            return
+        left = self._connections[network] - 1
+        if left:
+            self._connections[network] = left
+        else:
+            del self._connections[network]
+
+    def on_client_hello(self, view: View, _hello: ClientHello) -> Verdict:
+        """Take one handshake from what the address has left; it gains evenly over time."""
+        limit = self.config.handshakes_per_minute
+        if not limit:
+            return Continue()
+        network = _network(view.client.host)
+        now = self._clock()
+        allowance = self._handshakes.pop(network, None) or _Allowance(limit, now)
+        gained = (now - allowance.at) * limit / _MINUTE
+        allowance = _Allowance(min(limit, allowance.left + gained), now)
+        self._handshakes[network] = allowance  # now the last to be forgotten
+        if len(self._handshakes) > _MOST_ADDRESSES:
+            del self._handshakes[next(iter(self._handshakes))]
+        if allowance.left < 1:
+            return Reject(
+                Condition.POLICY_VIOLATION,
+                f"more than {limit} handshakes a minute from one address",
+            )
+        allowance.left -= 1
+        return Continue()
+
+    def on_features(self, view: View, features: Element) -> Verdict:
+        """Announce the limit that holds, unless the server's own is lower (XEP-0478)."""
+        ours = self.config.stanza_bytes
+        if not view.authenticated:
+            ours = min(ours, self.config.unauthenticated_bytes)
+        own = f"<max-bytes xmlns='{ns.STREAM_LIMITS}'>{ours}</max-bytes>".encode()
+        limits = features.tree.find(_LIMITS)
+        if limits is None:
+            whole = f"<limits xmlns='{ns.STREAM_LIMITS}'>".encode() + own + b"</limits>"
+            return Replace(insert(features.raw, whole))
+        if limits.find(_MAX_BYTES) is None:
+            return Replace(
+                edit(features, lambda node, raw: insert(raw, own) if node is limits else None)
+            )
+        raw = edit(
+            features,
+            lambda node, _: own if node.tag == _MAX_BYTES and _number(node) > ours else None,
+        )
+        return Continue() if raw == features.raw else Replace(raw)
+
+
+def _number(element: etree._Element) -> float:
+    """Return what an element announces; what is no number limits nothing."""
+    found = _NUMBER.fullmatch(element.text or "")
+    return int(found[1]) if found else float("inf")
+
+
+def _network(host: str) -> str:
+    """Return what counts as one address: an IPv4 address, or the /64 of an IPv6 address."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.IPv6Network((address, 64), strict=False))
+    return str(address)

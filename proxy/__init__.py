@@ -1,0 +1,1 @@
+"""Bascule, a transparent TLS-upgrading XMPP proxy."""

@@ -1,0 +1,1 @@
+"""Twisted: legs, TLS contexts, listeners and the relay."""

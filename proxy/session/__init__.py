@@ -1,0 +1,1 @@
+"""The negotiation: events in, commands out, without I/O."""

@@ -1,0 +1,168 @@
+"""Commands: what a negotiation wants done. They come out in the order to be carried out."""
+
+from collections.abc import Mapping
+from enum import Enum
+
+import attrs
+
+from proxy.session.hooks import View
+from proxy.xmpp.meter import Meter
+
+
+class Side(Enum):
+    """The two legs of a session."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+
+class Deadline(Enum):
+    """The waits that end a session when they end."""
+
+    NEGOTIATION = "negotiation"
+    """From accept until TLS is up."""
+    AUTHENTICATION = "authentication"
+    """From then until the client is authenticated."""
+    CONNECT = "connect"
+    """From the start of the server leg until its stream is open."""
+    ENDING = "ending"
+    """From the end of the client's stream until the end of the server's."""
+
+
+class Severity(Enum):
+    """How much an operator cares."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@attrs.frozen
+class Send:
+    """Write ``data`` on a leg."""
+
+    side: Side
+    data: bytes
+
+
+@attrs.frozen
+class AwaitTLS:
+    """Read no more plaintext from the client leg; report its ClientHello without taking it.
+
+    The bytes that `Session.unread` counts belong to TLS already.
+
+    Attributes:
+        direct: whether TLS began with the first byte of the connection.
+    """
+
+    direct: bool
+
+
+@attrs.frozen
+class StartTLS:
+    """Answer the ClientHello with the certificate of ``domain``."""
+
+    domain: str
+
+
+@attrs.frozen
+class Alert:
+    """Refuse the ClientHello with a fatal TLS alert (RFC 8446, section 6.2) and end the leg."""
+
+    description: int
+
+
+@attrs.frozen
+class Connect:
+    """Open the server leg, to the server behind ``domain``."""
+
+    domain: str
+
+
+@attrs.frozen
+class Close:
+    """End a leg in good order, once everything written to it has been sent."""
+
+    side: Side
+
+
+@attrs.frozen
+class Abort:
+    """End a leg at once."""
+
+    side: Side
+
+
+@attrs.frozen
+class Hold:
+    """Read no more from the client leg until `Resume`."""
+
+
+@attrs.frozen
+class Resume:
+    """Read from the client leg again."""
+
+
+@attrs.frozen
+class Arm:
+    """Start a deadline."""
+
+    deadline: Deadline
+
+
+@attrs.frozen
+class Disarm:
+    """Forget a deadline."""
+
+    deadline: Deadline
+
+
+@attrs.frozen
+class Join:
+    """Negotiation is over: pass bytes both ways, as they are.
+
+    Attributes:
+        to_server: bytes that the client has sent already and the server has not got.
+        to_client: the same, the other way.
+        meter: counts what goes to the server, ``to_server`` included; None if nobody counts.
+    """
+
+    to_server: bytes
+    to_client: bytes
+    meter: Meter | None
+
+
+@attrs.frozen
+class Report:
+    """Something for the log."""
+
+    severity: Severity
+    message: str
+    fields: Mapping[str, object] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Finish:
+    """The session is over, for this reason; what is left of it are its legs' last bytes."""
+
+    view: View
+    reason: str
+
+
+Command = (
+    Send
+    | AwaitTLS
+    | StartTLS
+    | Alert
+    | Connect
+    | Close
+    | Abort
+    | Hold
+    | Resume
+    | Arm
+    | Disarm
+    | Join
+    | Report
+    | Finish
+)

@@ -1,0 +1,544 @@
+"""One session: its two legs, what passes between them, and how it ends.
+
+Events in, commands out: each public method takes one event and returns the commands that follow
+from it, to be carried out in that order. Nothing here does I/O.
+
+The invariant on which the rest stands: before the client leg is secured, on a listener that
+requires TLS, no `Connect` and no `Send` to the server is ever returned.
+"""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import attrs
+
+from proxy.session import initiating, receiving
+from proxy.session.authentication import Authentication, Step
+from proxy.session.chain import Chain
+from proxy.session.commands import (
+    Abort,
+    Alert,
+    Arm,
+    AwaitTLS,
+    Close,
+    Command,
+    Connect,
+    Deadline,
+    Disarm,
+    Finish,
+    Hold,
+    Join,
+    Report,
+    Resume,
+    Send,
+    Severity,
+    Side,
+    StartTLS,
+)
+from proxy.session.hooks import (
+    Address,
+    ClientHello,
+    Condition,
+    Direction,
+    Reject,
+    Replace,
+    Reply,
+    TLSFacts,
+    TLSRule,
+    View,
+)
+from proxy.session.ids import StreamIds
+from proxy.session.initiating import Initiating
+from proxy.session.receiving import Receiving
+from proxy.xmpp import namespaces as ns
+from proxy.xmpp.errors import FOOTER, StreamError
+from proxy.xmpp.events import Element, Footer, Header, WhiteSpace
+from proxy.xmpp.features import insert
+from proxy.xmpp.framing import Limits
+from proxy.xmpp.headers import StreamHeader
+from proxy.xmpp.meter import Meter
+
+CEILING: Final = Limits(element=1_048_576)
+"""What a client may cost where no plugin bounds it."""
+
+UNAUTHENTICATED_BYTES: Final = 262_144
+"""Bytes a client may send before it is authenticated, where no plugin bounds it."""
+
+UNAUTHENTICATED_ELEMENTS: Final = 256
+"""First-level elements a client may send before that, where no plugin bounds it."""
+
+SERVER_LIMITS: Final = Limits(element=16_777_216, start_tag=1_048_576, attributes=4096)
+"""What the server may cost while it is read: it is ours, yet memory stays bounded."""
+
+STARTTLS_OFFER: Final = f"<starttls xmlns='{ns.TLS}'/>".encode()
+
+
+class Domains(Protocol):
+    """The domains that are served."""
+
+    def serves(self, domain: str) -> bool:
+        """Whether ``domain`` (A-labels) is one of ours."""
+
+    def default(self) -> str:
+        """Return the domain shown to clients that name none."""
+
+
+class _RefusalError(StreamError):
+    """A plugin's verdict, whichever side it was about."""
+
+
+class Session:
+    """A session on a reverse listener for clients.
+
+    Args:
+        session_id: names the session in the log.
+        listener: the name of the listener.
+        rule: what the listener demands of TLS.
+        client: where the client is.
+        domains: the domains that are served.
+        chain: the plugins.
+        ids: makes the ids of the proxy's own streams.
+    """
+
+    def __init__(
+        self,
+        *,
+        session_id: str,
+        listener: str,
+        rule: TLSRule,
+        client: Address,
+        domains: Domains,
+        chain: Chain,
+        ids: StreamIds,
+    ) -> None:
+        self.rule = rule
+        self.view = View(id=session_id, listener=listener, rule=rule, client=client)
+        self.unread = 0
+        """How many of the last bytes received from the client belong to TLS and stay unread."""
+        self._domains = domains
+        self._chain = chain
+        self._ids = ids
+        self._out: list[Command] = []
+        self._client = Receiving(self)
+        self._server = Initiating(self, SERVER_LIMITS)
+        self._authentication = Authentication()
+        self._unauthenticated = 0  # bytes
+        self._held = False
+        self._established = False
+        self._over = False
+
+    # Events
+
+    def connected(self) -> list[Command]:
+        """Take note that the client has connected."""
+        self._out.append(Arm(Deadline.NEGOTIATION))
+        verdict = self._chain.client_connected(self.view)
+        if isinstance(verdict, Reject):
+            self.refuse(StreamError(verdict.condition, verdict.text))
+        return self._flush()
+
+    def received(self, side: Side, data: bytes) -> list[Command]:
+        """Take bytes from a leg.
+
+        In plaintext, `unread` says how many at their end have not been taken, for they are TLS's.
+        """
+        self.unread = 0
+        if self._over or not data:
+            return []
+        if side is Side.CLIENT:
+            self._guarded(lambda: self._client_received(data))
+        else:
+            self._guarded_server(lambda: self._server_received(data))
+        return self._flush()
+
+    def hello(self, hello: ClientHello) -> list[Command]:
+        """Take the ClientHello that follows `AwaitTLS`."""
+        self._guarded(lambda: self._client.take(receiving.Input.HELLO, hello))
+        return self._flush()
+
+    def secured(self, facts: TLSFacts) -> list[Command]:
+        """Take note that TLS on the client leg is up."""
+        self._guarded(lambda: self._secured(facts))
+        return self._flush()
+
+    def tls_failed(self, reason: str) -> list[Command]:
+        """Take note that TLS on the client leg has failed: no XML is sent any more."""
+        self._finish(f"TLS failed: {reason}", abort=(Side.CLIENT, Side.SERVER))
+        return self._flush()
+
+    def server_connected(self) -> list[Command]:
+        """Take note that the server leg is connected."""
+        if not self._over:
+            self._guarded_server(lambda: self._server.take(initiating.Input.CONNECTED))
+        return self._flush()
+
+    def server_unreachable(self, reason: str) -> list[Command]:
+        """Take note that the server leg cannot be connected."""
+        self._upstream_failed(f"cannot be reached: {reason}")
+        return self._flush()
+
+    def lost(self, side: Side, reason: str) -> list[Command]:
+        """Take note that a leg has ended at the peer's side."""
+        if not self._over:
+            if self._client.state is receiving.State.ENDING:
+                self._finish("the client closed the stream", close=(Side.CLIENT, Side.SERVER))
+            elif side is Side.CLIENT:
+                self._finish(f"the client went away: {reason}", close=(Side.CLIENT, Side.SERVER))
+            elif self._authentication.authenticated:
+                # No end of stream is invented: it would forbid the client to resume (XEP-0198).
+                self._finish(f"the server went away: {reason}", close=(Side.CLIENT, Side.SERVER))
+            else:
+                self._upstream_failed(f"closed the connection: {reason}")
+        return self._flush()
+
+    def expired(self, deadline: Deadline) -> list[Command]:
+        """Take note that a deadline has passed."""
+        match deadline:
+            case Deadline.CONNECT:
+                self._upstream_failed("did not answer in time")
+            case Deadline.ENDING:
+                self._finish("the server did not end its stream", close=(Side.CLIENT, Side.SERVER))
+            case Deadline.NEGOTIATION:
+                self.refuse(
+                    StreamError(Condition.CONNECTION_TIMEOUT, "TLS was not established in time")
+                )
+            case Deadline.AUTHENTICATION:
+                self.refuse(StreamError(Condition.CONNECTION_TIMEOUT, "not authenticated in time"))
+        return self._flush()
+
+    def shut_down(self) -> list[Command]:
+        """End the session because the daemon ends."""
+        self.refuse(StreamError(Condition.SYSTEM_SHUTDOWN, "the proxy is shutting down"))
+        return self._flush()
+
+    # The client's side
+
+    def _client_received(self, data: bytes) -> None:
+        client = self._client
+        if not self._authentication.authenticated:
+            self._unauthenticated += len(data)
+            bound = self._chain.bounds.unauthenticated_bytes or UNAUTHENTICATED_BYTES
+            if self._unauthenticated > bound:
+                raise StreamError(
+                    Condition.POLICY_VIOLATION, f"more than {bound} bytes before authentication"
+                )
+        if client.state is receiving.State.WAITING:
+            client.begin(data)
+        elif client.framer is not None:
+            client.framer.feed(data)
+        self._pump_client()
+
+    def _pump_client(self) -> None:
+        """Take events from the client for as long as they may be taken."""
+        while (framer := self._client.framer) is not None and not self._over:
+            if not self._may_read():
+                if not self._held:
+                    self._held = True
+                    self._out.append(Hold())
+                return
+            event = framer.next_event()
+            if event is None:
+                return
+            self._client.event(event)
+
+    def _may_read(self) -> bool:
+        """Whether what the client sends now can be passed on or answered at once."""
+        if self._client.state is not receiving.State.OPEN:
+            return True
+        return self._server.ready and not self._authentication.awaiting_server
+
+    def _release_client(self) -> None:
+        """Read from the client again, if it is held without need."""
+        if self._held and not self._over and self._may_read():
+            self._held = False
+            self._out.append(Resume())
+            self._guarded(self._pump_client)
+
+    def _secured(self, facts: TLSFacts) -> None:
+        self._out += (Disarm(Deadline.NEGOTIATION), Arm(Deadline.AUTHENTICATION))
+        self.view = attrs.evolve(self.view, tls=facts)
+        self._client.take(receiving.Input.SECURED)
+        self._heed(self._chain.tls_established(self.view))
+
+    # What the client leg asks for
+
+    def serves(self, domain: str) -> bool:
+        """Whether ``domain`` is one of ours."""
+        return self._domains.serves(domain)
+
+    def default_domain(self) -> str:
+        """Return the domain whose certificate is shown to those who name none."""
+        return self._domains.default()
+
+    def stream_id(self) -> str:
+        """Return a new stream id."""
+        return self._ids.new()
+
+    def issued(self, stream_id: str) -> bool:
+        """Whether a stream id is one of the proxy's own."""
+        return self._ids.issued(stream_id)
+
+    def framing_limits(self) -> Limits:
+        """Return the limits for a stream of the client that begins now."""
+        bounds = self._chain.bounds
+        element = bounds.stanza_bytes or CEILING.element
+        if not self._authentication.authenticated:
+            element = min(element, bounds.unauthenticated_bytes or UNAUTHENTICATED_BYTES)
+        return attrs.evolve(CEILING, element=element, start_tag=min(CEILING.start_tag, element))
+
+    def send_client(self, data: bytes) -> None:
+        """Write to the client."""
+        self._out.append(Send(Side.CLIENT, data))
+
+    def await_tls(self, ahead: bytes, *, direct: bool) -> None:
+        """Stop reading plaintext; ``ahead`` has been read and belongs to TLS."""
+        self.unread = len(ahead)
+        self._out.append(AwaitTLS(direct=direct))
+
+    def start_tls(self, domain: str) -> None:
+        """Begin the handshake with the certificate of ``domain``."""
+        self.view = attrs.evolve(self.view, domain=domain)
+        self._out.append(StartTLS(domain))
+
+    def alert(self, description: int, reason: str) -> None:
+        """Refuse TLS."""
+        self._client.state = receiving.State.CLOSED
+        self._out.append(Alert(description))
+        self._finish(f"TLS refused: {reason}", close=(Side.SERVER,))
+
+    def judge_header(self, header: StreamHeader, domain: str) -> None:
+        """Ask the plugins about a stream; raises StreamError."""
+        self.view = attrs.evolve(self.view, domain=domain)
+        self._heed(self._chain.stream_opened(self.view, header))
+
+    def judge_hello(self, hello: ClientHello, domain: str) -> bool:
+        """Ask the plugins about a handshake."""
+        view = attrs.evolve(self.view, domain=domain)
+        return not isinstance(self._chain.client_hello(view, hello), Reject)
+
+    def decline_plaintext(self, element: Element) -> None:
+        """Answer an element that came in plaintext though TLS is required.
+
+        A plugin may choose the answer; none can let the element pass.
+        """
+        self._count_element()
+        match self._chain.element(self.view, Direction.TO_SERVER, element):
+            case Reject(condition, text):
+                raise _RefusalError(condition, text)
+            case Reply(raw):
+                self.send_client(raw)
+            case _:
+                raise StreamError(Condition.POLICY_VIOLATION, "TLS is required before this")
+
+    def client_opened(self, header: Header) -> None:
+        """Pass the client's header on, connecting to the server first if need be."""
+        if self._server.state is initiating.State.ABSENT and not self.view.secured:
+            self._out += (Disarm(Deadline.NEGOTIATION), Arm(Deadline.AUTHENTICATION))
+        self._server.open(header.raw)
+
+    def connect(self) -> None:
+        """Open the connection to the server."""
+        if not (self.view.secured or self.view.exempt) or self.view.domain is None:
+            raise StreamError(Condition.INTERNAL_SERVER_ERROR, "the client leg is not secured")
+        self._out += (Arm(Deadline.CONNECT), Connect(self.view.domain))
+
+    def leave_server(self) -> None:
+        """Give up the server leg, for TLS makes a new start."""
+        if self._server.state is not initiating.State.ABSENT:
+            self._out += (Disarm(Deadline.CONNECT), Abort(Side.SERVER))
+            self._server = Initiating(self, SERVER_LIMITS)
+            self._authentication = Authentication()
+            self._held = False
+
+    def client_sent(self, event: Element | WhiteSpace) -> None:
+        """Pass on something that came from the client in an open stream."""
+        if isinstance(event, WhiteSpace):
+            self.send_server(event.raw)
+            return
+        self._count_element()
+        if not self._established:
+            self._authentication.from_client(event)
+        self._pass(event, Direction.TO_SERVER, Side.CLIENT, Side.SERVER)
+
+    def client_ended(self, footer: Footer) -> None:
+        """Pass on the end of the client's stream and wait for the server's."""
+        self.send_server(footer.raw)
+        self._out.append(Arm(Deadline.ENDING))
+
+    def _count_element(self) -> None:
+        self.view = attrs.evolve(self.view, elements=self.view.elements + 1)
+        bound = self._chain.bounds.unauthenticated_elements or UNAUTHENTICATED_ELEMENTS
+        if not self.view.authenticated and self.view.elements > bound:
+            raise StreamError(
+                Condition.POLICY_VIOLATION, f"more than {bound} elements before authentication"
+            )
+
+    # The server's side
+
+    def _server_received(self, data: bytes) -> None:
+        self._server.framer.feed(data)
+        while not self._over:
+            event = self._server.framer.next_event()
+            if event is None:
+                return
+            self._server.event(event)
+            if self._established and self._join():
+                return
+
+    def send_server(self, data: bytes) -> None:
+        """Write to the server."""
+        self._out.append(Send(Side.SERVER, data))
+
+    def server_opened(self, header: Header) -> None:
+        """Pass the server's header to the client."""
+        self._out.append(Disarm(Deadline.CONNECT))
+        self._client.answered = True
+        self.send_client(header.raw)
+
+    def server_sent(self, event: Element | WhiteSpace) -> None:
+        """Pass on something that came from the server in an open stream."""
+        if isinstance(event, WhiteSpace):
+            self.send_client(event.raw)
+            return
+        if self._established:
+            self._pass(event, Direction.TO_CLIENT, Side.SERVER, Side.CLIENT)
+            return
+        step = self._authentication.from_server(event)
+        if event.name == ns.FEATURES:
+            self._offer(event)
+        else:
+            self._pass(event, Direction.TO_CLIENT, Side.SERVER, Side.CLIENT)
+        self._advance(step)
+
+    def server_ended(self, footer: Footer) -> None:
+        """Pass on the end of the server's stream, and end the session."""
+        self.send_client(footer.raw)
+        self._finish("the server closed the stream", close=(Side.CLIENT, Side.SERVER))
+
+    def _offer(self, features: Element) -> None:
+        """Pass on what the plugins leave of the server's features."""
+        raw = features.raw
+        match self._chain.features(self.view, features):
+            case Reject(condition, text):
+                raise _RefusalError(condition, text)
+            case Replace(replaced):
+                raw = replaced
+            case _:
+                pass
+        if self.rule is TLSRule.REPORT and not self.view.secured:
+            raw = insert(raw, STARTTLS_OFFER)
+        self.send_client(raw)
+
+    def _advance(self, step: Step) -> None:
+        if step is Step.NONE:
+            return
+        if not self.view.authenticated:
+            if self._client.framer is not None:
+                self._client.framer.limits = self.framing_limits()
+            self._out.append(Disarm(Deadline.AUTHENTICATION))
+            self.view = attrs.evolve(self.view, authenticated=True)
+            self._heed(self._chain.authenticated(self.view))
+            if self.rule is TLSRule.REPORT and not self.view.secured:
+                self._out.append(
+                    Report(
+                        Severity.WARNING,
+                        "would be refused: authenticated without TLS",
+                        {"domain": self.view.domain},
+                    )
+                )
+        if step is Step.RESTART:
+            self._client.take(receiving.Input.AUTHENTICATED)
+            self._server.take(initiating.Input.AUTHENTICATED)
+        elif step is Step.ESTABLISHED:
+            self._established = True
+
+    def _join(self) -> bool:
+        """Leave the rest to the relay, unless a plugin wants to see stanzas."""
+        if any(map(self._chain.wants_stanzas, Direction)) or self._client.framer is None:
+            return False
+        bound = self._chain.bounds.stanza_bytes
+        meter = None if bound is None else Meter(self._client.header, bound, CEILING.depth)
+        self._out.append(Join(self._client.framer.release(), self._server.framer.release(), meter))
+        self._over = True
+        return True
+
+    # Both sides
+
+    def _pass(self, element: Element, direction: Direction, origin: Side, target: Side) -> None:
+        ask = self._chain.stanza if self._established else self._chain.element
+        match ask(self.view, direction, element):
+            case Reject(condition, text):
+                raise _RefusalError(condition, text)
+            case Reply(raw):
+                self._out.append(Send(origin, raw))
+            case Replace(raw):
+                self._out.append(Send(target, raw))
+            case _:
+                self._out.append(Send(target, element.raw))
+
+    def _heed(self, verdict: object) -> None:
+        if isinstance(verdict, Reject):
+            raise _RefusalError(verdict.condition, verdict.text)
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """Do something; a stream error, or a fault of our own, ends the session."""
+        if self._over:
+            return
+        try:
+            action()
+        except StreamError as error:
+            self.refuse(error)
+        except Exception as error:  # noqa: BLE001 - whatever it was, it must not pass
+            self._fault(error)
+
+    def _guarded_server(self, action: Callable[[], None]) -> None:
+        """As `_guarded`, for what the server sends: its errors are not the client's."""
+        try:
+            action()
+        except _RefusalError as error:
+            self.refuse(error)
+        except StreamError as error:
+            self._upstream_failed(f"speaks no XMPP that can be passed on: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever it was, it must not pass
+            self._fault(error)
+
+    def _fault(self, error: Exception) -> None:
+        self._out.append(Report(Severity.ERROR, "fault in the proxy", {"error": repr(error)}))
+        self.refuse(StreamError(Condition.INTERNAL_SERVER_ERROR, "the proxy has failed"))
+
+    def _upstream_failed(self, text: str) -> None:
+        self.refuse(
+            StreamError(Condition.REMOTE_CONNECTION_FAILED, f"the server behind this proxy {text}")
+        )
+
+    def refuse(self, error: StreamError) -> None:
+        """End the session with a stream error, always under a header (RFC 6120, 4.9.1.2)."""
+        if self._over:
+            return
+        client = self._client
+        if client.state in (receiving.State.HELLO, receiving.State.HANDSHAKE):
+            self._finish(str(error), abort=(Side.CLIENT, Side.SERVER))
+            return
+        header = b"" if client.answered else client.own_header()
+        self.send_client(header + error.serialise() + FOOTER)
+        self._finish(str(error), close=(Side.CLIENT,), abort=(Side.SERVER,))
+
+    def close_client(self, reason: str) -> None:
+        """End the session in good order, everything having been said."""
+        self._finish(reason, close=(Side.CLIENT, Side.SERVER))
+
+    def _finish(
+        self, reason: str, *, close: tuple[Side, ...] = (), abort: tuple[Side, ...] = ()
+    ) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._out += map(Close, close)
+        self._out += map(Abort, abort)
+        self._out += map(Disarm, Deadline)
+        self._out.append(Finish(self.view, reason))
+
+    def _flush(self) -> list[Command]:
+        self._release_client()
+        out, self._out = self._out, []
+        return out

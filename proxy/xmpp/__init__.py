@@ -1,0 +1,1 @@
+"""The language: XMPP's streams as bytes and values, without I/O."""

@@ -1,0 +1,53 @@
+"""XMPP domains in the one form that is compared: A-labels in lower case (RFC 7622, RFC 5891)."""
+
+from typing import Final
+
+import idna
+
+LONGEST: Final = 253
+"""Octets in a domain name (RFC 1035, section 2.3.4), the final dot left out."""
+
+
+def domain(text: str) -> str:
+    """Return the domain that ``text`` names, as A-labels in lower case.
+
+    IDNA 2008 with the mapping of UTS #46, non-transitional, so that ``faß.de`` stays itself. One
+    final dot is dropped (RFC 7622, section 3.2).
+
+    Raises:
+        ValueError: ``text`` names no domain; the message says why.
+    """
+    name = text.removesuffix(".")
+    if not name:
+        raise ValueError("a domain is empty")
+    if len(name) > 4 * LONGEST:
+        raise ValueError("a domain is too long")
+    if name.isascii() and _plain(name):
+        return name.lower()
+    try:
+        encoded = idna.encode(name, uts46=True, std3_rules=True).decode("ascii").lower()
+    except (idna.IDNAError, UnicodeError) as error:
+        raise ValueError(f"not a domain: {error}") from error
+    if encoded.endswith("."):  # written as another kind of full stop
+        if name != text:
+            raise ValueError("not a domain: it ends in two dots")
+        encoded = encoded[:-1]
+    if len(encoded) > LONGEST:
+        raise ValueError("a domain is too long")
+    return encoded
+
+
+_LETTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
+_LONGEST_LABEL: Final = 63
+
+
+def _plain(name: str) -> bool:
+    """Whether ``name`` is made of ordinary ASCII labels, none of which might be an A-label."""
+    if len(name) > LONGEST:
+        return False
+    for label in name.split("."):
+        if not (0 < len(label) <= _LONGEST_LABEL and _LETTERS.issuperset(label)):
+            return False
+        if label[0] == "-" or label[-1] == "-" or label[2:4] == "--":
+            return False
+    return True

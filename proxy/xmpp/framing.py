@@ -1,0 +1,389 @@
+"""Framing: bytes in; stream header, elements, white space and footer out, each with its bytes.
+
+A `Framer` reads one stream. It cuts the bytes into tokens (runs of character data, and markup
+from ``<`` to ``>``), which is where every limit is held before memory is spent, and hands whole
+tokens to expat, which judges them: well-formedness, namespaces, nesting. Because expat sees
+nothing beyond the token at hand, each event ends exactly where its last byte is, and what comes
+after it stays unread in `Framer.rest` until it is asked for.
+
+Restricted XML (RFC 6120, section 11.1) is refused as soon as it begins: comments, processing
+instructions, document types and entities other than the five predefined ones. Bytes are UTF-8,
+strictly, whatever a declaration says.
+"""
+
+import codecs
+import re
+from enum import Enum
+from pyexpat import ExpatError, XMLParserType
+from typing import Final
+
+import attrs
+
+from proxy.xmpp import namespaces as ns
+from proxy.xmpp.errors import Condition, StreamError
+from proxy.xmpp.events import Element, Event, Footer, Header, WhiteSpace
+from proxy.xmpp.expat import (
+    check_declaration,
+    clark,
+    clark_attributes,
+    create_parser,
+    not_well_formed,
+)
+
+SPACE: Final = b" \t\r\n"
+_SPACES: Final = re.compile(rb"[ \t\r\n]*")
+_QUOTE_OR_END: Final = re.compile(rb"[<>\"']")
+_LONGEST_REFERENCE: Final = 16
+"""Bytes of ``&name;``, from ``&`` to ``;``: whoever means well is shorter."""
+_TORN_REFERENCE: Final = re.compile(rb"&(?:[^\s;<&]{15}|[^\s;<&]{0,14}\Z)")
+_CDATA: Final = b"<![CDATA["
+_DECLARATION: Final = b"<?xml"
+
+
+@attrs.frozen
+class Limits:
+    """What a stream may cost; more is a ``policy-violation``.
+
+    Attributes:
+        element: bytes of a first-level element.
+        start_tag: bytes of one tag or declaration.
+        attributes: attributes of one tag, namespace declarations included.
+        depth: elements inside one another, the stream included.
+        white_space: bytes of white space in a row between first-level elements.
+    """
+
+    element: int = 262_144
+    start_tag: int = 65_536
+    attributes: int = 256
+    depth: int = 128
+    white_space: int = 4_096
+
+
+class _Kind(Enum):
+    TEXT = "text"
+    MARKUP = "markup"
+
+
+class Framer:
+    """Reads one stream; a new stream (after TLS, after SASL) is read by a new framer.
+
+    Feed it bytes with `feed`, then take events with `next_event` until there is none.
+    """
+
+    __slots__ = (
+        "_attributes",
+        "_content",
+        "_decoder",
+        "_depth",
+        "_element",
+        "_failure",
+        "_finished",
+        "_found",
+        "_input",
+        "_namespaces",
+        "_parser",
+        "_quote",
+        "_quoted",
+        "_raw",
+        "_scanned",
+        "_spaces",
+        "limits",
+    )
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        """May be changed between elements."""
+        self._input = bytearray()  # not yet taken
+        self._scanned = 0  # how far the token at the start of _input has been looked through
+        self._quote = b""  # the quotation mark in which the scan stands
+        self._quoted = 0  # attribute values seen in the token
+        self._raw = bytearray()  # taken, of the event that is under way
+        self._depth = 0
+        self._spaces = 0
+        self._finished = False
+        self._failure: StreamError | None = None
+        self._content = ""
+        self._namespaces: dict[str, str] = {}
+        self._element = ""
+        self._attributes: dict[str, str] = {}
+        self._found: Event | None = None
+        self._decoder = codecs.getincrementaldecoder("utf-8")("strict")
+        self._parser = self._create_parser()
+
+    def feed(self, data: bytes) -> None:
+        """Take in more bytes."""
+        self._input += data
+
+    @property
+    def rest(self) -> bytes:
+        """The bytes that belong to no event taken so far and to none that is under way."""
+        return bytes(self._input)
+
+    @property
+    def held(self) -> int:
+        """How many bytes wait inside, those of an element under way included."""
+        return len(self._input) + len(self._raw)
+
+    def release(self) -> bytes:
+        """Return every byte of which no event has come, in order; the framer is done then."""
+        held = bytes(self._raw + self._input)
+        self._raw.clear()
+        self._input.clear()
+        return held
+
+    def next_event(self) -> Event | None:
+        """Take the next event; None if more bytes are needed first.
+
+        Raises:
+            StreamError: the stream breaks XML's rules, XMPP's or a limit. It cannot go on.
+        """
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return self._take_event()
+        except StreamError as failure:
+            self._failure = failure
+            raise
+
+    def _take_event(self) -> Event | None:
+        while self._input:
+            if self._finished:
+                raise StreamError(Condition.NOT_WELL_FORMED, "data after the end of the stream")
+            token = self._next_token()
+            if token is None:
+                return None
+            kind, end = token
+            taken = bytes(self._input[:end])
+            del self._input[:end]
+            self._scanned = self._quoted = 0
+            event = self._take_text(taken) if kind is _Kind.TEXT else self._take_markup(taken)
+            if event is not None:
+                return event
+        return None
+
+    # Cutting tokens. Nothing is looked at beyond what the limits allow, so that which fault is
+    # found first does not depend on how the bytes come in.
+
+    def _next_token(self) -> tuple[_Kind, int] | None:
+        """Find the token at the start of the input: its kind and its end; None if incomplete."""
+        if self._input[0] != ord("<"):
+            kind, end = _Kind.TEXT, self._text_end() if self._depth > 1 else self._space_end()
+        elif len(self._input) == 1:
+            return None
+        elif self._input[1] == ord("!"):
+            kind, end = _Kind.TEXT, self._cdata_end()
+        elif self._input[1] == ord("?"):
+            kind, end = _Kind.MARKUP, self._declaration_end()
+        else:
+            kind, end = _Kind.MARKUP, self._tag_end()
+        return None if end is None else (kind, end)
+
+    def _space_end(self) -> int:
+        spaces = _SPACES.match(self._input)
+        if spaces is None or not spaces.end():
+            raise self._stray()
+        room = self.limits.white_space - self._spaces
+        if room <= 0:
+            raise StreamError(Condition.POLICY_VIOLATION, "too much white space")
+        return min(spaces.end(), room)
+
+    def _stray(self) -> StreamError:
+        """Return what is wrong with character data, next in the input, outside all stanzas."""
+        try:
+            self._decoder.decode(self._input[:1])
+        except UnicodeDecodeError:
+            return StreamError(Condition.UNSUPPORTED_ENCODING, "not UTF-8")
+        if not self._depth or self._input[0] < ord(" "):
+            return StreamError(Condition.NOT_WELL_FORMED, "this is no XML stream")
+        return StreamError(Condition.BAD_FORMAT, "character data between stanzas")
+
+    def _text_end(self) -> int | None:
+        room = self._room()
+        tag = self._input.find(b"<", 0, room)
+        end = min(len(self._input), room) if tag < 0 else tag
+        # A reference must reach expat in one piece: it may put off looking at a torn one.
+        torn = _TORN_REFERENCE.search(self._input, 0, end)
+        if torn is None and end:
+            return end
+        if torn is not None and torn.start():
+            return torn.start()
+        if torn is not None and torn.end() == _LONGEST_REFERENCE:
+            raise StreamError(Condition.RESTRICTED_XML, "a reference is no predefined one")
+        if torn is not None and tag >= 0:
+            raise StreamError(Condition.NOT_WELL_FORMED, "a reference without an end")
+        self._wait_within(room)
+        return None
+
+    def _cdata_end(self) -> int | None:
+        room = self._room()
+        opening = bytes(self._input[: min(len(_CDATA), room)])
+        if not _CDATA.startswith(opening):
+            raise StreamError(
+                Condition.RESTRICTED_XML, "comments and document types are not allowed"
+            )
+        if opening == _CDATA and self._depth < 2:  # noqa: PLR2004 - in no first-level element
+            raise self._stray()
+        end = self._input.find(b"]]>", max(len(_CDATA), self._scanned - 2), room)
+        if end < 0:
+            self._wait_within(room)
+            return None
+        return end + 3
+
+    def _declaration_end(self) -> int | None:
+        limit = self.limits.start_tag
+        opening = bytes(self._input[: min(len(_DECLARATION) + 1, limit)])
+        name, after = opening[: len(_DECLARATION)], opening[len(_DECLARATION) :]
+        if (
+            self._depth
+            or self._raw
+            or not _DECLARATION.startswith(name)
+            or after.strip(b"?" + SPACE)
+        ):
+            raise StreamError(Condition.RESTRICTED_XML, "processing instructions are not allowed")
+        end = self._input.find(b"?>", max(2, self._scanned - 1), limit)
+        if end < 0:
+            self._wait_within(limit)
+            return None
+        return end + 2
+
+    def _tag_end(self) -> int | None:
+        limit = min(self.limits.start_tag, self._room())
+        position = max(1, self._scanned)
+        while True:
+            if self._quote:
+                closing = self._input.find(self._quote, position, limit)
+                if closing < 0:
+                    break
+                self._quote = b""
+                position = closing + 1
+            found = _QUOTE_OR_END.search(self._input, position, limit)
+            if found is None:
+                break
+            position = found.end()
+            match found.group():
+                case b">":
+                    return position
+                case b"<":
+                    raise StreamError(Condition.NOT_WELL_FORMED, "a tag inside a tag")
+                case mark:
+                    self._quote = bytes(mark)
+                    self._quoted += 1
+                    if self._quoted > self.limits.attributes:
+                        raise StreamError(Condition.POLICY_VIOLATION, "too many attributes")
+        self._wait_within(limit)
+        return None
+
+    def _room(self) -> int:
+        """How many bytes the token at the start of the input may have."""
+        if not self._depth:
+            return self.limits.start_tag
+        return self.limits.element - len(self._raw)
+
+    def _wait_within(self, limit: int) -> None:
+        """Wait for the end of a token, unless it is too long already."""
+        if len(self._input) <= limit:
+            self._scanned = len(self._input)
+        elif limit == self.limits.start_tag:
+            raise StreamError(Condition.POLICY_VIOLATION, "a tag is too long")
+        else:
+            raise StreamError(
+                Condition.POLICY_VIOLATION,
+                f"a stanza is larger than {self.limits.element} bytes",
+            )
+
+    # Taking tokens
+
+    def _take_text(self, text: bytes) -> Event | None:
+        self._parse(text)
+        if self._depth == 1:
+            self._spaces += len(text)
+            return WhiteSpace(text)
+        if not self._depth:
+            self._spaces += len(text)
+        self._raw += text
+        return None
+
+    def _take_markup(self, tag: bytes) -> Event | None:
+        self._spaces = 0
+        self._raw += tag
+        self._parse(tag)
+        event, self._found = self._found, None
+        return event
+
+    def _parse(self, data: bytes) -> None:
+        waiting = len(self._decoder.getstate()[0])
+        try:
+            self._decoder.decode(data)
+        except UnicodeDecodeError as error:
+            self._give(data[: max(0, error.start - waiting)])  # what is wrong before comes first
+            raise StreamError(Condition.UNSUPPORTED_ENCODING, "not UTF-8") from error
+        self._give(data)
+
+    def _give(self, data: bytes) -> None:
+        try:
+            self._parser.Parse(data, False)
+        except ExpatError as error:
+            raise not_well_formed(error) from error
+
+    # What expat finds
+
+    def _create_parser(self) -> XMLParserType:
+        parser = create_parser()
+        parser.XmlDeclHandler = self._declared
+        parser.StartNamespaceDeclHandler = self._namespace_declared
+        parser.StartElementHandler = self._started
+        parser.EndElementHandler = self._ended
+        return parser
+
+    def _declared(self, version: str, encoding: str | None, standalone: int) -> None:
+        check_declaration(version, encoding, standalone)
+
+    def _namespace_declared(self, prefix: str | None, namespace: str | None) -> None:
+        if not self._depth:
+            self._namespaces[prefix or ""] = namespace or ""
+
+    def _started(self, name: str, attributes: dict[str, str]) -> None:
+        depth = self._depth = self._depth + 1
+        if depth > self.limits.depth:
+            raise StreamError(Condition.POLICY_VIOLATION, "elements nest too deep")
+        if depth == 1:
+            qualified, prefix = clark(name)
+            self._content = self._namespaces.get("", "")
+            self._parser.StartNamespaceDeclHandler = None
+            self._found = Header(
+                raw=self._taken(),
+                name=qualified,
+                prefix=prefix,
+                attributes=clark_attributes(attributes),
+                namespaces=self._namespaces,
+            )
+        elif depth == 2:  # noqa: PLR2004 - a first-level element
+            self._element, prefix = clark(name)
+            self._attributes = clark_attributes(attributes)
+            namespace = ns.split(self._element)[0]
+            if self._element == ns.STREAM:
+                raise StreamError(Condition.BAD_FORMAT, "a stream inside a stream")
+            if prefix and namespace == self._content:
+                raise StreamError(
+                    Condition.BAD_NAMESPACE_PREFIX, "stanzas are written without a prefix"
+                )
+
+    def _ended(self, _name: str) -> None:
+        depth = self._depth = self._depth - 1
+        if depth == 1:
+            self._found = Element(
+                raw=self._taken(),
+                name=self._element,
+                attributes=self._attributes,
+                namespaces=self._namespaces,
+            )
+        elif not depth:
+            if self._found is not None:
+                raise StreamError(Condition.BAD_FORMAT, "a stream that ends in its header")
+            self._finished = True
+            self._found = Footer(self._taken())
+
+    def _taken(self) -> bytes:
+        raw = bytes(self._raw)
+        self._raw.clear()
+        return raw

@@ -20,6 +20,8 @@ from proxy.session.hooks import (
     Verdict,
     View,
 )
+from proxy.xmpp.errors import StreamError
+from proxy.xmpp.events import parse
 
 HOOKS: Final[tuple[str, ...]] = (
     "client_connected",
@@ -141,7 +143,10 @@ class Chain:
                     result = verdict
                     if not raw:
                         return result
-                    element = attrs.evolve(element, raw=raw)
+                    try:
+                        element = _replaced(element, raw)
+                    except StreamError as error:
+                        return self._fail(plugin, f"on_{hook} gave what is no element", error)
                 case Continue():
                     pass
         return result
@@ -157,11 +162,14 @@ class Chain:
         try:
             verdict = method(*arguments)
         except Exception as error:  # noqa: BLE001 - any plugin may raise anything
-            self._failed(plugin.name, f"on_{hook} raised", error)
-        else:
-            if type(verdict) in allowed:
-                return verdict  # type: ignore[no-any-return]
-            self._failed(plugin.name, f"on_{hook} gave {verdict!r}, which is no verdict here", None)
+            return self._fail(plugin, f"on_{hook} raised", error)
+        if type(verdict) in allowed:
+            return verdict  # type: ignore[no-any-return]
+        return self._fail(plugin, f"on_{hook} gave {verdict!r}, which is no verdict here", None)
+
+    def _fail(self, plugin: Plugin, text: str, error: BaseException | None) -> Reject:
+        """Tell of a plugin that failed, which ends the session."""
+        self._failed(plugin.name, text, error)
         return Reject(
             Condition.INTERNAL_SERVER_ERROR, f"the plugin {plugin.name} failed; see the proxy's log"
         )
@@ -184,6 +192,13 @@ def _asked(plugins: Sequence[Plugin], hook: str) -> Iterable[tuple[Plugin, Calla
             Plugin, f"on_{hook}"
         ):
             yield plugin, method
+
+
+def _replaced(element: Element, raw: bytes) -> Element:
+    """Return the element that ``raw`` is, where ``element`` stood; raises StreamError."""
+    tree = parse(raw, element.namespaces)
+    attributes = {str(name): str(value) for name, value in tree.attrib.items()}
+    return attrs.evolve(element, raw=raw, name=str(tree.tag), attributes=attributes)
 
 
 def _wanted(hook: str, plugin: Plugin, direction: Direction | None, name: str) -> bool:

@@ -115,7 +115,10 @@ class Initiating:
         self._around.send_server(opening)
 
     def _take_header(self, header: Header) -> None:
-        if header.name != ns.STREAM or header.namespaces.get("") != ns.CLIENT:
+        # The prefix, too: what the proxy itself adds is written with it.
+        if (header.name, header.prefix) != (ns.STREAM, "stream") or (
+            header.namespaces.get("") != ns.CLIENT
+        ):
             raise StreamError(Condition.INVALID_NAMESPACE, "not an XMPP stream for clients")
         if self._around.issued(header.attributes.get("id", "")):
             raise StreamError(Condition.CONFLICT, "the proxy is connected to itself")

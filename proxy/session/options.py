@@ -286,7 +286,7 @@ class Option:
             return value.value
         if self.declared.parse is not None or isinstance(value, Path):
             return str(value)
-        if isinstance(value, float) and value.is_integer():
+        if isinstance(value, float) and value.is_integer() and abs(value) < _GREATEST:
             return int(value)
         return value
 

@@ -65,6 +65,10 @@ class Surroundings(Protocol):
 
     rule: TLSRule
 
+    @property
+    def offers_starttls(self) -> bool:
+        """Whether STARTTLS is on offer in an open stream."""
+
     def serves(self, domain: str) -> bool:
         """Whether ``domain`` is one of ours."""
 
@@ -227,11 +231,8 @@ class Receiving:
         self._around.await_tls(data, direct=True)
 
     def _read_header(self, header: Header) -> StreamHeader:
-        """Judge a header by all that binds the client; set what our own answer needs."""
-        self.header = header.raw
-        found = read(header, ns.CLIENT)
-        self._peer = found.sender.partition("/")[0] if found.sender else None
-        self._versioned = found.has_features
+        """Judge a header by all that binds the client."""
+        found = self._note_header(header)
         if self.bound and found.to != self.domain:
             raise StreamError(
                 Condition.POLICY_VIOLATION,
@@ -241,6 +242,14 @@ class Receiving:
             raise StreamError(Condition.HOST_UNKNOWN, "this domain is not served here")
         self.domain = found.to
         self._around.judge_header(found, found.to)
+        return found
+
+    def _note_header(self, header: Header) -> StreamHeader:
+        """Read a header; set what our own answer needs."""
+        self.header = header.raw
+        found = read(header, ns.CLIENT)
+        self._peer = found.sender.partition("/")[0] if found.sender else None
+        self._versioned = found.has_features
         return found
 
     def _offer(self, header: Header) -> None:
@@ -258,8 +267,7 @@ class Receiving:
         self._around.client_opened(header)
 
     def _reopen(self, header: Header) -> None:
-        self.header = header.raw
-        found = read(header, ns.CLIENT)
+        found = self._note_header(header)
         if found.to is None or found.to != self.domain:
             raise StreamError(
                 Condition.NOT_AUTHORIZED,
@@ -273,7 +281,7 @@ class Receiving:
 
         CVE-2011-0411: what follows in plaintext must not be taken for what comes under TLS.
         """
-        if element.attributes or len(element.tree):
+        if element.attributes or len(element.tree) or (element.tree.text or "").strip():
             self._fail_starttls(element)
             return
         ahead = self.unread.lstrip(SPACE)
@@ -291,7 +299,7 @@ class Receiving:
         self._around.close_client("<starttls/> malformed, not on offer, or not the last word")
 
     def _starttls_when_open(self, element: Element) -> None:
-        if self._around.rule is TLSRule.REPORT and not self.secured:
+        if self._around.offers_starttls:
             self.state = State.HELLO
             self._proceed(element)
         else:
@@ -302,7 +310,9 @@ class Receiving:
 
     def _choose(self, hello: ClientHello) -> None:
         """Choose the certificate: by SNI, which must agree with the stream's ``to``."""
-        domain = hello.server_name or self.domain or self._around.default_domain()
+        domain = hello.server_name
+        if domain is None:
+            domain = self.domain or self._around.default_domain()
         if hello.protocols and PROTOCOL not in hello.protocols:
             self._around.alert(NO_APPLICATION_PROTOCOL, "ALPN asks for another protocol")
         elif not self._around.serves(domain) or (self.domain or domain) != domain:

@@ -51,6 +51,7 @@ from proxy.session.ids import StreamIds
 from proxy.session.initiating import Initiating
 from proxy.session.receiving import Receiving
 from proxy.xmpp import namespaces as ns
+from proxy.xmpp.domains import domain
 from proxy.xmpp.errors import FOOTER, StreamError
 from proxy.xmpp.events import Element, Footer, Header, WhiteSpace
 from proxy.xmpp.features import insert
@@ -69,6 +70,9 @@ UNAUTHENTICATED_ELEMENTS: Final = 256
 
 SERVER_LIMITS: Final = Limits(element=16_777_216, start_tag=1_048_576, attributes=4096)
 """What the server may cost while it is read: it is ours, yet memory stays bounded."""
+
+NO_FEATURES: Final = b"<stream:features/>"
+"""What a server offers that offers nothing."""
 
 STARTTLS_OFFER: Final = f"<starttls xmlns='{ns.TLS}'/>".encode()
 
@@ -152,7 +156,9 @@ class Session:
         return self._flush()
 
     def hello(self, hello: ClientHello) -> list[Command]:
-        """Take the ClientHello that follows `AwaitTLS`."""
+        """Take the ClientHello that follows `AwaitTLS`, its server name as sent."""
+        if hello.server_name is not None:
+            hello = attrs.evolve(hello, server_name=_domain_or_none_of_ours(hello.server_name))
         self._guarded(lambda: self._client.take(receiving.Input.HELLO, hello))
         return self._flush()
 
@@ -179,7 +185,8 @@ class Session:
 
     def lost(self, side: Side, reason: str) -> list[Command]:
         """Take note that a leg has ended at the peer's side."""
-        if not self._over:
+        gone = side is Side.SERVER and self._server.state is initiating.State.ABSENT
+        if not self._over and not gone:
             if self._client.state is receiving.State.ENDING:
                 self._finish("the client closed the stream", close=(Side.CLIENT, Side.SERVER))
             elif side is Side.CLIENT:
@@ -261,6 +268,11 @@ class Session:
         self._heed(self._chain.tls_established(self.view))
 
     # What the client leg asks for
+
+    @property
+    def offers_starttls(self) -> bool:
+        """Whether STARTTLS is on offer in an open stream: before SASL (RFC 6120, 5.3.4)."""
+        return self.rule is TLSRule.REPORT and not self.view.secured and not self.view.authenticated
 
     def serves(self, domain: str) -> bool:
         """Whether ``domain`` is one of ours."""
@@ -358,7 +370,8 @@ class Session:
         self._count_element()
         if not self._established:
             self._authentication.from_client(event)
-        self._pass(event, Direction.TO_SERVER, Side.CLIENT, Side.SERVER)
+        if not self._pass(event, Direction.TO_SERVER, Side.CLIENT, Side.SERVER):
+            self._authentication.awaiting_server = False  # it has got nothing to answer
 
     def client_ended(self, footer: Footer) -> None:
         """Pass on the end of the client's stream and wait for the server's."""
@@ -425,9 +438,10 @@ class Session:
                 raw = replaced
             case _:
                 pass
-        if self.rule is TLSRule.REPORT and not self.view.secured:
-            raw = insert(raw, STARTTLS_OFFER)
-        self.send_client(raw)
+        if self.offers_starttls:
+            raw = insert(raw or NO_FEATURES, STARTTLS_OFFER)
+        if raw:
+            self.send_client(raw)
 
     def _advance(self, step: Step) -> None:
         if step is Step.NONE:
@@ -456,25 +470,36 @@ class Session:
         """Leave the rest to the relay, unless a plugin wants to see stanzas."""
         if any(map(self._chain.wants_stanzas, Direction)) or self._client.framer is None:
             return False
+        if self._client.state is not receiving.State.OPEN:
+            return False  # the client has ended its stream, and `Deadline.ENDING` runs
         bound = self._chain.bounds.stanza_bytes
         meter = None if bound is None else Meter(self._client.header, bound, CEILING.depth)
+        if self._held:
+            self._held = False
+            self._out.append(Resume())
         self._out.append(Join(self._client.framer.release(), self._server.framer.release(), meter))
         self._over = True
         return True
 
     # Both sides
 
-    def _pass(self, element: Element, direction: Direction, origin: Side, target: Side) -> None:
+    def _pass(self, element: Element, direction: Direction, origin: Side, target: Side) -> bool:
+        """Pass on what the plugins leave of an element; return whether that is anything."""
+        raw = element.raw
         ask = self._chain.stanza if self._established else self._chain.element
         match ask(self.view, direction, element):
             case Reject(condition, text):
                 raise _RefusalError(condition, text)
-            case Reply(raw):
-                self._out.append(Send(origin, raw))
-            case Replace(raw):
-                self._out.append(Send(target, raw))
+            case Reply(answer):
+                self._out.append(Send(origin, answer))
+                return False
+            case Replace(replaced):
+                raw = replaced
             case _:
-                self._out.append(Send(target, element.raw))
+                pass
+        if raw:
+            self._out.append(Send(target, raw))
+        return bool(raw)
 
     def _heed(self, verdict: object) -> None:
         if isinstance(verdict, Reject):
@@ -542,3 +567,11 @@ class Session:
         self._release_client()
         out, self._out = self._out, []
         return out
+
+
+def _domain_or_none_of_ours(name: str) -> str:
+    """Return the domain that ``name`` is; the empty one, which nobody serves, if it is none."""
+    try:
+        return domain(name)
+    except ValueError:
+        return ""

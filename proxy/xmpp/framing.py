@@ -33,9 +33,10 @@ from proxy.xmpp.expat import (
 SPACE: Final = b" \t\r\n"
 _SPACES: Final = re.compile(rb"[ \t\r\n]*")
 _QUOTE_OR_END: Final = re.compile(rb"[<>\"']")
-_LONGEST_REFERENCE: Final = 16
-"""Bytes of ``&name;``, from ``&`` to ``;``: whoever means well is shorter."""
-_TORN_REFERENCE: Final = re.compile(rb"&(?:[^\s;<&]{15}|[^\s;<&]{0,14}\Z)")
+# A reference that is too long (group 1; 16 bytes are enough for all), broken off, or not all here.
+_TORN_REFERENCE: Final = re.compile(rb"&(?:([^\s;<&]{15})|[^\s;<&]{0,14}(?:(&)|\Z))")
+# The start, maybe, of ``]]>``; two groups as above.
+_TORN_END: Final = re.compile(rb"\]{1,2}()()\Z")
 _CDATA: Final = b"<![CDATA["
 _DECLARATION: Final = b"<?xml"
 
@@ -201,15 +202,18 @@ class Framer:
         room = self._room()
         tag = self._input.find(b"<", 0, room)
         end = min(len(self._input), room) if tag < 0 else tag
-        # A reference must reach expat in one piece: it may put off looking at a torn one.
+        # What belongs together must reach expat in one piece: it may put off what is torn.
         torn = _TORN_REFERENCE.search(self._input, 0, end)
+        if torn is None and tag < 0:
+            torn = _TORN_END.search(self._input, max(0, end - 2), end)
         if torn is None and end:
             return end
         if torn is not None and torn.start():
             return torn.start()
-        if torn is not None and torn.end() == _LONGEST_REFERENCE:
+        long, broken = torn.group(1, 2) if torn is not None else (None, None)
+        if long:
             raise StreamError(Condition.RESTRICTED_XML, "a reference is no predefined one")
-        if torn is not None and tag >= 0:
+        if broken or (torn is not None and tag >= 0):
             raise StreamError(Condition.NOT_WELL_FORMED, "a reference without an end")
         self._wait_within(room)
         return None
@@ -311,13 +315,14 @@ class Framer:
         return event
 
     def _parse(self, data: bytes) -> None:
-        waiting = len(self._decoder.getstate()[0])
+        data = self._decoder.getstate()[0] + data
         try:
+            self._decoder.reset()
             self._decoder.decode(data)
         except UnicodeDecodeError as error:
-            self._give(data[: max(0, error.start - waiting)])  # what is wrong before comes first
+            self._give(data[: error.start])  # what is wrong before comes first
             raise StreamError(Condition.UNSUPPORTED_ENCODING, "not UTF-8") from error
-        self._give(data)
+        self._give(data[: len(data) - len(self._decoder.getstate()[0])])
 
     def _give(self, data: bytes) -> None:
         try:

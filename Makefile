@@ -1,0 +1,52 @@
+# Bascule: everything a developer does. `make help` lists it.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+NODE := tests/servers/node
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help demo test check bench fuzz format clean test-setup
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.ready ## Watch a client log in through Bascule (ARGS=--once: then leave)
+	@$(VENV)/bin/bascule demo $(ARGS)
+
+test: check test-setup ## Check, then run all tests (ARGS: options of pytest)
+	$(PYTHON) -m pytest $(ARGS)
+
+check: $(VENV)/.ready ## Lint, formatting, types, generated files
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(PYTHON) -m proxy.daemon.reference --check
+
+bench: $(VENV)/.ready ## Measure Bascule beside HAProxy (ARGS: options of the benchmark)
+	@tools/setup.sh packages bench
+	$(PYTHON) -m bench $(ARGS)
+
+fuzz: $(VENV)/.ready ## Run the property tests with many more examples (ARGS: options of pytest)
+	HYPOTHESIS_PROFILE=deep $(PYTHON) -m pytest -m hypothesis --timeout 3600 $(ARGS)
+
+format: $(VENV)/.ready ## Format the code, mend what the linter can
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean: ## Remove everything that was made here
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(NODE)/node_modules bench/build bench/results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+test-setup: $(NODE)/node_modules/.package-lock.json
+	@tools/setup.sh packages tests
+
+$(VENV)/.ready: setup.cfg
+	@tools/setup.sh packages python python
+
+# npm writes this file itself. Without a suitable Node.js it never appears, which setup.sh says.
+$(NODE)/node_modules/.package-lock.json: $(NODE)/package-lock.json
+	@tools/setup.sh node

@@ -1,0 +1,174 @@
+"""The command: ``python -m bench``."""
+
+import datetime as dt
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import attrs
+import click
+
+from bench import ground, report
+from bench.errors import BenchError
+from bench.processes import raise_file_limit
+from bench.relays import REFERENCE, RELAYS, Relay
+from bench.rounds import Bench, Plan, Result
+from bench.rows import ROWS, SCENARIOS, Row
+
+RESULTS = Path(__file__).resolve().parent / "results"
+QUICK_RELAYS = ("haproxy", "bascule", "bascule-limits")
+
+
+def choose_relays(names: str | None, *, quick: bool) -> list[Relay]:
+    """The relays that take part.
+
+    Args:
+        names: As given, separated by commas; None for all that are installed.
+        quick: All are then fewer.
+
+    Raises:
+        BenchError: One is not known or not installed, or the reference is missing.
+    """
+    wanted = names.split(",") if names else list(QUICK_RELAYS if quick else RELAYS)
+    unknown = [name for name in wanted if name not in RELAYS]
+    if unknown:
+        raise BenchError(
+            f"no relay {', '.join(unknown)}; there are {', '.join(RELAYS)}", os.EX_USAGE
+        )
+    if REFERENCE.name not in wanted:
+        raise BenchError(f"--relays needs {REFERENCE.name}: ratios are to it", os.EX_USAGE)
+    chosen = []
+    for relay in (RELAYS[name] for name in dict.fromkeys(wanted)):
+        if relay.is_installed:
+            chosen.append(relay)
+            continue
+        line = f"{relay.title} is not installed (Debian package {relay.package})"
+        if names or relay is REFERENCE:
+            raise BenchError(line, os.EX_UNAVAILABLE)
+        click.echo(f"bench: {line}: left out", err=True)
+    return chosen
+
+
+def choose_rows(names: tuple[str, ...], *, quick: bool) -> list[Row]:
+    """The rows that are wanted: those named, else all, or all of a quick run.
+
+    Raises:
+        BenchError: One is not known.
+    """
+    unknown = [name for name in names if name not in {row.name for row in ROWS}]
+    if unknown:
+        known = ", ".join(row.name for row in ROWS)
+        raise BenchError(f"no row {', '.join(unknown)}; there are {known}", os.EX_USAGE)
+    if names:
+        return [row for row in ROWS if row.name in names]
+    usual = {scenario.name for scenario in SCENARIOS if scenario.quick or not quick}
+    return [row for row in ROWS if row.scenario in usual]
+
+
+def write_results(results: list[Result], rows: list[Row], plan: Plan) -> str:
+    """Writes latest.json and latest.md into `RESULTS`.
+
+    Returns:
+        The Markdown.
+    """
+    table = report.summarise(results, rows)
+    circumstances = report.Circumstances(
+        command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+        date=dt.datetime.now(dt.UTC).date().isoformat(),
+        rounds=plan.rounds,
+        seconds=plan.seconds,
+        tls=" and ".join(
+            sorted({str(result.values["tls"]) for result in results if result.values})
+        ),
+        versions={relay.name: relay.version() for relay in plan.relays},
+        disturbed=sum(result.is_disturbed for result in results),
+        runs=len(results),
+        failures=[
+            f"{result.scenario}, {result.relay}, round {result.round + 1}: {result.failure}"
+            for result in results
+            if result.failure is not None
+        ],
+    )
+    text = report.markdown(table, rows, plan.relays, circumstances)
+    whole = {
+        "circumstances": attrs.asdict(circumstances),
+        "machine": report.machine(),
+        "table": {
+            name: {relay: attrs.asdict(cell) for relay, cell in cells.items()}
+            for name, cells in table.items()
+        },
+        "targets": [attrs.asdict(judgement) for judgement in report.judge(table, rows)],
+        "results": [attrs.asdict(result) for result in results],
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "latest.json").write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
+    (RESULTS / "latest.md").write_text(text)
+    return text
+
+
+@click.command()
+@click.option("--rounds", type=click.IntRange(min=1), help="Default 5, with --quick 1.")
+@click.option("--seconds", type=click.FloatRange(min=0.1), help="Of a run; default 0.8, quick 0.5.")
+@click.option("--only", "only", multiple=True, metavar="ROW", help="Only this row; repeatable.")
+@click.option("--relays", metavar="NAME,…", help=f"Of {', '.join(RELAYS)}; default: all.")
+@click.option(
+    "--patience",
+    type=click.FloatRange(min=0),
+    help="Seconds for repeating disturbed runs, in all; default 40, quick 0.",
+)
+@click.option("--quick", is_flag=True, help="Less than a minute, and rough.")
+@click.option(
+    "--publish",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also put the table between the markers of this page.",
+)
+def main(
+    *,
+    rounds: int | None,
+    seconds: float | None,
+    only: tuple[str, ...],
+    relays: str | None,
+    patience: float | None,
+    quick: bool,
+    publish: Path | None,
+) -> None:
+    """Measure Bascule beside HAProxy and stunnel.
+
+    Results go to bench/results/latest.json and latest.md. The exit code is 70 if a relay lost,
+    changed or refused anything, whatever the figures are.
+    """
+    try:
+        chosen = choose_relays(relays, quick=quick)
+        rows = choose_rows(only, quick=quick)
+        needed = {row.scenario for row in rows}
+        plan = Plan(
+            relays=chosen,
+            scenarios=[scenario for scenario in SCENARIOS if scenario.name in needed],
+            rounds=rounds or (1 if quick else 5),
+            seconds=seconds or (0.5 if quick else 0.8),
+            patience=patience if patience is not None else (0 if quick else 40),
+        )
+        if publish is not None:
+            report.split_page(publish)
+        processors = ground.choose_processors()
+        raise_file_limit()
+        ground.BUILD.mkdir(exist_ok=True)
+        ground.compile_programs()
+        bench = Bench(plan, ground.make_certificates(), processors, click.echo)
+        results = bench.run()
+        text = write_results(results, rows, plan)
+        if publish is not None:
+            report.publish(publish, text)
+    except BenchError as error:
+        click.echo(f"bench: {error}", err=True)
+        sys.exit(error.code)
+    click.echo()
+    click.echo(text, nl=False)
+    if any(result.failure is not None for result in results):
+        sys.exit(os.EX_SOFTWARE)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m bench")

@@ -1,0 +1,206 @@
+"""The ground a benchmark stands on: the C programs, certificates, ports and processors."""
+
+import datetime as dt
+import os
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from typing import Literal
+
+import attrs
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
+
+from bench.errors import BenchError
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = Path(__file__).resolve().parent / "build"
+
+FIRST_PORT = 21000  # below the range from which outgoing connections take theirs
+PORTS = 400
+
+KeyKind = Literal["ecdsa", "rsa"]
+
+
+@attrs.frozen
+class Service:
+    """What a relay offers at one of its endpoints.
+
+    Attributes:
+        name: Its name, also the first label of its domain.
+        backend: Which of the backend's ports is behind it: echo, sink or source.
+        key: The kind of key of its certificate.
+    """
+
+    name: str
+    backend: str
+    key: KeyKind
+
+    @property
+    def domain(self) -> str:
+        """The domain for SNI and the stream's `to`."""
+        return f"{self.name}.bench.test"
+
+
+BACKENDS = ("echo", "sink", "source")
+SERVICES = (
+    Service("echo", "echo", "ecdsa"),
+    Service("sink", "sink", "ecdsa"),
+    Service("source", "source", "ecdsa"),
+    Service("rsa", "echo", "rsa"),
+)
+
+
+@attrs.frozen
+class Certificate:
+    """A self-signed certificate and its key, as PEM files.
+
+    Attributes:
+        chain: The certificate.
+        private_key: Its key.
+        both: Key and certificate in one file, as HAProxy and stunnel read them.
+    """
+
+    chain: Path
+    private_key: Path
+    both: Path
+
+
+@attrs.frozen
+class Processors:
+    """Which processor each side is bound to.
+
+    Attributes:
+        relay: The relays'.
+        load: The load generator's and the backend's.
+    """
+
+    relay: int
+    load: int
+
+
+def choose_processors() -> Processors:
+    """Takes the first two processors that this process may use.
+
+    Raises:
+        BenchError: There is only one.
+    """
+    usable = sorted(os.sched_getaffinity(0))
+    if len(usable) < 2:
+        raise BenchError(
+            "two processors are needed: one for the relay and one for the load generator",
+            os.EX_UNAVAILABLE,
+        )
+    return Processors(relay=usable[0], load=usable[1])
+
+
+def compile_programs() -> None:
+    """Builds the load generator and the backend into `BUILD`, if they are not up to date.
+
+    Raises:
+        BenchError: A compiler or OpenSSL's headers are missing, or they do not compile.
+    """
+    missing = [name for name in ("gcc", "make") if shutil.which(name) is None]
+    if not missing and not _has_openssl_headers():
+        missing = ["libssl-dev"]
+    if missing:
+        raise BenchError(
+            f"to compile the load generator, install the Debian packages {' '.join(missing)}",
+            os.EX_UNAVAILABLE,
+        )
+    built = subprocess.run(
+        ["make", "--quiet", "-C", str(ROOT / "bench" / "loadgen"), f"OUT={BUILD}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if built.returncode != 0:
+        first = next(iter(built.stderr.strip().splitlines()), "make failed")
+        raise BenchError(f"the load generator does not compile: {first}")
+
+
+def _has_openssl_headers() -> bool:
+    probe = subprocess.run(
+        ["gcc", "-fsyntax-only", "-x", "c", "-"],
+        input=b"#include <openssl/ssl.h>\n",
+        capture_output=True,
+        check=False,
+    )
+    return probe.returncode == 0
+
+
+def make_certificates() -> dict[KeyKind, Certificate]:
+    """Makes (once) a certificate of each kind of key, for the domains that use it."""
+    return {"ecdsa": _certificate("ecdsa"), "rsa": _certificate("rsa")}
+
+
+def _certificate(kind: KeyKind) -> Certificate:
+    names = ("crt", "key", "pem")
+    files = Certificate(*(BUILD / f"{kind}.{extension}" for extension in names))
+    if files.both.exists():
+        return files
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey = (
+        ec.generate_private_key(ec.SECP256R1())
+        if kind == "ecdsa"
+        else rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    )
+    domains = [service.domain for service in SERVICES if service.key == kind]
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, domains[0])])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=3650))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName(domain) for domain in domains]),
+            critical=False,
+        )
+        .sign(key, hashes.SHA256())
+    )
+    chain = certificate.public_bytes(serialization.Encoding.PEM)
+    private_key = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    _write_private(files.chain, chain)
+    _write_private(files.private_key, private_key)
+    _write_private(files.both, private_key + chain)
+    return files
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(content)
+
+
+class Ports:
+    """Hands out ports of 127.0.0.1 that nobody listens on, each only once."""
+
+    def __init__(self) -> None:
+        self._next = FIRST_PORT
+
+    def take(self) -> int:
+        """Returns the next free port.
+
+        Raises:
+            BenchError: None is left.
+        """
+        while self._next < FIRST_PORT + PORTS:
+            port = self._next
+            self._next += 1
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
+                return port
+        raise BenchError(f"no free port from {FIRST_PORT} to {FIRST_PORT + PORTS}")

@@ -1,0 +1,39 @@
+/* What can be measured. Each prints one JSON line, or ends the process. */
+#ifndef BENCH_SCENARIOS_H
+#define BENCH_SCENARIOS_H
+
+#include "common.h"
+#include "connection.h"
+#include "meter.h"
+
+struct options {
+    int connections;
+    size_t message_bytes;
+    double warm_up, seconds;
+    int rate; /* messages a second, of `paced` */
+};
+
+/* Sends a message on READY connection and notes when; false if it failed. */
+bool message_send(struct connection *connection, size_t size, uint64_t now);
+
+/* Reads the echo as far as it has come; DONE when it is whole and equal. */
+enum outcome message_receive(struct connection *connection, size_t size);
+
+/* Every connection sends its next message as soon as its last one has come back. */
+void chat(const struct options *options);
+
+/* Messages leave at a fixed rate, on connections that take turns. */
+void paced(const struct options *options);
+
+/* Large stanzas as fast as they go, from the clients or to them. */
+void bulk_up(const struct options *options);
+void bulk_down(const struct options *options);
+
+/* Clients that connect, do the TLS handshake (and log in), close, and begin again. */
+void handshakes(const struct options *options);
+void logins(const struct options *options);
+
+/* Sessions that are logged in, and what memory each takes. */
+void idle(const struct options *options);
+
+#endif

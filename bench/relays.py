@@ -1,0 +1,242 @@
+"""The relays that are compared: how each is configured and started."""
+
+import json
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import attrs
+from OpenSSL import SSL
+
+from bench.ground import SERVICES, Certificate, KeyKind
+
+IDLE_HOURS = 24
+"""No relay may end a session because it is quiet."""
+
+
+@attrs.frozen
+class Place:
+    """Where a relay is to stand.
+
+    Attributes:
+        directory: Its own, for its conf.
+        ports: The port of each service; the same for all if the relay tells them apart by SNI.
+        backends: The ports of the backend by name.
+        certificates: By kind of key.
+    """
+
+    directory: Path
+    ports: Mapping[str, int]
+    backends: Mapping[str, int]
+    certificates: Mapping[KeyKind, Certificate]
+
+
+@attrs.frozen
+class Relay:
+    """A kind of relay.
+
+    Attributes:
+        name: Its name on the command line.
+        title: Its name in the table.
+        configure: Writes its conf and returns the command that runs it in the foreground.
+        version: Says which version of it and of OpenSSL runs here.
+        program: The program it needs, None if it comes with this project.
+        package: The Debian package that has the program.
+        shares_port: Whether all services stand on one port, told apart by SNI.
+        starttls: Whether it speaks XMPP, so that clients can also use STARTTLS.
+        rounds: In how many rounds it takes part at most, None for all.
+    """
+
+    name: str
+    title: str
+    configure: Callable[[Place], list[str]]
+    version: Callable[[], str]
+    program: str | None = None
+    package: str | None = None
+    shares_port: bool = False
+    starttls: bool = False
+    rounds: int | None = None
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether its program is on this machine."""
+        return self.program is None or shutil.which(self.program) is not None
+
+
+def _configure_haproxy(place: Place) -> list[str]:
+    lines = [
+        "global",
+        "  nbthread 1",
+        "  maxconn 9000",
+        "defaults",
+        "  mode tcp",
+        "  timeout connect 10s",
+        f"  timeout client {IDLE_HOURS}h",
+        f"  timeout server {IDLE_HOURS}h",
+    ]
+    for service in SERVICES:
+        pem = place.certificates[service.key].both
+        tls = "ssl ssl-min-ver TLSv1.2 alpn xmpp-client"
+        lines += [
+            f"listen {service.name}",
+            f"  bind 127.0.0.1:{place.ports[service.name]} {tls} crt {pem}",
+            f"  server backend 127.0.0.1:{place.backends[service.backend]}",
+        ]
+    conf = place.directory / "haproxy.cfg"
+    conf.write_text("\n".join(lines) + "\n")
+    return ["haproxy", "-db", "-f", str(conf)]
+
+
+def _configure_stunnel(place: Place) -> list[str]:
+    lines = [
+        "foreground = yes",
+        "pid =",
+        "debug = crit",
+        "socket = l:TCP_NODELAY=1",
+        "socket = r:TCP_NODELAY=1",
+        "sslVersionMin = TLSv1.2",
+        f"TIMEOUTidle = {IDLE_HOURS * 3600}",
+    ]
+    for service in SERVICES:
+        lines += [
+            f"[{service.name}]",
+            f"accept = 127.0.0.1:{place.ports[service.name]}",
+            f"connect = 127.0.0.1:{place.backends[service.backend]}",
+            f"cert = {place.certificates[service.key].both}",
+        ]
+    conf = place.directory / "stunnel.conf"
+    conf.write_text("\n".join(lines) + "\n")
+    return ["stunnel", str(conf)]
+
+
+def _quoted(value: object) -> str:
+    """A TOML string: JSON's escapes are a part of TOML's."""
+    return json.dumps(str(value))
+
+
+def _configure_bascule(place: Place, *, limits: bool) -> list[str]:
+    chain = ["require_tls", "features", *(["limits"] if limits else [])]
+    lines = ["[plugins]", f"chain = {json.dumps(chain)}"]
+    if limits:
+        # All clients come from a few addresses of this machine.
+        lines += ["[plugins.limits]", "connections_per_address = 0", "handshakes_per_minute = 0"]
+    for service in SERVICES:
+        certificate = place.certificates[service.key]
+        lines += [
+            "[[domain]]",
+            f"name = {_quoted(service.domain)}",
+            f"certificate = {_quoted(certificate.chain)}",
+            f"private_key = {_quoted(certificate.private_key)}",
+            f'c2s_server = "127.0.0.1:{place.backends[service.backend]}"',
+        ]
+    lines += [
+        "[[listener]]",
+        'name = "c2s"',
+        'direction = "reverse"',
+        'stream = "c2s"',
+        f'address = "127.0.0.1:{place.ports[SERVICES[0].name]}"',
+        'tls = "required"',
+    ]
+    conf = place.directory / "bascule.toml"
+    conf.write_text("\n".join(lines) + "\n")
+    return [str(Path(sys.executable).with_name("bascule")), "run", "-c", str(conf)]
+
+
+def _bascule_plain(place: Place) -> list[str]:
+    return _configure_bascule(place, limits=False)
+
+
+def _bascule_limits(place: Place) -> list[str]:
+    return _configure_bascule(place, limits=True)
+
+
+def _said(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def _found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text)
+    return match[1] if match else "unknown version"
+
+
+def _haproxy_version() -> str:
+    said = _said("haproxy", "-vv")
+    openssl = _found(r"Running on OpenSSL version : OpenSSL (\S+)", said)
+    return f"{_found(r'version ([^ ]+)', said)}, OpenSSL {openssl}"
+
+
+def _stunnel_version() -> str:
+    said = _said("stunnel", "-version")
+    openssl = _found(r"(?:Running +with|Compiled/running with) OpenSSL (\S+)", said)
+    return f"{_found(r'stunnel ([^ ]+) on', said)}, OpenSSL {openssl}"
+
+
+def _bascule_version() -> str:
+    openssl = SSL.SSLeay_version(SSL.SSLEAY_VERSION).decode().split()[1]
+    twisted, pyopenssl = version("twisted"), version("pyopenssl")
+    return (
+        f"{version('bascule')}, OpenSSL {openssl}, Twisted {twisted}, pyOpenSSL {pyopenssl}; "
+        f"{interpreter()}"
+    )
+
+
+def interpreter() -> str:
+    """The interpreter that runs Bascule here: which one it is makes a difference.
+
+    Whether it was built with profile-guided optimisation is said where it is known; Debian's is,
+    but its build does not tell.
+    """
+    flags = str(sysconfig.get_config_var("CONFIG_ARGS"))
+    optimised = ", --enable-optimizations" if "--enable-optimizations" in flags else ""
+    return (
+        f"{platform.python_implementation()} {platform.python_version()} "
+        f"({Path(sys.executable).resolve()}, {platform.python_compiler()}{optimised})"
+    )
+
+
+REFERENCE = Relay(
+    name="haproxy",
+    title="HAProxy",
+    configure=_configure_haproxy,
+    version=_haproxy_version,
+    program="haproxy",
+    package="haproxy",
+)
+"""What everything else is measured against."""
+
+PLAIN = Relay(
+    name="bascule",
+    title="Bascule",
+    configure=_bascule_plain,
+    version=_bascule_version,
+    shares_port=True,
+    starttls=True,
+)
+
+LIMITS = Relay(
+    name="bascule-limits",
+    title="Bascule, limits counting",
+    configure=_bascule_limits,
+    version=_bascule_version,
+    shares_port=True,
+    starttls=True,
+)
+
+STUNNEL = Relay(
+    name="stunnel",
+    title="stunnel",
+    configure=_configure_stunnel,
+    version=_stunnel_version,
+    program="stunnel",
+    package="stunnel4",
+    rounds=2,  # it gives the scale; nothing is required of ratios to it
+)
+
+RELAYS = {relay.name: relay for relay in (REFERENCE, PLAIN, LIMITS, STUNNEL)}

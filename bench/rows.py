@@ -1,0 +1,165 @@
+"""What is measured: scenarios of the load generator, and the rows that they yield."""
+
+from typing import Literal
+
+import attrs
+
+from bench.relays import LIMITS, PLAIN
+
+
+@attrs.frozen
+class Scenario:
+    """One kind of run of the load generator.
+
+    Attributes:
+        name: Unique.
+        mode: The load generator's scenario.
+        service: The relay's service that it talks to.
+        connections: How many at the same time.
+        options: Further options of the load generator.
+        with_limits: Whether Bascule with the `limits` plugin takes part too.
+        starttls: Clients of relays that speak XMPP use STARTTLS instead of direct TLS.
+        fresh: A relay of its own for every run, since memory once used is kept.
+        length: Of its measured part, as a multiple of the others'.
+        rounds: In how many rounds it is run at most, None for all.
+        quick: Whether it is a part of a quick run.
+    """
+
+    name: str
+    mode: str
+    service: str = "echo"
+    connections: int = 100
+    options: tuple[str, ...] = ()
+    with_limits: bool = False
+    starttls: bool = False
+    fresh: bool = False
+    length: float = 1.0
+    rounds: int | None = None
+    quick: bool = True
+
+
+SCENARIOS = (
+    Scenario("chat_100", "chat", connections=100, with_limits=True),
+    Scenario("chat_1000", "chat", connections=1000, with_limits=True),
+    Scenario("paced", "paced", connections=500, options=("-r", "2000"), length=2.0),
+    Scenario("bulk_up", "bulk_up", service="sink", connections=4),
+    Scenario("bulk_down", "bulk_down", service="source", connections=4),
+    Scenario("handshakes_ecdsa", "handshakes", connections=32),
+    Scenario("handshakes_rsa", "handshakes", service="rsa", connections=32),
+    Scenario("logins", "logins", connections=32),
+    Scenario("logins_starttls", "logins", connections=32, starttls=True, quick=False),
+    Scenario("idle_1000", "idle", connections=1000, with_limits=True, fresh=True, rounds=2),
+    Scenario("idle_3000", "idle", connections=3000, fresh=True, rounds=1, quick=False),
+)
+
+
+@attrs.frozen
+class Target:
+    """What a relay's ratio to the reference has to be.
+
+    Attributes:
+        relay: The relay's name.
+        bound: The least ratio where more is better, else the greatest.
+    """
+
+    relay: str
+    bound: float
+
+
+@attrs.frozen
+class Measure:
+    """One of the figures that the load generator reports.
+
+    Attributes:
+        key: Its key in the load generator's result.
+        unit: Its unit.
+        better: Whether more or less is better.
+    """
+
+    key: str
+    unit: str
+    better: Literal["more", "less"]
+
+
+PER_SECOND = Measure("per_second", "/s", "more")
+MEGABYTES = Measure("mb_per_second", "MB/s", "more")
+MEDIAN = Measure("p50_us", "µs", "less")
+TAIL = Measure("p99_us", "µs", "less")
+PROCESSOR = Measure("relay_us_each", "µs", "less")
+MEMORY = Measure("kib_each", "KiB", "less")
+EMPTY = Measure("empty_kib", "KiB", "less")
+
+PER_PROCESSOR_SECOND = Measure("per_processor_second", "/s", "more")
+"""How many in a second of the relay's processor: what it can do when nothing else is short.
+
+A handshake costs the client about as much as the relay, so on one processor the load generator
+may be the one that is busy, and ratios of what came about would tell of it."""
+
+
+@attrs.frozen
+class Row:
+    """One row of the table.
+
+    Attributes:
+        name: Its name on the command line.
+        title: Its name in the table.
+        scenario: The name of the scenario that yields it.
+        measure: Which of the scenario's figures it is.
+        targets: What has to be reached; empty where nothing is required.
+    """
+
+    name: str
+    title: str
+    scenario: str
+    measure: Measure
+    targets: tuple[Target, ...] = ()
+
+    def meets(self, ratio: float, bound: float) -> bool:
+        """Whether a ratio to the reference is within its bound."""
+        return ratio >= bound if self.measure.better == "more" else ratio <= bound
+
+
+_MESSAGES = (Target(PLAIN.name, 0.95), Target(LIMITS.name, 0.8))
+_ROUND_TRIP = (Target(PLAIN.name, 1.2),)
+_BULK = (Target(PLAIN.name, 0.95),)
+_HANDSHAKES = (Target(PLAIN.name, 0.9),)
+_MEMORY = (Target(PLAIN.name, 1.4),)
+
+ROWS = (
+    Row("messages_100", "messages, 100 sessions", "chat_100", PER_SECOND, _MESSAGES),
+    Row("messages_1000", "messages, 1,000 sessions", "chat_1000", PER_SECOND, _MESSAGES),
+    Row("p50_100", "round trip p50, 100 sessions", "chat_100", MEDIAN),
+    Row("p99_100", "round trip p99, 100 sessions", "chat_100", TAIL, _ROUND_TRIP),
+    Row("p50_paced", "round trip p50, 2,000 messages/s", "paced", MEDIAN),
+    Row("p99_paced", "round trip p99, 2,000 messages/s", "paced", TAIL, _ROUND_TRIP),
+    Row("cpu_100", "processor time a message, 100 sessions", "chat_100", PROCESSOR),
+    Row("cpu_paced", "processor time a message, 2,000 messages/s", "paced", PROCESSOR),
+    Row("bulk_up", "bulk, client to server", "bulk_up", MEGABYTES, _BULK),
+    Row("bulk_down", "bulk, server to client", "bulk_down", MEGABYTES, _BULK),
+    Row("cpu_bulk_up", "processor time a MB, client to server", "bulk_up", PROCESSOR),
+    Row("cpu_bulk_down", "processor time a MB, server to client", "bulk_down", PROCESSOR),
+    Row(
+        "handshakes_ecdsa",
+        "TLS handshakes, ECDSA P-256, a processor second",
+        "handshakes_ecdsa",
+        PER_PROCESSOR_SECOND,
+        _HANDSHAKES,
+    ),
+    Row(
+        "handshakes_rsa",
+        "TLS handshakes, RSA 2048, a processor second",
+        "handshakes_rsa",
+        PER_PROCESSOR_SECOND,
+        _HANDSHAKES,
+    ),
+    Row("logins", "logins, direct TLS, a processor second", "logins", PER_PROCESSOR_SECOND),
+    Row(
+        "logins_starttls",
+        "logins, STARTTLS (HAProxy: direct TLS), a processor second",
+        "logins_starttls",
+        PER_PROCESSOR_SECOND,
+    ),
+    Row("idle_1000", "memory a session, 1,000 sessions", "idle_1000", MEMORY, _MEMORY),
+    Row("idle_3000", "memory a session, 3,000 sessions", "idle_3000", MEMORY, _MEMORY),
+    Row("empty", "memory without sessions", "idle_1000", EMPTY),
+)

@@ -1,0 +1,1 @@
+"""The daemon: conf, command line, service, log and demo."""

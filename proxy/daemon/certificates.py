@@ -1,0 +1,267 @@
+"""Whether the certificates of a configuration can do their work.
+
+A certificate that cannot be read, does not match its key or does not cover its domain keeps Bascule
+from starting. One that has expired does not: clients that care will refuse it, and the log says so.
+"""
+
+import stat
+import warnings
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import attrs
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
+from cryptography.utils import CryptographyDeprecationWarning
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from proxy.daemon.conf import Claim
+from proxy.daemon.identities import presented
+from proxy.daemon.model import Caution, CertificateFiles, Finding, Mistake
+from proxy.daemon.tables import Placed
+
+SOON = timedelta(days=21)
+"""How long before its end a certificate is called to mind."""
+
+LEAST_RSA_BITS = 2048
+"""RFC 9325 section 4.5."""
+
+_LONGEST_FILE = 1 << 20
+_DAY = timedelta(days=1)
+
+_Key = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+
+
+@attrs.frozen
+class CertificateFacts:
+    """What `bascule check` tells about one certificate; ``days_left`` is negative when past."""
+
+    name: str
+    file: Path
+    kind: str
+    not_after: datetime
+    days_left: int
+
+
+@attrs.frozen
+class Examination:
+    """What came of examining certificates: the findings, and facts of those that can be used."""
+
+    mistakes: tuple[Mistake, ...]
+    cautions: tuple[Caution, ...]
+    facts: tuple[CertificateFacts, ...]
+
+
+@attrs.define
+class _Notes:
+    """Findings about one domain, as they are made."""
+
+    claim: Placed[Claim]
+    findings: list[Finding] = attrs.field(factory=list)
+
+    def mistake(self, option: str, text: str) -> None:
+        self.findings.append(Mistake(self.claim.file, f"{self.claim.key}.{option}", text))
+
+    def caution(self, option: str, text: str) -> None:
+        self.findings.append(Caution(self.claim.file, f"{self.claim.key}.{option}", text))
+
+
+def examine(claims: Sequence[Placed[Claim]], now: datetime) -> Examination:
+    """Examine the certificates of every domain.
+
+    Args:
+        claims: The domains and their files.
+        now: The time to judge validity by, with a time zone.
+    """
+    findings: list[Finding] = []
+    facts: list[CertificateFacts] = []
+    for claim in claims:
+        notes = _Notes(claim)
+        kinds: dict[str, Path] = {}
+        for files in claim.value.certificates:
+            try:
+                found = _examine_pair(files, notes, now)
+            except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+                text = f"{files.certificate} cannot be understood: {error}"
+                notes.mistake("certificate", text)
+                continue
+            if found is None:
+                continue
+            facts.append(found)
+            family = found.kind.partition(" ")[0]
+            first = kinds.setdefault(family, files.certificate)
+            if first is not files.certificate:
+                notes.mistake(
+                    "certificate",
+                    f"{files.certificate} and {first} both have {family} keys; "
+                    "allowed: one certificate of each key type",
+                )
+        findings += notes.findings
+    return Examination(
+        mistakes=tuple(finding for finding in findings if isinstance(finding, Mistake)),
+        cautions=tuple(finding for finding in findings if isinstance(finding, Caution)),
+        facts=tuple(facts),
+    )
+
+
+def _examine_pair(files: CertificateFiles, notes: _Notes, now: datetime) -> CertificateFacts | None:
+    chain = _read_chain(files.certificate, notes)
+    key = _read_key(files.private_key, notes)
+    if chain is None or (key is not None and not _matches(key, chain, files, notes)):
+        return None
+    leaf = chain[0]
+    kind = _kind(leaf, files.certificate, notes)
+    if kind is None:
+        return None
+    names = presented(leaf.tbs_certificate_bytes)
+    if not names.covers(notes.claim.value.name):
+        notes.mistake(
+            "certificate",
+            f"{files.certificate} does not cover {notes.claim.value.name}; it names {names}",
+        )
+    _examine_validity(chain, files.certificate, notes, now)
+    _examine_chain(chain, files.certificate, notes)
+    end = leaf.not_valid_after_utc
+    return CertificateFacts(
+        name=notes.claim.value.name,
+        file=files.certificate,
+        kind=kind,
+        not_after=end,
+        days_left=(end - now) // _DAY,
+    )
+
+
+def _matches(
+    key: bytes, chain: list[x509.Certificate], files: CertificateFiles, notes: _Notes
+) -> bool:
+    matching = [n for n, certificate in enumerate(chain, start=1) if _spki(certificate) == key]
+    if 1 in matching:
+        return True
+    text = f"is not the key of {files.certificate}; allowed: the key of its first certificate"
+    if matching:
+        text = (
+            f"belongs to certificate {matching[0]} of {files.certificate}; "
+            "the domain's own certificate must come first there"
+        )
+    notes.mistake("private_key", f"{files.private_key} {text}")
+    return False
+
+
+def _read_file(path: Path) -> bytes:
+    """Read a regular file; ``ValueError`` with a phrase when that cannot be done."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"{path} is not a regular file; a PEM file is needed")
+        if status.st_size > _LONGEST_FILE:
+            raise ValueError(f"{path} is too long; a PEM file is needed")
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _read_chain(path: Path, notes: _Notes) -> list[x509.Certificate] | None:
+    try:
+        content = _read_file(path)
+    except ValueError as error:
+        notes.mistake("certificate", str(error))
+        return None
+    try:
+        with warnings.catch_warnings():
+            # What cryptography may refuse one day still serves today, and clients decide.
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            return x509.load_pem_x509_certificates(content)
+    except (ValueError, x509.InvalidVersion):
+        notes.mistake("certificate", f"{path} holds no certificate in PEM that can be read")
+        return None
+
+
+def _read_key(path: Path, notes: _Notes) -> bytes | None:
+    """Read a private key, and give its public half as DER."""
+    try:
+        content = _read_file(path)
+        mode = path.stat().st_mode
+    except (ValueError, OSError) as error:
+        notes.mistake("private_key", str(error))
+        return None
+    if mode & stat.S_IRWXO:
+        text = f"{path} is open to every user of the machine (mode {stat.S_IMODE(mode):04o})"
+        notes.caution("private_key", f"{text}; take the others' rights away")
+    try:
+        key = load_pem_private_key(content, password=None)
+        return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except TypeError:
+        text = f"{path} has a passphrase; allowed: a private key without one"
+    except (ValueError, UnsupportedAlgorithm):
+        text = f"{path} holds no private key in PEM that can be read"
+    notes.mistake("private_key", text)
+    return None
+
+
+def _spki(certificate: x509.Certificate) -> bytes | None:
+    try:
+        key = certificate.public_key()
+        return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+
+
+def _kind(leaf: x509.Certificate, path: Path, notes: _Notes) -> str | None:
+    key = leaf.public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        if key.key_size >= LEAST_RSA_BITS:
+            return f"RSA {key.key_size}"
+        text = f"has an RSA key of {key.key_size} bits; allowed: at least {LEAST_RSA_BITS}"
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        if isinstance(key.curve, (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)):
+            return f"ECDSA P-{key.curve.key_size}"
+        text = f"has a key on the curve {key.curve.name}; allowed: P-256, P-384, P-521"
+    elif isinstance(key, ed25519.Ed25519PublicKey):
+        return "Ed25519"
+    else:
+        text = "has a key that is neither RSA nor ECDSA nor Ed25519"
+    notes.mistake("certificate", f"{path} {text}")
+    return None
+
+
+def _examine_validity(
+    chain: list[x509.Certificate], path: Path, notes: _Notes, now: datetime
+) -> None:
+    for number, certificate in enumerate(chain, start=1):
+        which = f"{path}" if number == 1 else f"certificate {number} of {path}"
+        begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        if now > end:
+            text = f"{which} EXPIRED on {end:%Y-%m-%d}: clients that verify it will refuse it"
+        elif now < begin:
+            text = (
+                f"{which} IS NOT VALID BEFORE {begin:%Y-%m-%d}: clients will refuse it until then"
+            )
+        elif end - now < SOON:
+            text = f"{which} expires on {end:%Y-%m-%d}, in {(end - now) // _DAY} days"
+        else:
+            continue
+        notes.caution("certificate", text)
+
+
+def _examine_chain(chain: list[x509.Certificate], path: Path, notes: _Notes) -> None:
+    for number, (lower, upper) in enumerate(pairwise(chain), start=1):
+        if lower.issuer != upper.subject:
+            notes.caution(
+                "certificate",
+                f"certificate {number + 1} of {path} did not issue certificate {number}: "
+                "clients may not find their way to a root they trust",
+            )
+    try:
+        usage = chain[0].extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return
+    if not {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & {*usage}:
+        notes.caution("certificate", f"{path} is not meant for servers (extended key usage)")

@@ -1,0 +1,188 @@
+"""The command line: ``bascule run``, ``check``, ``show-config`` and ``demo``.
+
+Exit codes are those of sysexits.h. A fault is told in one line on standard error; ``--debug``, or
+``BASCULE_DEBUG=1`` in the environment, adds the traceback of a fault of Bascule's own.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+
+from proxy.daemon.check import inspect, summary
+from proxy.daemon.conf import load
+from proxy.daemon.exits import Exit
+from proxy.daemon.files import DEFAULT_PATH
+from proxy.daemon.model import Finding
+from proxy.daemon.show import show
+from proxy.session.options import one_line
+
+_HIGHEST_PORT = 65535
+
+
+@attrs.define
+class _Invocation:
+    """What the command line said before the command's name."""
+
+    debug: bool = False
+
+
+def _conf_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "-c",
+        "--conf",
+        "conf_path",
+        type=click.Path(path_type=Path),
+        default=DEFAULT_PATH,
+        show_default=True,
+        metavar="CONF",
+        help="The configuration file; conf.d/*.toml beside it are read after it.",
+    )(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="bascule", prog_name="bascule", message="%(prog)s %(version)s")
+@click.option(
+    "--debug",
+    is_flag=True,
+    envvar="BASCULE_DEBUG",
+    help="Show the traceback of a fault of Bascule's own (also BASCULE_DEBUG=1).",
+)
+@click.pass_obj
+def cli(invocation: _Invocation, *, debug: bool) -> None:
+    """Bascule gives legacy plaintext XMPP servers today's TLS, without touching them.
+
+    It accepts the clients' connections, insists on TLS before anything else, and passes what
+    follows to the server behind. Start with "bascule demo", then write a configuration and try it
+    with "bascule check".
+    """
+    invocation.debug = debug
+
+
+@cli.command()
+@_conf_option
+def run(conf_path: Path) -> int:
+    """Run the proxy in the foreground.
+
+    With a mistake in the configuration it does not start: each is printed on a line of its own,
+    and the exit code is 78.
+    """
+    report = inspect(conf_path, datetime.now(UTC))
+    if report.conf is None:
+        _print_findings((*report.mistakes, *report.cautions))
+        return Exit.CONFIG
+    # The service brings Twisted along, which the other commands do without.
+    from proxy.daemon import service  # noqa: PLC0415
+
+    return service.run(report.conf, [str(caution) for caution in report.cautions])
+
+
+@cli.command()
+@_conf_option
+def check(conf_path: Path) -> int:
+    """Report every mistake in the configuration, certificates included.
+
+    Mistakes and warnings go to standard error, one line each: file, key, what is wrong, what is
+    allowed. Without a mistake a summary follows on standard output. The exit code is 0, or 78.
+    """
+    report = inspect(conf_path, datetime.now(UTC))
+    _print_findings((*report.mistakes, *report.cautions))
+    if report.conf is None:
+        return Exit.CONFIG
+    click.echo(summary(report.conf, report.certificates))
+    return Exit.OK
+
+
+@cli.command("show-config")
+@_conf_option
+def show_config(conf_path: Path) -> int:
+    """Print the effective configuration as TOML, defaults filled in.
+
+    What is printed may be loaded again and means the same. Certificates are not looked at.
+    """
+    loaded = load(conf_path)
+    if loaded.conf is None:
+        _print_findings(loaded.mistakes)
+        return Exit.CONFIG
+    click.echo(show(loaded.conf), nl=False)
+    return Exit.OK
+
+
+@cli.command()
+@click.option("--once", is_flag=True, help="Leave after the first message instead of staying up.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, _HIGHEST_PORT),
+    default=0,
+    show_default="any free one",
+    help="The port the proxy listens on, at 127.0.0.1.",
+)
+def demo(*, once: bool, port: int) -> int:
+    """Show the proxy at work, with everything it needs made up.
+
+    A small plaintext server, a certificate authority, the proxy, and a client that logs in through
+    it over TLS and sends a message; what went over each leg is printed side by side. It stays up
+    for other clients until Ctrl-C.
+    """
+    # As in run: only this command needs what it brings along.
+    from proxy.daemon import demo as demonstration  # noqa: PLC0415
+
+    return demonstration.run(once=once, port=port)
+
+
+def _print_findings(findings: Iterable[Finding]) -> None:
+    for finding in findings:
+        click.echo(str(finding), err=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: The words after the command's name; those of this process when left out.
+
+    Returns:
+        The exit code, one of `Exit` or what a command's own work ended with.
+    """
+    invocation = _Invocation()
+    try:
+        words = sys.argv[1:] if arguments is None else list(arguments)
+        with cli.make_context("bascule", words, obj=invocation) as context:
+            code = cli.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as leaving:
+        code = leaving.exit_code
+    except click.ClickException as error:
+        _explain(error)
+        return Exit.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Nobody reads on; what Python still has buffered must not complain on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.IO
+    except Exception as error:  # noqa: BLE001 - the last resort: no traceback for users
+        if invocation.debug:
+            traceback.print_exc()
+        _complain(f"internal fault: {type(error).__name__}: {error}")
+        return Exit.SOFTWARE
+    return code if isinstance(code, int) else Exit.OK
+
+
+def _explain(error: click.ClickException) -> None:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+    else:
+        path = context.command_path if context is not None else "bascule"
+        _complain(f"{error.format_message()} (see {path} --help)")
+
+
+def _complain(text: str) -> None:
+    click.echo(one_line(f"bascule: {text}"), err=True)

@@ -1,0 +1,184 @@
+"""From files to a configuration: every mistake is found in one pass, and none is passed over."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from proxy.daemon import crosscheck
+from proxy.daemon.endpoints import Endpoint
+from proxy.daemon.files import Document, Given, Merged, Table, merge, read_documents
+from proxy.daemon.installed import InstalledPlugins
+from proxy.daemon.model import (
+    DEADLINES,
+    DOMAINS,
+    LISTENERS,
+    PLUGINS,
+    SECTIONS,
+    Caution,
+    CertificateFiles,
+    Conf,
+    Deadlines,
+    DomainTable,
+    Listener,
+    Mistake,
+    Section,
+)
+from proxy.daemon.plugin_tables import read_plugins
+from proxy.daemon.tables import Placed, item_key, read_values, unknown
+from proxy.session.options import options_of
+
+
+@attrs.frozen
+class Claim:
+    """A domain, and the certificates that are to prove it to clients."""
+
+    name: str
+    certificates: tuple[CertificateFiles, ...]
+
+
+@attrs.frozen
+class Loaded:
+    """What came of loading a configuration.
+
+    ``conf`` is ``None`` exactly when there are mistakes. ``claims`` has every domain whose name
+    and files could be read, mistakes elsewhere or not.
+    """
+
+    conf: Conf | None
+    mistakes: tuple[Mistake, ...]
+    cautions: tuple[Caution, ...]
+    claims: tuple[Placed[Claim], ...]
+
+
+def load(path: Path, plugins: Mapping[str, type[Any]] | None = None) -> Loaded:
+    """Load a configuration file and the fragments beside it.
+
+    Args:
+        path: The main file.
+        plugins: The plugin classes by name; those that are installed when left out.
+    """
+    documents, mistakes = read_documents(path)
+    loaded = build(
+        documents,
+        InstalledPlugins() if plugins is None else plugins,
+        main=path.absolute(),
+        complete=not mistakes,
+    )
+    if not mistakes:
+        return loaded
+    return attrs.evolve(loaded, conf=None, mistakes=(*mistakes, *loaded.mistakes))
+
+
+def build(
+    documents: Sequence[Document],
+    plugins: Mapping[str, type[Any]],
+    *,
+    main: Path,
+    complete: bool = True,
+) -> Loaded:
+    """Make a configuration of what files say.
+
+    Args:
+        documents: The files in their order.
+        plugins: The plugin classes by name.
+        main: The file to name for what stands in none.
+        complete: Whether these are all files there are; if some could not be read, nothing is
+            called missing.
+    """
+    merged, mistakes = merge(documents, main)
+    mistakes += _check_sections(merged)
+    if complete:
+        mistakes += _check_present(merged, documents, main)
+    chain, more = read_plugins(_section(merged, PLUGINS), plugins)
+    mistakes += more
+    deadlines, more = read_values(
+        _section(merged, DEADLINES), options_of(Deadlines), DEADLINES.name
+    )
+    mistakes += more
+    domains, more = _read_items(merged, DOMAINS)
+    mistakes += more
+    listeners, more = _read_items(merged, LISTENERS)
+    mistakes += more
+    claims, more = _claims(domains)
+    mistakes += more
+    mistakes += crosscheck.duplicates(domains, "name")
+    mistakes += crosscheck.duplicates(listeners, "name")
+    mistakes += crosscheck.duplicates(listeners, "address", apart_from=_any_port)
+    mistakes += crosscheck.rules_without_plugin(chain, listeners)
+    mistakes += crosscheck.loops(domains, listeners)
+    conf = None
+    if not mistakes:
+        conf = Conf(
+            plugins=chain.settings,
+            deadlines=Deadlines(**deadlines),
+            domains=tuple(DomainTable(**table.value).domain() for table in domains),
+            listeners=tuple(Listener(**table.value) for table in listeners),
+        )
+    cautions = tuple(crosscheck.cautions(chain, domains, listeners))
+    return Loaded(conf=conf, mistakes=tuple(mistakes), cautions=cautions, claims=tuple(claims))
+
+
+def _any_port(address: Endpoint) -> bool:
+    return address.port == 0
+
+
+def _check_sections(merged: Merged) -> list[Mistake]:
+    known = [section.name for section in SECTIONS]
+    mistakes = []
+    for name, entry in merged.root.entries.items():
+        if name not in known:
+            mistakes.append(Mistake(entry.file, name, unknown(name, known)))
+        elif isinstance(entry, Given):
+            text = f"is not a table; it is written [{name}]"
+            mistakes.append(Mistake(entry.file, name, text))
+    return mistakes
+
+
+def _check_present(merged: Merged, documents: Sequence[Document], main: Path) -> list[Mistake]:
+    return [
+        Mistake(main, name, f"is missing; at least one table [[{name}]] is needed")
+        for name, items in merged.arrays.items()
+        if not items and all(document.content.get(name, []) == [] for document in documents)
+    ]
+
+
+def _section(merged: Merged, section: Section) -> Table:
+    entry = merged.root.entries.get(section.name)
+    return entry if isinstance(entry, Table) else Table(merged.root.file)
+
+
+def _read_items(
+    merged: Merged, section: Section
+) -> tuple[list[Placed[dict[str, Any]]], list[Mistake]]:
+    options = options_of(section.declaring)
+    placed: list[Placed[dict[str, Any]]] = []
+    mistakes: list[Mistake] = []
+    for position, item in enumerate(merged.arrays[section.name], start=1):
+        key = item_key(section.name, item, position)
+        values, more = read_values(item, options, key)
+        placed.append(Placed(value=values, file=item.file, key=key))
+        mistakes += more
+    return placed, mistakes
+
+
+def _claims(
+    domains: Sequence[Placed[dict[str, Any]]],
+) -> tuple[list[Placed[Claim]], list[Mistake]]:
+    claims: list[Placed[Claim]] = []
+    mistakes: list[Mistake] = []
+    for table in domains:
+        name = table.value.get("name")
+        certificates = table.value.get("certificate")
+        keys = table.value.get("private_key")
+        if certificates is None or keys is None:
+            continue
+        if len(certificates) != len(keys):
+            text = f"{len(keys)} for {len(certificates)} in certificate; allowed: as many"
+            mistakes.append(Mistake(table.file, f"{table.key}.private_key", text))
+        elif name is not None:
+            files = tuple(map(CertificateFiles, certificates, keys))
+            claim = Claim(name=name, certificates=files)
+            claims.append(Placed(value=claim, file=table.file, key=table.key))
+    return claims, mistakes

@@ -1,0 +1,89 @@
+"""Addresses with a port, as they stand in the configuration."""
+
+import ipaddress
+import re
+
+import attrs
+
+_HIGHEST_PORT = 65535
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
+_LONGEST_HOST_NAME = 253
+_PORT = re.compile(r"[0-9]{1,5}\Z")
+
+
+@attrs.frozen
+class Endpoint:
+    """A host and a TCP port; ``str()`` writes it as it stands in the configuration.
+
+    ``host`` is an IP address in its shortest form, without brackets, or a host name in lower case.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def server_endpoint(text: str) -> Endpoint:
+    """Read where a server is to be reached: ``host:port``, ``192.0.2.1:port``, ``[::1]:port``.
+
+    Raises:
+        ValueError: ``text`` is not of that form; the message says why.
+    """
+    host, port = _split(text)
+    if port == 0:
+        raise ValueError("port 0 cannot be connected to")
+    address = _address(host)
+    if address is not None:
+        if address.is_unspecified:
+            raise ValueError(f"{host} cannot be connected to")
+        return Endpoint(host=str(address), port=port)
+    # A name that ends in digits would be taken for an IPv4 address in some old form.
+    if (
+        len(host) > _LONGEST_HOST_NAME
+        or not _HOST_NAME.match(host)
+        or host.rpartition(".")[2].isdigit()
+    ):
+        raise ValueError("the host is neither an IP address nor a host name")
+    return Endpoint(host=host.lower(), port=port)
+
+
+def listening_endpoint(text: str) -> Endpoint:
+    """Read where to listen: ``192.0.2.1:port``, ``[2001:db8::1]:port``, ``[::]:port``.
+
+    Port 0 lets the system choose.
+
+    Raises:
+        ValueError: ``text`` is not of that form; the message says why.
+    """
+    host, port = _split(text)
+    address = _address(host)
+    if address is None:
+        raise ValueError("the host is not an IP address")
+    return Endpoint(host=str(address), port=port)
+
+
+def _split(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host:
+        raise ValueError("the host or the port is missing")
+    if not _PORT.match(port) or int(port) > _HIGHEST_PORT:
+        raise ValueError(f"the port is not a number up to {_HIGHEST_PORT}")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        if ":" not in host:
+            raise ValueError("what stands in brackets is not an IPv6 address")
+    elif ":" in host:
+        raise ValueError("an IPv6 address must stand in brackets")
+    return host, int(port)
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError as error:
+        if ":" in host:
+            raise ValueError("what stands in brackets is not an IPv6 address") from error
+        return None

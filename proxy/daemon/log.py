@@ -1,0 +1,104 @@
+"""The log: one line for each event, on standard error.
+
+A line is a message in words, then fields as ``name=value``; what comes from a peer stands in the
+fields only and is escaped there. Under systemd a line begins with its priority (sd-daemon(3)) and
+the journal adds the time; elsewhere it begins with the time, in UTC.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Final, TextIO
+
+from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+
+from proxy.session.commands import Severity
+from proxy.xmpp.text import printable
+
+LONGEST_VALUE: Final = 512
+"""Characters of a field's value that are shown."""
+
+_PRIORITIES: Final = {
+    Severity.DEBUG: 7,
+    Severity.INFO: 6,
+    Severity.WARNING: 4,
+    Severity.ERROR: 3,
+}
+_LEVELS: Final = {
+    LogLevel.debug: Severity.DEBUG,
+    LogLevel.info: Severity.INFO,
+    LogLevel.warn: Severity.WARNING,
+    LogLevel.error: Severity.ERROR,
+    LogLevel.critical: Severity.ERROR,
+}
+_BARE: Final = re.compile(r"[\w.:/@+*%\[\]-]+", re.ASCII)
+
+Clock = Callable[[], datetime]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Log:
+    """Writes lines.
+
+    Args:
+        stream: where to.
+        journal: whether it is systemd's journal that reads them.
+        clock: the time of day.
+    """
+
+    def __init__(self, stream: TextIO, *, journal: bool = False, clock: Clock = _now) -> None:
+        self._stream = stream
+        self._journal = journal
+        self._clock = clock
+
+    def write(
+        self, severity: Severity, message: str, fields: Mapping[str, object] | None = None
+    ) -> None:
+        """Write one line. A line that cannot be written is lost; the daemon goes on."""
+        line = printable(message, LONGEST_VALUE)
+        for name, value in (fields or {}).items():
+            if value is not None and value != "":
+                line += f" {name}={_value(value)}"
+        if self._journal:
+            line = f"<{_PRIORITIES[severity]}>{line}"
+        else:
+            time = self._clock().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            line = f"{time} {severity.value} {line}"
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            return
+
+    def observe(self, event: LogEvent) -> None:
+        """Write what Twisted logs: warnings and worse, a failure with where it happened."""
+        severity = _LEVELS[event.get("log_level", LogLevel.info)]
+        if severity in (Severity.DEBUG, Severity.INFO):
+            return
+        fields: dict[str, object] = {}
+        failure = event.get("log_failure")
+        if failure is not None:
+            fields["error"] = f"{failure.type.__name__}: {failure.getErrorMessage()}"
+            frames = failure.frames
+            if frames:
+                fields["at"] = f"{frames[-1][1].rpartition('/')[2]}:{frames[-1][2]}"
+        self.write(severity, formatEvent(event), fields)
+
+
+def _value(value: object) -> str:
+    text = printable(str(value), LONGEST_VALUE)
+    if _BARE.fullmatch(text):
+        return text
+    return '"' + text.replace('"', '\\"') + '"'
+
+
+def start() -> Log:
+    """Make the daemon's log and have Twisted's go there too."""
+    log = Log(sys.stderr, journal="JOURNAL_STREAM" in os.environ)
+    globalLogPublisher.addObserver(log.observe)
+    return log

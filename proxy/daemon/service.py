@@ -1,0 +1,273 @@
+"""The service: listeners, and the bridges that come of them."""
+
+import gc
+import resource
+import secrets
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.error import CannotListenError
+
+from proxy.daemon.exits import Exit
+from proxy.daemon.log import Log, start
+from proxy.daemon.model import Conf
+from proxy.daemon.model import Listener as ListenerConf
+from proxy.daemon.notify import notify
+from proxy.net.bridge import ENDING, Bridge, Summary, Surroundings
+from proxy.net.listener import Listener
+from proxy.net.relay import Hub
+from proxy.net.tls import TLSSetupError, server_context
+from proxy.session.chain import Chain, ChainError
+from proxy.session.commands import Deadline, Report, Severity
+from proxy.session.hooks import Address
+from proxy.session.ids import StreamIds
+from proxy.session.rules import TLSRule
+from proxy.session.session import Session
+
+GRACE: Final = 5.0
+"""Seconds that sessions get to end when the service stops."""
+
+_SESSION_ID_BYTES: Final = 6
+
+
+class ServedDomains:
+    """The domains of a conf, the first of which is shown to clients that name none."""
+
+    def __init__(self, conf: Conf) -> None:
+        self._names = frozenset(domain.name for domain in conf.domains)
+        self._default = conf.domains[0].name
+
+    def serves(self, domain: str) -> bool:
+        """Whether ``domain`` (A-labels) is one of ours."""
+        return domain in self._names
+
+    def default(self) -> str:
+        """Return the domain shown to clients that name none."""
+        return self._default
+
+
+class Service:
+    """Everything that a conf asks for, on one reactor.
+
+    Args:
+        conf: the conf, without mistakes.
+        reactor: the reactor.
+        log: where to write; None keeps quiet.
+
+    Raises:
+        ChainError: a plugin is not fit for the chain.
+        TLSSetupError: a certificate cannot be used.
+    """
+
+    def __init__(self, conf: Conf, reactor: Any, log: Log | None = None) -> None:
+        self._conf = conf
+        self._reactor = reactor
+        self._log = log
+        self._domains = ServedDomains(conf)
+        self._ids = StreamIds()
+        self._chain = Chain(
+            [setting.plugin(setting.config) for setting in conf.plugins], self._plugin_failed
+        )
+        self._contexts = {
+            listener.name: {
+                domain.name: server_context(
+                    [(files.certificate, files.private_key) for files in domain.certificates],
+                    scope=f"{listener.name}/{domain.name}",
+                )
+                for domain in conf.domains
+            }
+            for listener in conf.listeners
+            if listener.tls is not TLSRule.NONE
+        }
+        self._hub: Hub | None = None
+        self._listeners: dict[str, Listener] = {}
+        self._bridges: set[Bridge] = set()
+        self._emptied: Deferred[None] | None = None
+
+    def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: an address cannot be listened on; the message says which and why.
+        """
+        self._hub = Hub(self._reactor)
+        for listener in self._conf.listeners:
+            port = Listener(
+                self._reactor,
+                listener.address.host,
+                listener.address.port,
+                self._accepting(listener, self._hub),
+            )
+            try:
+                port.startListening()
+            except CannotListenError as error:
+                self._close_listeners()
+                reason = error.socketError
+                text = getattr(reason, "strerror", None) or str(reason)
+                raise OSError(f"listener {listener.name}: {listener.address}: {text}") from error
+            self._listeners[listener.name] = port
+
+    def ports(self) -> Mapping[str, int]:
+        """Return the port that each listener has, by the listener's name."""
+        return {name: port.getHost().port for name, port in self._listeners.items()}
+
+    def stop(self) -> "Deferred[None]":
+        """Accept no more, end every session, and fire when that is done or `GRACE` is over."""
+        self._close_listeners()
+        done: Deferred[None] = Deferred()
+        self._emptied = done
+        timer = self._reactor.callLater(GRACE, self._stopped)
+        done.addCallback(lambda _: timer.cancel() if timer.active() else None)
+        for bridge in list(self._bridges):
+            bridge.shut_down()
+        if not self._bridges:
+            self._stopped()
+        return done
+
+    def _stopped(self) -> None:
+        if self._hub is not None:
+            self._hub.close()
+            self._hub = None
+        if self._emptied is not None:
+            done, self._emptied = self._emptied, None
+            done.callback(None)
+
+    def _close_listeners(self) -> None:
+        DeferredList([port.stopListening() for port in self._listeners.values()])
+        self._listeners = {}
+
+    def _accepting(
+        self, listener: ListenerConf, hub: Hub
+    ) -> Callable[[socket.socket, Address], None]:
+        """Return what a listener does with a connection."""
+        deadlines = self._conf.deadlines
+        around = Surroundings(
+            reactor=self._reactor,
+            hub=hub,
+            contexts=self._contexts.get(listener.name, {}),
+            servers={
+                domain.name: (domain.c2s_server.host, domain.c2s_server.port)
+                for domain in self._conf.domains
+            },
+            deadlines={
+                Deadline.NEGOTIATION: deadlines.negotiation,
+                Deadline.AUTHENTICATION: deadlines.authentication,
+                Deadline.CONNECT: deadlines.connect,
+                Deadline.ENDING: ENDING,
+            },
+            chain=self._chain,
+            report=self._report,
+            closed=self._closed,
+        )
+
+        def accepted(connection: socket.socket, client: Address) -> None:
+            session = Session(
+                session_id=secrets.token_hex(_SESSION_ID_BYTES),
+                listener=listener.name,
+                rule=listener.tls,
+                client=client,
+                domains=self._domains,
+                chain=self._chain,
+                ids=self._ids,
+            )
+            bridge = Bridge(around, session, connection, peek=listener.tls is not TLSRule.NONE)
+            self._bridges.add(bridge)
+            bridge.start()
+
+        return accepted
+
+    def _report(self, session_id: str, report: Report) -> None:
+        if self._log is not None:
+            fields = {"session": session_id, **report.fields}
+            self._log.write(report.severity, report.message, fields)
+
+    def _closed(self, bridge: Bridge, summary: Summary) -> None:
+        self._bridges.discard(bridge)
+        if self._log is not None:
+            self._log.write(Severity.INFO, "session ended", _fields(summary))
+        if self._emptied is not None and not self._bridges:
+            self._stopped()
+
+    def _plugin_failed(self, name: str, text: str, error: BaseException | None) -> None:
+        if self._log is not None:
+            fields = {"plugin": name, "error": None if error is None else repr(error)}
+            self._log.write(Severity.ERROR, f"plugin failed: {text}", fields)
+
+
+def _fields(summary: Summary) -> dict[str, object]:
+    """Return the one line that tells a whole session."""
+    view = summary.view
+    tls = view.tls
+    return {
+        "session": view.id,
+        "listener": view.listener,
+        "client": view.client,
+        "domain": view.domain,
+        "tls": "none" if tls is None else f"{tls.version}/{tls.cipher}/{tls.group}",
+        "start": None if tls is None else ("direct" if tls.direct else "starttls"),
+        "resumed": "yes" if tls is not None and tls.resumed else None,
+        "authenticated": "yes" if view.authenticated else "no",
+        "seconds": f"{summary.seconds:.3f}",
+        "to_server": summary.to_server,
+        "to_client": summary.to_client,
+        "reason": summary.reason,
+    }
+
+
+def run(conf: Conf, warnings: Sequence[str]) -> int:
+    """Run the daemon until SIGTERM or SIGINT; return its exit code.
+
+    Args:
+        conf: the conf, without mistakes.
+        warnings: what `bascule check` warns of; written to the log.
+    """
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    log = start()
+    for warning in warnings:
+        log.write(Severity.WARNING, warning)
+    _raise_descriptor_limit()
+    try:
+        service = Service(conf, reactor, log)
+        service.start()
+    except (ChainError, TLSSetupError) as error:
+        log.write(Severity.ERROR, str(error))
+        return Exit.CONFIG
+    except OSError as error:
+        log.write(Severity.ERROR, str(error))
+        return Exit.UNAVAILABLE
+    for listener in conf.listeners:
+        log.write(
+            Severity.INFO,
+            "listening",
+            {"listener": listener.name, "address": listener.address, "tls": listener.tls.value},
+        )
+    _settle_memory()
+    _run_reactor(reactor, service, log)
+    return Exit.OK
+
+
+def _run_reactor(reactor: Any, service: Service, log: Log) -> None:
+    def stop() -> "Deferred[None]":
+        notify("STOPPING=1")
+        log.write(Severity.INFO, "stopping")
+        return service.stop()
+
+    reactor.addSystemEventTrigger("before", "shutdown", stop)
+    reactor.callWhenRunning(notify, "READY=1")
+    reactor.run()
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many descriptors as the system lets us: each session has two."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _settle_memory() -> None:
+    """What is there at the start stays for ever: the collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)

@@ -1,0 +1,423 @@
+"""A bridge: one session's legs and its negotiation, joined.
+
+It tells the negotiation what happens on the legs and does what the negotiation commands. When that
+says `Join`, the sockets go to a relay and all else of the negotiation is dropped.
+"""
+
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, assert_never
+
+import attrs
+from OpenSSL import SSL
+from twisted.python.failure import Failure
+
+from proxy.net import client_hello
+from proxy.net.connector import Connector
+from proxy.net.leg import Leg
+from proxy.net.plain_relay import PlainRelay
+from proxy.net.relay import Hub, Relay
+from proxy.net.tls import describe
+from proxy.session.chain import Chain
+from proxy.session.commands import (
+    Abort,
+    Alert,
+    Arm,
+    AwaitTLS,
+    Close,
+    Command,
+    Connect,
+    Deadline,
+    Disarm,
+    Finish,
+    Hold,
+    Join,
+    Report,
+    Resume,
+    Send,
+    Side,
+    StartTLS,
+)
+from proxy.session.hooks import ClientHello, TLSFacts, View
+from proxy.session.session import Session
+
+ENDING: Final = 5.0
+"""Seconds that a server gets to end its stream after the client has ended its own."""
+
+
+@attrs.frozen
+class Summary:
+    """What is known of a session when it is over.
+
+    Attributes:
+        view: the session as it was at its end.
+        seconds: how long it lasted.
+        to_server: bytes that came from the client, those of TLS not counted.
+        to_client: bytes that came from the server.
+        reason: why it ended.
+    """
+
+    view: View
+    seconds: float
+    to_server: int
+    to_client: int
+    reason: str
+
+
+@attrs.frozen
+class Surroundings:
+    """What all bridges of a listener share.
+
+    Attributes:
+        reactor: the reactor.
+        hub: watches the joined sockets.
+        contexts: the TLS context for each domain.
+        servers: host and port of the server behind each domain.
+        deadlines: seconds for each deadline.
+        chain: the plugins, which are told of the end.
+        report: takes what goes to the log: session id, and what the negotiation reports.
+        closed: takes the summary of each session.
+    """
+
+    reactor: Any
+    hub: Hub
+    contexts: Mapping[str, SSL.Context]
+    servers: Mapping[str, tuple[str, int]]
+    deadlines: Mapping[Deadline, float]
+    chain: Chain
+    report: Callable[[str, Report], None]
+    closed: Callable[["Bridge", Summary], None]
+
+
+class Bridge:
+    """One session.
+
+    Args:
+        around: what it shares with others.
+        session: its negotiation.
+        client: the socket that was accepted.
+        peek: whether TLS may follow plaintext on it.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_around",
+        "_busy",
+        "_client",
+        "_connector",
+        "_direct",
+        "_down",
+        "_finished",
+        "_queue",
+        "_relay",
+        "_server",
+        "_session",
+        "_started",
+        "_timers",
+        "_up",
+        "_view",
+    )
+
+    def __init__(
+        self, around: Surroundings, session: Session, client: socket.socket, *, peek: bool
+    ) -> None:
+        self._around = around
+        self._session: Session | None = session
+        self._client: Leg | None = Leg(
+            around.reactor, client, _LegProtocol(self, Side.CLIENT), peek=peek
+        )
+        self._server: Leg | None = None
+        self._connector: Connector | None = None
+        self._relay: Relay | None = None
+        self._timers: dict[Deadline, Any] = {}
+        self._queue: deque[Command] = deque()
+        self._busy = False
+        self._direct = False
+        self._finished: str | None = None
+        self._view: View = session.view
+        self._started = time.monotonic()
+        self._up = 0
+        self._down = 0
+
+    @property
+    def view(self) -> View:
+        """The session as it stands."""
+        return self._view if self._session is None else self._session.view
+
+    def start(self) -> None:
+        """Begin."""
+        if self._session is not None and self._client is not None:
+            self._perform(self._session.connected())
+            if self._client is not None:
+                self._client.start()
+
+    def shut_down(self) -> None:
+        """End the session because the daemon ends."""
+        if self._relay is not None:
+            self._relay.end("the proxy is shutting down")
+        elif self._session is not None:
+            self._perform(self._session.shut_down())
+
+    # What the legs tell
+
+    def received(self, side: Side, data: bytes) -> None:
+        """Take bytes."""
+        if side is Side.CLIENT:
+            self._up += len(data)
+        else:
+            self._down += len(data)
+        if self._session is not None:
+            self._perform(self._session.received(side, data))
+
+    def peeked(self, data: bytes) -> int:
+        """Take plaintext from the client; return how much of it was taken."""
+        if self._session is None:
+            return len(data)
+        self._queue.extend(self._session.received(Side.CLIENT, data))
+        taken = len(data) - self._session.unread
+        self._up += taken
+        return taken
+
+    def taken(self) -> None:
+        """Go on after `peeked`, the bytes having been taken off the socket."""
+        self._perform(())
+
+    def hello(self, hello: client_hello.Hello) -> None:
+        """Take the ClientHello."""
+        if self._session is not None:
+            self._perform(
+                self._session.hello(
+                    ClientHello(hello.server_name, hello.protocols, direct=self._direct)
+                )
+            )
+
+    def secured(self, facts: TLSFacts) -> None:
+        """Take note that TLS is up."""
+        if self._session is not None:
+            self._perform(self._session.secured(facts))
+
+    def tls_failed(self, reason: str) -> None:
+        """Take note that TLS has failed."""
+        if self._session is not None:
+            self._perform(self._session.tls_failed(reason))
+
+    def half_closed(self, side: Side) -> None:
+        """Take note that a peer has closed its direction."""
+        if self._session is not None:
+            self._perform(self._session.lost(side, "connection closed"))
+
+    def lost(self, side: Side, reason: Failure) -> None:
+        """Take note that a leg is gone."""
+        if side is Side.CLIENT:
+            self._client = None
+        else:
+            self._server = None
+        if self._session is not None:
+            self._perform(self._session.lost(side, describe(reason.value)))
+        self._settle()
+
+    # What the negotiation commands
+
+    def _perform(self, commands: Iterable[Command]) -> None:
+        """Carry commands out in order, those that come of doing so after the rest."""
+        self._queue.extend(commands)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._queue:
+                self._do(self._queue.popleft())
+        finally:
+            self._busy = False
+        self._settle()
+
+    def _do(self, command: Command) -> None:
+        match command:
+            case Send(side, data):
+                leg = self._leg(side)
+                if leg is not None:
+                    leg.write(data)
+            case Hold() | Resume() | AwaitTLS() | StartTLS() | Alert():
+                self._do_to_client(command)
+            case Connect(domain):
+                self._connect(*self._around.servers[domain])
+            case Close(side) | Abort(side):
+                self._end(side, at_once=isinstance(command, Abort))
+            case Arm(deadline):
+                self._disarm(deadline)
+                self._timers[deadline] = self._around.reactor.callLater(
+                    self._around.deadlines[deadline], self._expired, deadline
+                )
+            case Disarm(deadline):
+                self._disarm(deadline)
+            case Join():
+                self._join(command)
+            case Report():
+                self._around.report(self.view.id, command)
+            case Finish(view, reason):
+                self._view = view
+                self._finished = reason
+            case _:
+                assert_never(command)
+
+    def _do_to_client(self, command: Hold | Resume | AwaitTLS | StartTLS | Alert) -> None:
+        client = self._client
+        if client is None:
+            return
+        match command:
+            case Hold():
+                client.pauseProducing()
+            case Resume():
+                client.resumeProducing()
+            case AwaitTLS(direct=direct):
+                self._direct = direct
+                client.await_hello(direct=direct)
+            case StartTLS(domain):
+                client.start_tls(self._around.contexts[domain])
+            case Alert(description):
+                client.send_alert(description)
+
+    def _leg(self, side: Side) -> Leg | None:
+        return self._client if side is Side.CLIENT else self._server
+
+    def _end(self, side: Side, *, at_once: bool) -> None:
+        if side is Side.SERVER and self._connector is not None:
+            self._connector.cancel()
+            self._connector = None
+        leg = self._leg(side)
+        if leg is None:
+            return
+        if side is Side.SERVER and at_once:
+            # Another server leg may follow at once; of this one nobody wants to hear any more.
+            self._server = None
+            leg.forget()
+        elif at_once:
+            leg.abortConnection()
+        else:
+            leg.loseConnection()
+
+    def _connect(self, host: str, port: int) -> None:
+        self._connector = Connector(
+            self._around.reactor, host, port, self._connected, self._unreachable
+        )
+        self._connector.start()
+
+    def _connected(self, connection: socket.socket) -> None:
+        self._connector = None
+        if self._session is None or self._client is None:
+            connection.close()
+            return
+        self._server = Leg(
+            self._around.reactor, connection, _LegProtocol(self, Side.SERVER), peek=False
+        )
+        self._client.registerProducer(self._server, streaming=True)
+        self._server.registerProducer(self._client, streaming=True)
+        self._server.start()
+        self._perform(self._session.server_connected())
+
+    def _unreachable(self, reason: str) -> None:
+        self._connector = None
+        if self._session is not None:
+            self._perform(self._session.server_unreachable(reason))
+
+    def _disarm(self, deadline: Deadline) -> None:
+        timer = self._timers.pop(deadline, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _expired(self, deadline: Deadline) -> None:
+        del self._timers[deadline]
+        if self._session is not None:
+            self._perform(self._session.expired(deadline))
+
+    def _join(self, command: Join) -> None:
+        """Give the sockets to a relay and drop everything else."""
+        if self._session is None or self._client is None or self._server is None:
+            return
+        self._view = self._session.view
+        client, tls, to_client = self._client.detach()
+        server, _, to_server = self._server.detach()
+        self._session = self._client = self._server = None
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers = {}
+        if tls is None:
+            relay: Relay = PlainRelay(
+                self._around.hub, client, server, command.meter, self._relay_ended
+            )
+        else:
+            relay = Relay(self._around.hub, client, tls, server, command.meter, self._relay_ended)
+        self._relay = relay
+        relay.wait(to_server, to_client)
+        relay.begin(command.to_server, command.to_client)
+
+    def _relay_ended(self, reason: str) -> None:
+        if self._relay is not None:
+            self._up += self._relay.up
+            self._down += self._relay.down
+            self._relay = None
+        self._finished = reason
+        self._settle()
+
+    def _settle(self) -> None:
+        """Tell that the session is over, once nothing is left of it."""
+        if (
+            self._finished is None
+            or self._client is not None
+            or self._server is not None
+            or self._relay is not None
+            or self._busy
+        ):
+            return
+        reason, self._finished = self._finished, None
+        self._session = None
+        self._around.chain.session_closed(self._view)
+        seconds = time.monotonic() - self._started
+        self._around.closed(self, Summary(self._view, seconds, self._up, self._down, reason))
+
+
+class _LegProtocol:
+    """Tells the bridge what happens on one of its legs."""
+
+    __slots__ = ("_bridge", "_side")
+
+    def __init__(self, bridge: Bridge, side: Side) -> None:
+        self._bridge = bridge
+        self._side = side
+
+    def makeConnection(self, _transport: object) -> None:
+        """Nothing to do: the bridge has made the leg."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Pass it on."""
+        self._bridge.received(self._side, data)
+
+    def dataPeeked(self, data: bytes) -> int:
+        """Pass it on."""
+        return self._bridge.peeked(data)
+
+    def dataTaken(self) -> None:
+        """Pass it on."""
+        self._bridge.taken()
+
+    def helloReceived(self, hello: client_hello.Hello) -> None:
+        """Pass it on."""
+        self._bridge.hello(hello)
+
+    def tlsEstablished(self, facts: TLSFacts) -> None:
+        """Pass it on."""
+        self._bridge.secured(facts)
+
+    def tlsFailed(self, reason: str) -> None:
+        """Pass it on."""
+        self._bridge.tls_failed(reason)
+
+    def readConnectionLost(self) -> None:
+        """Pass it on."""
+        self._bridge.half_closed(self._side)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Pass it on."""
+        self._bridge.lost(self._side, reason)

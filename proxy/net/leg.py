@@ -1,0 +1,608 @@
+"""A leg: a Twisted transport on a TCP socket that turns to TLS in place.
+
+TLS runs on the socket itself and not on top of a TCP transport, so nothing that was read as
+plaintext can come to stand behind it, and nothing that was written as plaintext can be overtaken by
+it: before TLS the leg only looks at what has come (``MSG_PEEK``) and takes what its protocol says
+is plaintext; the ClientHello it never takes at all.
+"""
+
+import socket
+from collections.abc import Callable
+from enum import Enum
+from select import POLLERR, POLLHUP, POLLRDHUP, poll
+from typing import Any, Final, Protocol
+
+from OpenSSL import SSL
+from twisted.internet import interfaces
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from proxy.net import client_hello
+from proxy.net.tls import alert, describe, facts
+from proxy.session.hooks import TLSFacts
+
+READ_SIZE: Final = 65_536
+HIGH_WATER: Final = 65_536
+"""Bytes waiting to be written beyond which the producer is paused."""
+
+LINGER: Final = 2.0
+"""Seconds for which a closed leg waits for its peer to close, so that the last words arrive."""
+
+_READS_AT_ONCE: Final = 8
+_RETRY: Final = 0.05
+_KEEPALIVE_IDLE: Final = 120
+_KEEPALIVE_INTERVAL: Final = 30
+_KEEPALIVE_COUNT: Final = 4
+
+
+class LegProtocol(Protocol):
+    """What a leg tells beside `twisted.internet.interfaces.IProtocol`'s methods."""
+
+    def makeConnection(self, transport: Any) -> None:
+        """The leg is connected."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes have come, and are taken."""
+
+    def dataPeeked(self, data: bytes) -> int:
+        """Plaintext has come; return how many bytes of it are taken, the rest being TLS's.
+
+        Nothing may be done to the leg before `dataTaken`.
+        """
+
+    def dataTaken(self) -> None:
+        """Those bytes have been taken."""
+
+    def helloReceived(self, hello: client_hello.Hello) -> None:
+        """The ClientHello has come whole."""
+
+    def tlsEstablished(self, facts: TLSFacts) -> None:
+        """The handshake is finished."""
+
+    def tlsFailed(self, reason: str) -> None:
+        """TLS has failed; nothing can be written any more."""
+
+    def readConnectionLost(self) -> None:
+        """The peer has closed its direction."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The leg has ended; called once, and last."""
+
+
+class _Mode(Enum):
+    PEEK = "plaintext, at which one only looks"
+    STREAM = "bytes as they come"
+    HELLO = "waiting for a ClientHello"
+    HANDSHAKE = "TLS handshake"
+    DISCARD = "closed, waiting for the peer to close"
+
+
+def keep_alive(connection: socket.socket) -> None:
+    """Have the kernel find out about peers that vanished, and send small writes at once."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_COUNT)
+
+
+@implementer(interfaces.ITCPTransport, interfaces.IReadWriteDescriptor, interfaces.IPushProducer)
+class Leg:
+    """A connected socket as a transport.
+
+    Args:
+        reactor: the reactor that watches the socket.
+        connection: the socket, connected and not blocking. The leg owns it from now on.
+        protocol: is told what happens.
+        peek: whether to begin with looking only, because TLS may follow.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_buffer",
+        "_closing",
+        "_direct",
+        "_hello",
+        "_linger",
+        "_mode",
+        "_paused",
+        "_producer",
+        "_producer_paused",
+        "_reactor",
+        "_read_blocked",
+        "_reading",
+        "_socket",
+        "_tls",
+        "_writing",
+        "protocol",
+    )
+
+    def __init__(
+        self, reactor: Any, connection: socket.socket, protocol: LegProtocol, *, peek: bool
+    ) -> None:
+        self._reactor = reactor
+        self._socket: socket.socket | None = connection
+        self._tls: SSL.Connection | None = None
+        self.protocol: LegProtocol | None = protocol
+        self._mode = _Mode.PEEK if peek else _Mode.STREAM
+        self._buffer = bytearray()
+        self._closing = False
+        self._direct = False
+        self._hello: client_hello.Hello | None = None
+        self._linger: Any = None
+        self._paused = False
+        self._producer: Any = None
+        self._producer_paused = False
+        self._read_blocked = False  # reading waits until TLS could write
+        self._reading = False
+        self._writing = False
+
+    def start(self) -> None:
+        """Tell the protocol that it is connected, and begin to read."""
+        assert self.protocol is not None  # noqa: S101 - nothing has ended yet
+        self.protocol.makeConnection(self)
+        if not self._paused and not self._closing:
+            self._watch_reading(wanted=True)
+
+    # ITCPTransport
+
+    def getPeer(self) -> IPv4Address | IPv6Address:
+        """Return the address of the peer."""
+        return _address(None if self._socket is None else self._socket.getpeername())
+
+    def getHost(self) -> IPv4Address | IPv6Address:
+        """Return the address at this end."""
+        return _address(None if self._socket is None else self._socket.getsockname())
+
+    def getTcpNoDelay(self) -> bool:
+        """Whether small writes go out at once."""
+        return self._option(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Set whether small writes go out at once."""
+        if self._socket is not None:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
+
+    def getTcpKeepAlive(self) -> bool:
+        """Whether the kernel looks after silent peers."""
+        return self._option(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """Set whether the kernel looks after silent peers."""
+        if self._socket is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
+
+    def _option(self, level: int, name: int) -> bool:
+        return self._socket is not None and bool(self._socket.getsockopt(level, name))
+
+    def write(self, data: bytes) -> None:
+        """Send ``data``, at once as far as the socket takes it."""
+        if self._socket is None or self._closing or not data:
+            return
+        self._buffer += data
+        if not self._writing:
+            self._flush()
+        if len(self._buffer) > HIGH_WATER and self._producer is not None:
+            self._pause_producer()
+
+    def writeSequence(self, iovec: Any) -> None:
+        """Send the pieces of ``iovec`` in order."""
+        self.write(b"".join(iovec))
+
+    def loseConnection(self) -> None:
+        """Send what is waiting, then close: ``close_notify`` under TLS, and the TCP direction.
+
+        The leg then waits up to `LINGER` seconds for the peer to close, for closing a socket with
+        unread bytes would destroy what the peer has not read yet.
+        """
+        if self._socket is None or self._closing:
+            return
+        self._closing = True
+        self.unregisterProducer()
+        if self._mode in (_Mode.HELLO, _Mode.HANDSHAKE):
+            self._end(ConnectionDone())
+            return
+        self._linger = self._reactor.callLater(LINGER, self._give_up)
+        if not self._buffer:
+            self._shut()
+
+    def abortConnection(self) -> None:
+        """Close at once; what is waiting is lost."""
+        self._end(ConnectionAborted())
+
+    def loseWriteConnection(self) -> None:
+        """Not done: a leg ends whole (`loseConnection`)."""
+        self.loseConnection()
+
+    # Producer and consumer
+
+    def pauseProducing(self) -> None:
+        """Read no more."""
+        self._paused = True
+        self._watch_reading(wanted=False)
+
+    def resumeProducing(self) -> None:
+        """Read again."""
+        if self._socket is None or not self._paused:
+            return
+        self._paused = False
+        if not self._closing:
+            self._watch_reading(wanted=True)
+            if self._tls is not None and self._mode is _Mode.STREAM and self._tls.pending():
+                # OpenSSL holds it already, so the socket will not tell.
+                self._reactor.callLater(0, self._read_pending)
+
+    def stopProducing(self) -> None:
+        """End the leg, for nobody takes what it reads."""
+        self.loseConnection()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Pause ``producer`` while more than `HIGH_WATER` bytes wait to be written."""
+        if not streaming:
+            raise ValueError("a leg takes streaming producers only")
+        self._producer = producer
+        self._producer_paused = False
+        if len(self._buffer) > HIGH_WATER:
+            self._pause_producer()
+
+    def unregisterProducer(self) -> None:
+        """Forget the producer."""
+        self._producer = None
+
+    def _pause_producer(self) -> None:
+        if not self._producer_paused:
+            self._producer_paused = True
+            self._producer.pauseProducing()
+
+    # TLS
+
+    def await_hello(self, *, direct: bool) -> None:
+        """Take no more plaintext; tell the protocol of the ClientHello when it is there."""
+        self._mode = _Mode.HELLO
+        self._direct = direct
+
+    def start_tls(self, context: SSL.Context) -> None:
+        """Begin the handshake, as the server, with the ClientHello that was looked at."""
+        if self._socket is None:
+            return
+        if self._buffer:
+            # It could only come out in the midst of TLS.
+            self._end(ConnectionLost("plaintext was still waiting when TLS began"))
+            return
+        self._mode = _Mode.HANDSHAKE
+        self._tls = SSL.Connection(context, self._socket)
+        self._tls.set_accept_state()
+        self._shake_hands()
+
+    def adopt_tls(self, tls: SSL.Connection | None) -> None:
+        """Go on with TLS that is established on the socket already."""
+        self._tls = tls
+
+    def send_alert(self, description: int) -> None:
+        """Answer the ClientHello with a fatal alert, then close."""
+        self._mode = _Mode.STREAM
+        self.write(alert(description))
+        self.loseConnection()
+
+    def detach(self) -> tuple[socket.socket, SSL.Connection | None, bytes]:
+        """Give up the socket: return it, its TLS and what waits to be written.
+
+        The protocol is not told of anything any more.
+        """
+        assert self._socket is not None  # noqa: S101 - a leg that has ended is not joined
+        self._watch_reading(wanted=False)
+        self._watch_writing(wanted=False)
+        connection, tls, waiting = self._socket, self._tls, bytes(self._buffer)
+        self._socket = self._tls = self.protocol = self._producer = None
+        self._buffer.clear()
+        return connection, tls, waiting
+
+    def forget(self) -> None:
+        """Close at once and tell nobody."""
+        if self._socket is not None:
+            self.detach()[0].close()
+
+    # IReadWriteDescriptor
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor; -1 when it is closed."""
+        return -1 if self._socket is None else self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        """Return what Twisted's log calls this."""
+        return "leg"
+
+    def doRead(self) -> None:
+        """Read, because the socket has something."""
+        if self._socket is None:
+            return
+        match self._mode:
+            case _Mode.STREAM if self._tls is not None:
+                self._read_tls()
+            case _Mode.STREAM:
+                self._read_plain()
+            case _Mode.PEEK:
+                self._peek()
+            case _Mode.HELLO:
+                self._peek_hello()
+            case _Mode.HANDSHAKE:
+                self._shake_hands()
+            case _Mode.DISCARD:
+                self._discard()
+
+    def doWrite(self) -> None:
+        """Write, because the socket can take something."""
+        if self._socket is None:
+            return
+        if self._mode is _Mode.HANDSHAKE:
+            self._watch_writing(wanted=False)
+            self._shake_hands()
+            return
+        self._flush()
+        if self._read_blocked:
+            self._read_blocked = False
+            self.doRead()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Take note that the reactor has dropped the socket."""
+        self._end(reason.value or ConnectionLost())
+
+    # Reading
+
+    def _receive(self, flags: int = 0) -> bytes | None:
+        """Read from the socket: None if there is nothing, or the leg has just ended."""
+        assert self._socket is not None  # noqa: S101 - only called while there is one
+        try:
+            return self._socket.recv(READ_SIZE, flags)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            self._end(error)
+            return None
+
+    def _read_plain(self) -> None:
+        data = self._receive()
+        if data is None or self.protocol is None:
+            return
+        if data:
+            self.protocol.dataReceived(data)
+        else:
+            self._read_ended()
+
+    def _peek(self) -> None:
+        data = self._receive(socket.MSG_PEEK)
+        if data is None or self.protocol is None:
+            return
+        if not data:
+            self._read_ended()
+            return
+        taken = self.protocol.dataPeeked(data)
+        if taken:
+            assert self._socket is not None  # noqa: S101 - looking ends no leg
+            self._socket.recv(taken)
+        self.protocol.dataTaken()
+        if self._mode is _Mode.HELLO and taken < len(data) and self._socket is not None:
+            self._peek_hello()
+
+    def _peek_hello(self) -> None:
+        data = self._receive(socket.MSG_PEEK)
+        if data is None or self._socket is None or self.protocol is None:
+            return
+        if not data:
+            self._read_ended()
+            return
+        try:
+            hello = client_hello.read(data)
+        except client_hello.MalformedError as error:
+            self.protocol.tlsFailed(str(error))
+            return
+        if isinstance(hello, client_hello.Incomplete):
+            # Wake up when there is enough, and not for each byte that is looked at in vain.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, hello.needed)
+            if self._hung_up():
+                self._read_ended()
+            elif self._reading:
+                self._watch_reading(wanted=False)
+                self._reactor.callLater(_RETRY, self._watch_again)
+            return
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        self._hello = hello
+        self.protocol.helloReceived(hello)
+
+    def _watch_again(self) -> None:
+        if not self._paused and not self._closing:
+            self._watch_reading(wanted=True)
+
+    def _hung_up(self) -> bool:
+        """Whether the peer has closed, which looking at what it sent does not show."""
+        watch = poll()
+        watch.register(self.fileno(), POLLRDHUP)
+        return any(event & (POLLRDHUP | POLLHUP | POLLERR) for _, event in watch.poll(0))
+
+    def _shake_hands(self) -> None:
+        if self._tls is None or self.protocol is None or self._hello is None:
+            return
+        try:
+            self._tls.do_handshake()
+        except SSL.WantReadError:
+            return
+        except SSL.WantWriteError:
+            self._watch_writing(wanted=True)
+            return
+        except (SSL.Error, OSError) as error:
+            self.protocol.tlsFailed(describe(error))
+            return
+        indicated = self._tls.get_servername()
+        hello, self._hello = self._hello, None
+        if indicated != (None if hello.server_name is None else hello.server_name.encode()):
+            self.protocol.tlsFailed("the ClientHello has changed under way")
+            return
+        self._mode = _Mode.STREAM
+        self.protocol.tlsEstablished(
+            facts(self._tls, server_name=hello.server_name, direct=self._direct)
+        )
+        if self._mode is _Mode.STREAM and not self._paused and self._socket is not None:
+            self._read_tls()
+
+    def _read_pending(self) -> None:
+        if self._socket is not None and not self._paused and self._mode is _Mode.STREAM:
+            self._read_tls()
+
+    def _read_tls(self) -> None:
+        for _ in range(_READS_AT_ONCE):
+            if self._tls is None or self.protocol is None or self._paused or self._closing:
+                return
+            try:
+                data = self._tls.recv(READ_SIZE)
+            except SSL.WantReadError:
+                return
+            except SSL.WantWriteError:
+                self._read_blocked = True
+                self._watch_writing(wanted=True)
+                return
+            except SSL.ZeroReturnError:
+                self._read_ended()
+                return
+            except (SSL.Error, OSError) as error:
+                self._end(ConnectionLost(describe(error)))
+                return
+            self.protocol.dataReceived(data)
+            if self._tls is None or not self._tls.pending():
+                return
+
+    def _read_ended(self) -> None:
+        self._watch_reading(wanted=False)
+        if self.protocol is not None and not self._closing:
+            self.protocol.readConnectionLost()
+
+    def _discard(self) -> None:
+        data = self._receive()
+        if data is not None and not data:
+            self._end(ConnectionDone())
+
+    # Writing
+
+    def _flush(self) -> None:
+        """Write what is waiting, as far as the socket takes it."""
+        while self._buffer and self._socket is not None:
+            try:
+                with memoryview(self._buffer) as waiting, waiting[:READ_SIZE] as piece:
+                    sent = self._socket.send(piece) if self._tls is None else self._tls.send(piece)
+            except (BlockingIOError, SSL.WantWriteError, SSL.WantReadError):
+                self._watch_writing(wanted=True)
+                return
+            except (SSL.Error, OSError) as error:
+                # Not at once: whoever writes does not expect to be told of the end meanwhile.
+                self._buffer.clear()
+                self._watch_writing(wanted=False)
+                self._reactor.callLater(0, self._end, ConnectionLost(describe(error)))
+                return
+            del self._buffer[:sent]
+        self._watch_writing(wanted=False)
+        if self._closing:
+            self._shut()
+        elif self._producer is not None and self._producer_paused:
+            self._producer_paused = False
+            self._producer.resumeProducing()
+
+    def _shut(self) -> None:
+        """Everything is written: say so, and read on only to see the peer close."""
+        if self._socket is None or self._mode is _Mode.DISCARD:
+            return
+        self._mode = _Mode.DISCARD
+        try:
+            if self._tls is not None:
+                self._tls.shutdown()
+            self._socket.shutdown(socket.SHUT_WR)
+        except (SSL.Error, OSError) as error:
+            self._reactor.callLater(0, self._end, error)
+            return
+        self._watch_reading(wanted=True)
+
+    def _give_up(self) -> None:
+        self._linger = None
+        self._end(ConnectionDone() if self._mode is _Mode.DISCARD else ConnectionAborted())
+
+    # The end, and the reactor
+
+    def _end(self, reason: BaseException) -> None:
+        if self._socket is None:
+            return
+        self._watch_reading(wanted=False)
+        self._watch_writing(wanted=False)
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        self._socket.close()
+        self._socket = self._tls = self._producer = None
+        self._buffer.clear()
+        protocol, self.protocol = self.protocol, None
+        if protocol is not None:
+            protocol.connectionLost(Failure(reason))  # type: ignore[no-untyped-call]
+
+    def _watch_reading(self, *, wanted: bool) -> None:
+        if wanted != self._reading and self._socket is not None:
+            self._reading = wanted
+            watch: Callable[[Any], None] = (
+                self._reactor.addReader if wanted else self._reactor.removeReader
+            )
+            watch(self)
+
+    def _watch_writing(self, *, wanted: bool) -> None:
+        if wanted != self._writing and self._socket is not None:
+            self._writing = wanted
+            watch: Callable[[Any], None] = (
+                self._reactor.addWriter if wanted else self._reactor.removeWriter
+            )
+            watch(self)
+
+
+class _Silence:
+    """The protocol of a leg of which nobody wants to hear any more."""
+
+    def makeConnection(self, transport: Any) -> None:
+        pass
+
+    def dataReceived(self, data: bytes) -> None:
+        pass
+
+    def dataPeeked(self, data: bytes) -> int:
+        return len(data)
+
+    def dataTaken(self) -> None:
+        pass
+
+    def helloReceived(self, hello: client_hello.Hello) -> None:
+        pass
+
+    def tlsEstablished(self, facts: TLSFacts) -> None:
+        pass
+
+    def tlsFailed(self, reason: str) -> None:
+        pass
+
+    def readConnectionLost(self) -> None:
+        pass
+
+    def connectionLost(self, reason: Failure) -> None:
+        pass
+
+
+def close_politely(
+    reactor: Any, connection: socket.socket, tls: SSL.Connection | None, last_words: bytes
+) -> None:
+    """Write the last words on a socket, then close it so that they arrive."""
+    leg = Leg(reactor, connection, _Silence(), peek=False)
+    leg.adopt_tls(tls)
+    leg.write(last_words)
+    leg.loseConnection()
+
+
+def _address(name: tuple[Any, ...] | None) -> IPv4Address | IPv6Address:
+    if name is None:
+        return IPv4Address("TCP", "0.0.0.0", 0)  # noqa: S104 - nowhere, not everywhere
+    if len(name) == 2:  # noqa: PLR2004 - host and port; IPv6 has flow and scope as well
+        return IPv4Address("TCP", name[0], name[1])
+    return IPv6Address("TCP", name[0], name[1])

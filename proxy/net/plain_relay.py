@@ -1,0 +1,70 @@
+"""The relay between two plaintext legs, for listeners that let clients pass without TLS."""
+
+import socket
+from collections.abc import Callable
+
+from proxy.net.relay import BUFFER_VIEW, Hub, Relay
+from proxy.xmpp.errors import StreamError
+from proxy.xmpp.meter import Meter
+
+
+class PlainRelay(Relay):
+    """Two joined sockets, neither under TLS; else as `Relay`."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        hub: Hub,
+        client: socket.socket,
+        server: socket.socket,
+        meter: Meter | None,
+        ended: Callable[[str], None],
+    ) -> None:
+        super().__init__(hub, client, None, server, meter, ended)
+
+    def _on_client(self, events: int) -> None:
+        if self._to_client and not self._flush_to_client():
+            return
+        if self._to_server or self._to_server_done or self._client is None:
+            self._rest_client(events)
+            return
+        try:
+            count = self._client.recv_into(BUFFER_VIEW)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.end(self._reason or f"the client went away: {error.strerror}")
+            return
+        if not count:
+            self._client_closed()
+            return
+        if self._meter is not None:
+            try:
+                self._meter(BUFFER_VIEW[:count])
+            except StreamError as error:
+                self._violated(error)
+                return
+        self._send_on(count)
+
+    def _on_server(self, events: int) -> None:
+        count = self._read_server(events)
+        if count:
+            self._to_client = bytes(BUFFER_VIEW[:count])
+            self._flush_to_client()
+
+    def _flush_to_client(self) -> bool:
+        if self._client is None:
+            return False
+        try:
+            sent = self._client.send(self._to_client)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self.end(f"the client went away: {error.strerror}")
+            return False
+        self._to_client = self._to_client[sent:]
+        return self._client_flushed()
+
+    def _notify_client(self) -> None:
+        """Nothing is said but the end of the TCP direction."""

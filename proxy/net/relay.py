@@ -1,0 +1,530 @@
+"""The relay: after negotiation, bytes pass from socket to socket and nothing else happens.
+
+All relays share one epoll descriptor, which the reactor watches as one reader: a wake-up serves
+every socket that is ready without the reactor's own dispatch for each of them. Bytes are read into
+one buffer that all relays share, through OpenSSL's own functions; what the other socket does not
+take at once is kept, and until it is taken nothing more is read. No parser, no queue, no callback.
+"""
+
+import select
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from OpenSSL import SSL
+from OpenSSL._util import ffi, lib
+from twisted.internet import interfaces
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from proxy.net.leg import close_politely
+from proxy.xmpp.errors import FOOTER, StreamError
+from proxy.xmpp.meter import Meter
+
+RECORD: Final = 16_384
+"""The largest piece of a TLS record (RFC 8446, section 5.1)."""
+
+RECORDS: Final = 4
+HALF_CLOSED: Final = 30.0
+"""Seconds for which one direction may outlive the other."""
+
+_IN: Final = select.EPOLLIN
+_OUT: Final = select.EPOLLOUT
+_GONE: Final = select.EPOLLHUP | select.EPOLLERR
+_UNWATCHED: Final = -1
+_MOST_EVENTS: Final = 512
+
+_BUFFER: Final = ffi.new("char[]", RECORD * RECORDS)
+_PIECES: Final = tuple(_BUFFER + RECORD * index for index in range(RECORDS))
+BUFFER_VIEW: Final = memoryview(ffi.buffer(_BUFFER))
+"""The bytes that have just been read, of whichever relay."""
+
+_read = lib.SSL_read
+_write = lib.SSL_write
+_get_error = lib.SSL_get_error
+_clear_errors = lib.ERR_clear_error
+_WANT_READ: Final = lib.SSL_ERROR_WANT_READ
+_WANT_WRITE: Final = lib.SSL_ERROR_WANT_WRITE
+_ZERO_RETURN: Final = lib.SSL_ERROR_ZERO_RETURN
+
+_log = Logger()
+
+
+@implementer(interfaces.IReadDescriptor)
+class Hub:
+    """The epoll descriptor that all relays share, as one reader of the reactor."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        self._poller = select.epoll()
+        self._called: dict[int, Callable[[int], None]] = {}
+        reactor.addReader(self)
+
+    def fileno(self) -> int:
+        """Return the epoll descriptor."""
+        return self._poller.fileno()
+
+    def logPrefix(self) -> str:
+        """Return what Twisted's log calls this."""
+        return "relay"
+
+    def doRead(self) -> None:
+        """Serve every socket that is ready."""
+        called = self._called
+        for descriptor, events in self._poller.poll(0, _MOST_EVENTS):
+            call = called.get(descriptor)
+            if call is not None:
+                try:
+                    call(events)
+                except Exception:  # noqa: BLE001 - one session's fault is not the others'
+                    _log.failure("fault in a relay")
+                    self._drop(descriptor)
+
+    def _drop(self, descriptor: int) -> None:
+        call = self._called.get(descriptor)
+        relay = getattr(call, "__self__", None)
+        if isinstance(relay, Relay):
+            relay.end("fault in the proxy; see the log")
+
+    def connectionLost(self, _reason: Failure) -> None:
+        """Nothing to do: the descriptor lives as long as the process."""
+
+    def close(self) -> None:
+        """Stop watching."""
+        self.reactor.removeReader(self)
+        self._poller.close()
+
+    def watch(self, descriptor: int, call: Callable[[int], None], events: int) -> None:
+        """Call ``call`` with the events of ``descriptor`` that come."""
+        self._called[descriptor] = call
+        self._poller.register(descriptor, events)
+
+    def change(self, descriptor: int, events: int) -> None:
+        """Watch for other events."""
+        self._poller.modify(descriptor, events)
+
+    def forget(self, descriptor: int) -> None:
+        """Watch no more."""
+        if self._called.pop(descriptor, None) is not None:
+            self._poller.unregister(descriptor)
+
+
+class Relay:
+    """Two joined sockets, the client's under TLS.
+
+    Args:
+        hub: watches the sockets.
+        client: the client's socket.
+        tls: its TLS; None only in `PlainRelay`.
+        server: the server's socket.
+        meter: counts what goes to the server; None if nobody counts.
+        ended: called once, with the reason, when both sockets are closed.
+    """
+
+    __slots__ = (
+        "_client",
+        "_client_descriptor",
+        "_client_watched",
+        "_ended",
+        "_half_closed",
+        "_hub",
+        "_last",
+        "_meter",
+        "_reason",
+        "_receive",
+        "_send",
+        "_server",
+        "_server_descriptor",
+        "_server_watched",
+        "_ssl",
+        "_tls",
+        "_to_client",
+        "_to_client_done",
+        "_to_server",
+        "_to_server_done",
+        "down",
+        "up",
+    )
+
+    def __init__(
+        self,
+        hub: Hub,
+        client: socket.socket,
+        tls: SSL.Connection | None,
+        server: socket.socket,
+        meter: Meter | None,
+        ended: Callable[[str], None],
+    ) -> None:
+        self._hub = hub
+        self._client: socket.socket | None = client
+        self._tls = tls
+        # What pyOpenSSL's own functions are called with.
+        self._ssl = None if tls is None else tls._ssl  # noqa: SLF001
+        self._server: socket.socket | None = server
+        self._send = server.send
+        self._receive = server.recv_into
+        self._meter = None if meter is None else meter.feed
+        self._ended = ended
+        self._client_descriptor = client.fileno()
+        self._server_descriptor = server.fileno()
+        self._to_server = b""  # what the server has not taken yet
+        self._to_client = b""
+        self._to_server_done = False  # the client has closed its direction
+        self._to_client_done = False
+        self._half_closed: Any = None
+        self._reason = ""
+        self._last = ord(">")
+        self.up = 0
+        self.down = 0
+        self._client_watched = self._server_watched = _IN
+        hub.watch(self._client_descriptor, self._on_client, _IN)
+        hub.watch(self._server_descriptor, self._on_server, _IN)
+
+    def begin(self, to_server: bytes, to_client: bytes) -> None:
+        """Pass on what was left by the negotiation, then everything that comes.
+
+        Args:
+            to_server: bytes from the client, which the meter has not seen.
+            to_client: bytes for the client.
+        """
+        if to_client:
+            self._pass_to_client(to_client)
+        if to_server and self._client is not None:
+            self._pass_to_server(to_server)
+
+    def wait(self, to_server: bytes, to_client: bytes) -> None:
+        """Take over bytes that the legs had not got rid of yet; called before `begin`."""
+        self._to_server = to_server
+        self._to_client = to_client
+
+    # From the client
+
+    def _on_client(self, events: int) -> None:
+        if self._to_client and not self._flush_to_client():
+            return
+        if self._to_server or self._to_server_done:
+            self._rest_client(events)
+            return
+        ssl = self._ssl
+        count = _read(ssl, _BUFFER, RECORD)
+        if count <= 0:
+            self._client_read_failed(count)
+            return
+        if count == RECORD:
+            # A full record: more is likely, so gather some before sending.
+            for piece in _PIECES[1:]:
+                more = _read(ssl, piece, RECORD)
+                if more <= 0:
+                    if _get_error(ssl, more) not in (_WANT_READ, _WANT_WRITE):
+                        # Seen again at the next read, after what came before it has passed.
+                        _clear_errors()
+                    break
+                count += more
+                if more < RECORD:
+                    break
+        if self._meter is not None:
+            try:
+                self._meter(BUFFER_VIEW[:count])
+            except StreamError as error:
+                self._violated(error)
+                return
+        self._send_on(count)
+
+    def _send_on(self, count: int) -> None:
+        """Send what has just been read to the server."""
+        self.up += count
+        try:
+            sent = self._send(BUFFER_VIEW[:count])
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._server_takes_no_more(error)
+            return
+        if sent < count:
+            self._to_server = bytes(BUFFER_VIEW[sent:count])
+            self._watch_server()
+            self._watch_client()
+
+    def _client_read_failed(self, result: int) -> None:
+        error = _get_error(self._ssl, result)
+        if error == _WANT_READ:
+            return
+        if error == _WANT_WRITE:
+            self._watch_client(_OUT)
+            return
+        _clear_errors()
+        if error == _ZERO_RETURN:
+            self._client_closed()
+        else:
+            self.end(self._reason or "the client went away: connection lost")
+
+    def _pass_to_server(self, data: bytes) -> None:
+        if self._meter is not None:
+            try:
+                self._meter(data)
+            except StreamError as error:
+                self._violated(error)
+                return
+        self.up += len(data)
+        self._to_server += data
+        self._flush_to_server()
+
+    def _flush_to_server(self) -> bool:
+        """Send what the server has not taken; whether all of it is gone."""
+        try:
+            sent = self._send(self._to_server)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._server_takes_no_more(error)
+            return True
+        self._to_server = self._to_server[sent:]
+        if not self._to_server and self._to_server_done:
+            self._shut_server()
+        if self._client is None:
+            return False
+        self._watch_server()
+        self._watch_client()
+        return not self._to_server
+
+    # From the server
+
+    def _read_server(self, events: int) -> int:
+        """Read from the server: how many bytes there are to be passed on."""
+        if self._to_server:
+            self._flush_to_server()
+            if self._client is None:
+                return 0
+        if self._to_client or self._to_client_done:
+            self._rest_server(events)
+            return 0
+        try:
+            count = self._receive(BUFFER_VIEW)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self.end(f"the server went away: {error.strerror}")
+            return 0
+        if not count:
+            self._server_closed()
+            return 0
+        self.down += count
+        self._last = BUFFER_VIEW[count - 1]
+        return count
+
+    def _on_server(self, events: int) -> None:
+        count = self._read_server(events)
+        if not count:
+            return
+        ssl = self._ssl
+        if count <= RECORD:
+            written = _write(ssl, _BUFFER, count)
+            if written == count:
+                return
+            done = max(written, 0)
+        else:
+            done = 0
+            for piece in _PIECES:
+                written = _write(ssl, piece, min(count - done, RECORD))
+                if written <= 0:
+                    break
+                done += written
+                if done == count:
+                    return
+                if written < RECORD:
+                    break
+        if written <= 0 and not self._client_write_failed(written):
+            return
+        self._to_client = bytes(BUFFER_VIEW[done:count])
+        self._watch_client()
+        self._watch_server()
+
+    def _client_write_failed(self, result: int) -> bool:
+        """Whether writing goes on later; otherwise the session has ended."""
+        if _get_error(self._ssl, result) in (_WANT_WRITE, _WANT_READ):
+            return True
+        _clear_errors()
+        self.end("the client went away: connection lost")
+        return False
+
+    def _pass_to_client(self, data: bytes) -> None:
+        self.down += len(data)
+        self._last = data[-1]
+        self._to_client += data
+        self._flush_to_client()
+
+    def _flush_to_client(self) -> bool:
+        """Write what the client has not taken; whether all of it is gone."""
+        while self._to_client:
+            piece = self._to_client[:RECORD]
+            written = _write(self._ssl, piece, len(piece))
+            if written <= 0:
+                if self._client_write_failed(written):
+                    self._watch_client()
+                    self._watch_server()
+                return False
+            self._to_client = self._to_client[written:]
+        return self._client_flushed()
+
+    def _client_flushed(self) -> bool:
+        """Go on after writing to the client; whether all is gone and the session goes on."""
+        if not self._to_client and self._to_client_done:
+            self._shut_client()
+        if self._client is None:
+            return False
+        self._watch_client()
+        self._watch_server()
+        return not self._to_client
+
+    # Watching
+
+    def _watch_client(self, more: int = 0) -> None:
+        wanted = more
+        if self._to_client:
+            wanted |= _OUT
+        if not self._to_server and not self._to_server_done:
+            wanted |= _IN
+        if wanted != self._client_watched:
+            self._client_watched = self._set(
+                self._client_descriptor, self._on_client, self._client_watched, wanted
+            )
+
+    def _watch_server(self) -> None:
+        wanted = _OUT if self._to_server else 0
+        if not self._to_client and not self._to_client_done:
+            wanted |= _IN
+        if wanted != self._server_watched:
+            self._server_watched = self._set(
+                self._server_descriptor, self._on_server, self._server_watched, wanted
+            )
+
+    def _set(self, descriptor: int, call: Callable[[int], None], before: int, wanted: int) -> int:
+        if before == _UNWATCHED:
+            if wanted:
+                self._hub.watch(descriptor, call, wanted)
+                return wanted
+            return _UNWATCHED
+        self._hub.change(descriptor, wanted)
+        return wanted
+
+    def _rest_client(self, events: int) -> None:
+        """Stop watching a client that is gone while its last bytes cannot be passed on yet."""
+        if events & _GONE:
+            if self._to_server_done:
+                self.end(self._reason or "the client went away: connection lost")
+            else:
+                self._hub.forget(self._client_descriptor)
+                self._client_watched = _UNWATCHED
+        else:
+            self._watch_client()
+
+    def _rest_server(self, events: int) -> None:
+        """As `_rest_client`, for the server."""
+        if events & _GONE:
+            self._hub.forget(self._server_descriptor)
+            self._server_watched = _UNWATCHED
+        else:
+            self._watch_server()
+
+    # Closing
+
+    def _server_takes_no_more(self, error: OSError) -> None:
+        """What the client sends is lost; what the server has still sent is not."""
+        self._to_server = b""
+        self._to_server_done = True
+        self._reason = self._reason or f"the server went away: {error.strerror}"
+        self._watch_server()
+        self._watch_client()
+
+    def _client_closed(self) -> None:
+        """The client has closed its direction: pass that on, and let the other one go on."""
+        self._to_server_done = True
+        self._reason = self._reason or "the client closed the connection"
+        self._watch_client()
+        if not self._to_server:
+            self._shut_server()
+
+    def _server_closed(self) -> None:
+        """As `_client_closed`, for the server."""
+        self._to_client_done = True
+        self._reason = self._reason or "the server closed the connection"
+        self._watch_server()
+        if not self._to_client:
+            self._shut_client()
+
+    def _shut_server(self) -> None:
+        if self._to_client_done and not self._to_client:
+            self.end(self._reason)
+            return
+        assert self._server is not None  # noqa: S101 - not ended
+        try:
+            self._server.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.end(self._reason)
+            return
+        self._limit_half_closed()
+
+    def _shut_client(self) -> None:
+        assert self._client is not None  # noqa: S101 - not ended
+        self._notify_client()
+        if self._to_server_done and not self._to_server:
+            self.end(self._reason)
+            return
+        try:
+            self._client.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.end(self._reason)
+            return
+        self._limit_half_closed()
+
+    def _notify_client(self) -> None:
+        """Send ``close_notify``; a client that is gone need not get it."""
+        if lib.SSL_shutdown(self._ssl) < 0:
+            _clear_errors()
+
+    def _limit_half_closed(self) -> None:
+        if self._half_closed is None:
+            self._half_closed = self._hub.reactor.callLater(HALF_CLOSED, self._too_long)
+
+    def _too_long(self) -> None:
+        self._half_closed = None
+        self.end(self._reason)
+
+    def _violated(self, error: StreamError) -> None:
+        """The client has broken a bound: tell it, and end.
+
+        The server has got the first part of the stanza at most, and gets no end of stream. The
+        error stands between stanzas if the server's last bytes ended one; where they did not, the
+        client sees the end of a broken stream, and the connection is closed all the same.
+        """
+        client, tls = self._client, self._tls
+        assert client is not None  # noqa: S101 - it has just sent something
+        last_words = self._to_client
+        if self._last == ord(">"):
+            last_words += error.serialise() + FOOTER
+        self._hub.forget(self._client_descriptor)
+        close_politely(self._hub.reactor, client, tls, last_words)
+        self._client = None
+        self._finish(str(error))
+
+    def end(self, reason: str) -> None:
+        """Close both sockets."""
+        if self._client is None:
+            return
+        self._hub.forget(self._client_descriptor)
+        self._client.close()
+        self._client = None
+        self._finish(reason)
+
+    def _finish(self, reason: str) -> None:
+        self._hub.forget(self._server_descriptor)
+        if self._half_closed is not None:
+            self._half_closed.cancel()
+            self._half_closed = None
+        if self._server is not None:
+            self._server.close()
+        self._server = self._tls = self._ssl = self._meter = None
+        self._send = self._receive = None  # type: ignore[assignment]
+        ended, self._ended = self._ended, None  # type: ignore[assignment]
+        ended(reason)

@@ -1,0 +1,100 @@
+"""TLS contexts (RFC 9325): which versions, suites and groups, and a context for each domain."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from OpenSSL import SSL
+from OpenSSL._util import lib
+
+from proxy.session.hooks import TLSFacts
+from proxy.session.receiving import PROTOCOL
+
+CIPHERS: Final = (
+    "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
+    "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:"
+    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256"
+)
+"""The suites of TLS 1.2 (RFC 9325, section 4.2): forward secrecy and authenticated encryption."""
+
+GROUPS: Final = "X25519MLKEM768:X25519:secp256r1:secp384r1"
+"""The groups of key exchange, the hybrid that resists quantum computers first."""
+
+
+class TLSSetupError(Exception):
+    """A TLS context cannot be made; the message says why."""
+
+
+def server_context(certificates: Iterable[tuple[Path, Path]], scope: str) -> SSL.Context:
+    """Make the context for one domain on one listener.
+
+    Its session tickets are good for no other: each context has ticket keys of its own, and its
+    session id context is bound to ``scope`` (cf. CVE-2025-23419).
+
+    Args:
+        certificates: files of certificate chain (PEM, leaf first) and private key; several for
+            several kinds of key.
+        scope: names the listener and the domain.
+
+    Raises:
+        TLSSetupError: a file cannot be read, or key and certificate do not belong together.
+    """
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_options(
+        SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE
+    )
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_cipher_list(CIPHERS.encode())
+    # pyOpenSSL has no public name for this yet, but carries the function under its old one.
+    if lib.SSL_CTX_set1_curves_list(context._context, GROUPS.encode()) != 1:  # noqa: SLF001
+        raise TLSSetupError(f"OpenSSL does not know the groups {GROUPS}")
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets only
+    context.set_session_id(hashlib.sha256(scope.encode()).digest())
+    context.set_alpn_select_callback(_select_protocol)
+    for certificate, key in certificates:
+        try:
+            context.use_certificate_chain_file(str(certificate))
+            context.use_privatekey_file(str(key))
+            context.check_privatekey()
+        except (SSL.Error, OSError) as error:
+            raise TLSSetupError(f"{certificate} with {key}: {describe(error)}") from error
+    return context
+
+
+def _select_protocol(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
+    """Accept ``xmpp-client`` only; to raise here is a fatal alert (RFC 7301, section 3.2)."""
+    if PROTOCOL in offered:
+        return PROTOCOL
+    raise SSL.Error([("ALPN", "", "no application protocol in common")])
+
+
+def facts(connection: SSL.Connection, *, server_name: str | None, direct: bool) -> TLSFacts:
+    """Return what the finished handshake of ``connection`` agreed on."""
+    return TLSFacts(
+        version=connection.get_protocol_version_name(),
+        cipher=connection.get_cipher_name() or "",
+        group=connection.get_group_name() or "",
+        protocol=connection.get_alpn_proto_negotiated().decode("ascii", "replace"),
+        server_name=server_name,
+        resumed=bool(lib.SSL_session_reused(connection._ssl)),  # noqa: SLF001
+        direct=direct,
+    )
+
+
+def alert(description: int) -> bytes:
+    """Return a fatal alert as a record of its own (RFC 8446, section 6), in plaintext."""
+    return bytes((0x15, 3, 1, 0, 2, 2, description))
+
+
+def describe(error: BaseException | None) -> str:
+    """Return what OpenSSL or the operating system says of an error, for a log."""
+    if isinstance(error, SSL.SysCallError):
+        return "connection lost" if error.args[0] == -1 else str(error.args[1])
+    if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
+        reasons = [entry[2] or entry[0] for entry in error.args[0]]
+        return "; ".join(dict.fromkeys(reasons)) or "unknown TLS error"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

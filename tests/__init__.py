@@ -1,0 +1,1 @@
+"""Tests of Bascule; the rooms of `proxy` have their own folders."""

@@ -1,0 +1,240 @@
+"""A made-up certificate authority for tests.
+
+`Authority` issues certificates with every kind of identity that RFC 6120 section 13.7 and
+RFC 9525 know, right or wrong as a test wants them. Keys are made once for each kind and reused:
+making an RSA key takes longer than most tests.
+"""
+
+import datetime as dt
+import functools
+import itertools
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+
+KeyKind = Literal["ec", "rsa"]
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+XMPP_ADDR = ObjectIdentifier("1.3.6.1.5.5.7.8.5")
+"""The otherName of RFC 6120 section 13.7.1.4: a JID as UTF8String."""
+
+SRV_NAME = ObjectIdentifier("1.3.6.1.5.5.7.8.7")
+"""The otherName of RFC 4985: a service and a domain as IA5String."""
+
+SERVER = ExtendedKeyUsageOID.SERVER_AUTH
+CLIENT = ExtendedKeyUsageOID.CLIENT_AUTH
+
+_UTF8_STRING = 0x0C
+_IA5_STRING = 0x16
+
+
+def now() -> dt.datetime:
+    """Return the present, aware of its time zone, in whole seconds as certificates count."""
+    return dt.datetime.now(dt.UTC).replace(microsecond=0)
+
+
+def xmpp_addr(jid: str) -> x509.OtherName:
+    """Return the XmppAddr identity of a JID, U-labels as they stand."""
+    return x509.OtherName(XMPP_ADDR, _der_string(_UTF8_STRING, jid.encode()))
+
+
+def srv_name(name: str) -> x509.OtherName:
+    """Return the SRV-ID of a name such as ``_xmpp-client.example.com``."""
+    return x509.OtherName(SRV_NAME, _der_string(_IA5_STRING, name.encode("ascii")))
+
+
+class Authority:
+    """A certificate authority whose files live in a directory of their own.
+
+    Args:
+        directory: where files go; without one a temporary directory that lasts as long as this
+            object.
+        name: the common name of the authority.
+        key: the kind of its key.
+        parent: the authority that signs this one; without one it is a root. Certificates of an
+            intermediate authority are written with its chain, leaf first, the root left out.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None = None,
+        *,
+        name: str = "Bascule test root",
+        key: KeyKind = "ec",
+        parent: "Authority | None" = None,
+    ) -> None:
+        if directory is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="bascule-authority-")
+            directory = Path(self._temporary.name)
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        self._numbers = itertools.count(1)
+        self._key = new_key(key)
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self._parent = parent
+        signer = parent or self
+        self.certificate: x509.Certificate = self._sign_authority(signer)
+        self.ca_path: Path = directory / "ca.pem"
+        self.ca_path.write_bytes(_pem(self.certificate))
+
+    def _sign_authority(self, signer: "Authority") -> x509.Certificate:
+        builder = (
+            _builder(self._name, signer._name, self._key)
+            .not_valid_before(now() - dt.timedelta(days=1))
+            .not_valid_after(now() + dt.timedelta(days=3650))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_key_usage(authority=True), critical=True)
+        )
+        return signer._signed(builder)
+
+    def _signed(self, builder: x509.CertificateBuilder) -> x509.Certificate:
+        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = builder.add_extension(identifier, critical=False)
+        return builder.sign(self._key, hashes.SHA256())
+
+    def chain(self) -> list[x509.Certificate]:
+        """Return the certificates between a leaf and its root, lowest first, without the root."""
+        if self._parent is None:
+            return []
+        return [self.certificate, *self._parent.chain()]
+
+    def issue(
+        self,
+        domain: str,
+        *,
+        key: KeyKind = "ec",
+        dns: Iterable[str] | None = None,
+        srv: Iterable[str] = (),
+        xmpp: Iterable[str] = (),
+        wildcard: bool = False,
+        common_name: str | None = None,
+        not_before: dt.datetime | None = None,
+        not_after: dt.datetime | None = None,
+        usages: Sequence[ObjectIdentifier] | None = (SERVER,),
+        names: Iterable[x509.GeneralName] = (),
+        ca: bool = False,
+    ) -> tuple[Path, Path]:
+        """Issue a certificate and write it and its key as PEM files.
+
+        Args:
+            domain: what the certificate is for, as an A-label; its DNS-ID unless `dns` says
+                otherwise.
+            key: the kind of its key.
+            dns: the DNS-IDs; empty for none.
+            srv: SRV-IDs such as ``_xmpp-client.example.com``.
+            xmpp: JIDs for XmppAddr identities.
+            wildcard: also the DNS-ID ``*.`` and the domain.
+            common_name: a common name for the subject, which otherwise is empty.
+            not_before: start of its life; a day ago.
+            not_after: end of its life; in ninety days.
+            usages: extended key usages; None leaves the extension out.
+            names: further subject alternative names, as they are.
+            ca: whether the leaf claims to be an authority itself.
+
+        Returns:
+            The paths of the certificate (with its chain, leaf first) and of its private key.
+        """
+        identities: list[x509.GeneralName] = [
+            x509.DNSName(name) for name in ((domain,) if dns is None else dns)
+        ]
+        if wildcard:
+            identities.append(x509.DNSName(f"*.{domain}"))
+        identities += [srv_name(name) for name in srv]
+        identities += [xmpp_addr(jid) for jid in xmpp]
+        identities += names
+        private = new_key(key)
+        builder = (
+            _builder(_subject(common_name), self._name, private)
+            .not_valid_before(not_before or now() - dt.timedelta(days=1))
+            .not_valid_after(not_after or now() + dt.timedelta(days=90))
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            .add_extension(_key_usage(authority=ca), critical=True)
+        )
+        if identities:
+            # RFC 5280 section 4.2.1.6: critical where the subject is empty.
+            alternatives = x509.SubjectAlternativeName(identities)
+            builder = builder.add_extension(alternatives, critical=common_name is None)
+        if usages is not None:
+            builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        return self._write(domain, self._signed(builder), private)
+
+    def _write(self, domain: str, leaf: x509.Certificate, private: PrivateKey) -> tuple[Path, Path]:
+        stem = f"{next(self._numbers)}-{domain.replace('*', '_').replace('/', '_')}"
+        certificate_path = self._directory / f"{stem}.crt"
+        key_path = self._directory / f"{stem}.key"
+        certificate_path.write_bytes(b"".join(_pem(each) for each in [leaf, *self.chain()]))
+        key_path.touch(mode=0o600)
+        key_path.write_bytes(
+            private.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return certificate_path, key_path
+
+
+def new_key(kind: KeyKind) -> PrivateKey:
+    """Return a new private key: on P-256, or RSA of 2048 bits from a small stock of the process."""
+    if kind == "ec":
+        return ec.generate_private_key(ec.SECP256R1())
+    return _rsa_key(next(_rsa_turn))
+
+
+_rsa_turn = itertools.cycle(range(4))
+
+
+@functools.cache
+def _rsa_key(_turn: int) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, private: PrivateKey) -> x509.CertificateBuilder:
+    public = private.public_key()
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+    )
+
+
+def _subject(common_name: str | None) -> x509.Name:
+    if common_name is None:
+        return x509.Name([])
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _key_usage(*, authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _der_string(tag: int, value: bytes) -> bytes:
+    """Return a DER string; lengths of 128 and more take the long form."""
+    length = len(value)
+    if length < 0x80:
+        return bytes((tag, length)) + value
+    digits = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(digits))) + digits + value

@@ -1,0 +1,92 @@
+"""What the tests of the configuration share: made-up plugins, and files on disk."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from proxy.daemon.conf import Loaded, build
+from proxy.daemon.files import Document
+from proxy.session.options import option
+
+MAIN = Path("/etc/bascule/bascule.toml")
+
+
+@attrs.frozen
+class NoOptions:
+    pass
+
+
+class RequireTLS:
+    """Demands TLS."""
+
+    name = "require_tls"
+    Config = NoOptions
+
+
+class Features:
+    """Edits features."""
+
+    name = "features"
+    Config = NoOptions
+
+
+@attrs.frozen
+class LimitsConfig:
+    stanza_bytes: int = option(default=262144, minimum=10000, unit="bytes", help="The stanza.")
+    pace: float = option(default=1.5, above=0, help="The pace.")
+
+
+class Limits:
+    """Sets limits."""
+
+    name = "limits"
+    Config = LimitsConfig
+
+
+PLUGINS: Mapping[str, type[Any]] = {
+    "require_tls": RequireTLS,
+    "features": Features,
+    "limits": Limits,
+}
+
+
+def domain_table(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "example.com",
+        "certificate": "tls/example.crt",
+        "private_key": "tls/example.key",
+        "c2s_server": "127.0.0.1:15222",
+        **changes,
+    }
+
+
+def listener_table(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "c2s",
+        "direction": "reverse",
+        "stream": "c2s",
+        "address": "[::]:5222",
+        **changes,
+    }
+
+
+def content(**changes: Any) -> dict[str, Any]:
+    """A whole configuration as tomllib would return it, with some top-level keys changed."""
+    whole = {"domain": [domain_table()], "listener": [listener_table()], **changes}
+    return {key: value for key, value in whole.items() if value is not None}
+
+
+def loaded(*contents: dict[str, Any], plugins: Mapping[str, type[Any]] = PLUGINS) -> Loaded:
+    """Build from one or several files' contents: MAIN, then 1.toml, 2.toml… in conf.d."""
+    files = [MAIN, *(MAIN.parent / "conf.d" / f"{n}.toml" for n in range(1, len(contents)))]
+    documents = [Document(*pair) for pair in zip(files, contents, strict=True)]
+    return build(documents, plugins, main=MAIN)
+
+
+def mistakes(*contents: dict[str, Any], plugins: Mapping[str, type[Any]] = PLUGINS) -> list[str]:
+    """The mistakes as printed, without the main file's name in front."""
+    found = loaded(*contents, plugins=plugins)
+    assert (found.conf is None) is bool(found.mistakes)
+    return [str(mistake).removeprefix(f"{MAIN}: ") for mistake in found.mistakes]

@@ -1,0 +1,294 @@
+"""proxy.daemon.certificates and identities, with real certificates."""
+
+import base64
+import datetime as dt
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.daemon.certificates import Examination, examine
+from proxy.daemon.conf import Claim
+from proxy.daemon.identities import presented
+from proxy.daemon.model import CertificateFiles
+from proxy.daemon.tables import Placed
+from tests.authority import CLIENT, SRV_NAME, XMPP_ADDR, Authority, srv_name, xmpp_addr
+
+NAME = "example.com"
+CONF = Path("/etc/bascule/bascule.toml")
+NOW = dt.datetime.now(dt.UTC)
+Pair = tuple[Path, Path]
+
+
+def examined(*pairs: Pair, name: str = NAME) -> Examination:
+    claim = Claim(name, tuple(CertificateFiles(*pair) for pair in pairs))
+    return examine([Placed(claim, CONF, f'domain "{name}"')], NOW)
+
+
+def only_mistake(*pairs: Pair, name: str = NAME) -> str:
+    found = examined(*pairs, name=name)
+    [mistake] = found.mistakes
+    return str(mistake).removeprefix(f'{CONF}: domain "{name}".')
+
+
+def only_caution(*pairs: Pair) -> str:
+    found = examined(*pairs)
+    assert found.mistakes == ()
+    [caution] = found.cautions
+    return str(caution).removeprefix(f'{CONF}: domain "{NAME}".')
+
+
+def raw_dns(text: bytes) -> x509.GeneralName:
+    return x509.DNSName._init_without_validation(text.decode("latin-1"))
+
+
+BROKEN_NAMES = [
+    x509.OtherName(SRV_NAME, b"\x30\x03\x16\x01x"),
+    x509.OtherName(SRV_NAME, b"\x16\x00"),
+    x509.OtherName(SRV_NAME, b"\x0c\x03abc"),
+    x509.OtherName(XMPP_ADDR, b"\x0c\x02\xff\xfe"),
+    x509.OtherName(XMPP_ADDR, b"\x04\x01\x00"),
+    srv_name("example.com"),
+    x509.DNSName("*"),
+    x509.DNSName("*.com"),
+    x509.DNSName("*.*.example.com"),
+    x509.DNSName("127.0.0.1"),
+    x509.UniformResourceIdentifier("xmpp:a:b:c"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "identities"),
+    [
+        (NAME, {}),
+        (NAME, {"dns": ["EXAMPLE.com"]}),
+        (NAME, {"dns": ["a.invalid", "example.com"]}),
+        ("chat.example.com", {"wildcard": True}),
+        (NAME, {"dns": [], "srv": ["_xmpp-client.example.com"]}),
+        (NAME, {"dns": [], "srv": ["_XMPP-Client.Example.com", "_xmpp-server.example.com"]}),
+        (NAME, {"dns": [], "xmpp": ["example.com"]}),
+        ("xn--fa-hia.example", {"dns": [], "xmpp": ["faß.example"]}),
+        ("xn--fa-hia.example", {"dns": ["xn--fa-hia.example"]}),
+        (NAME, {"dns": [], "names": [*BROKEN_NAMES, x509.DNSName("example.com")]}),
+        (NAME, {"dns": [], "names": [*BROKEN_NAMES, xmpp_addr("example.com")]}),
+    ],
+)
+def test_covering_certificates(authority: Authority, name: str, identities: dict[str, Any]) -> None:
+    end = NOW + dt.timedelta(days=89, hours=1)
+    found = examined(authority.issue(NAME, not_after=end, **identities), name=name)
+    assert (found.mistakes, found.cautions) == ((), ())
+    [facts] = found.facts
+    assert (name, "ECDSA P-256", 89) == (facts.name, facts.kind, facts.days_left)
+
+
+@pytest.mark.parametrize(
+    ("name", "identities"),
+    [
+        (NAME, {"dns": ["example.org"]}),
+        (NAME, {"dns": [], "common_name": "example.com"}),
+        (NAME, {"dns": ["example.org"], "common_name": "example.com"}),
+        (NAME, {"dns": ["*.example.com"]}),
+        ("a.b.example.com", {"dns": ["*.example.com"]}),
+        ("foo.example.com", {"dns": ["f*.example.com"]}),
+        ("chat.example.com", {"dns": [], "srv": ["_xmpp-client.example.com"]}),
+        (NAME, {"dns": [], "srv": ["_xmpp-server.example.com"]}),
+        (NAME, {"dns": [], "xmpp": ["user@example.com"]}),
+        (NAME, {"dns": [], "xmpp": ["example.com/resource"]}),
+        (NAME, {"dns": [], "names": BROKEN_NAMES}),
+        (NAME, {"dns": [], "names": [raw_dns(b"example.com\0.org")]}),
+        (NAME, {"dns": [], "names": [raw_dns(b"example.com ")]}),
+        (NAME, {"dns": [], "names": [x509.OtherName(XMPP_ADDR, b"\x16\x0bexample.com")]}),
+        (NAME, {"dns": [], "names": [x509.UniformResourceIdentifier("xmpp:example.com")]}),
+        ("192.0.2.1", {"dns": ["192.0.2.1"]}),
+    ],
+)
+def test_certificates_that_do_not_cover(
+    authority: Authority,
+    name: str,
+    identities: dict[str, Any],
+) -> None:
+    text = only_mistake(authority.issue(NAME, **identities), name=name)
+    assert f"does not cover {name}; it names " in text
+
+
+def test_a_name_that_breaks_parsers_does_no_harm_to_the_others(authority: Authority) -> None:
+    pair = authority.issue(NAME, dns=[], names=[x509.DNSName("zzzz.invalid"), x509.DNSName(NAME)])
+    der = x509.load_pem_x509_certificate(pair[0].read_bytes()).tbs_certificate_bytes
+    broken = der.replace(b"zzzz.invalid", b"zz\xff\xfe.invalid")
+    names = presented(broken)
+    assert names.covers(NAME)
+    assert str(names) == "example.com"
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_as_certificate_present_nothing(data: bytes) -> None:
+    assert not presented(data).covers(NAME)
+
+
+def test_any_damage_is_survived(authority: Authority) -> None:
+    pair = authority.issue(NAME, srv=["_xmpp-client.example.com"], xmpp=["example.com"])
+    der = x509.load_pem_x509_certificate(pair[0].read_bytes()).tbs_certificate_bytes
+    for position in range(len(der)):
+        presented(der[:position])
+        presented(der[:position] + bytes([der[position] ^ 0xFF]) + der[position + 1 :])
+
+
+def test_names_in_the_message_cannot_break_the_line(authority: Authority) -> None:
+    text = only_mistake(authority.issue(NAME, dns=[], xmpp=["a\n\x1b[31m\u202e"]))
+    assert text.isprintable()
+
+
+def test_wrong_key(authority: Authority) -> None:
+    (certificate, _), (_, key) = authority.issue(NAME), authority.issue(NAME)
+    text = only_mistake((certificate, key))
+    assert f"private_key: {key} is not the key of {certificate}" in text
+
+
+def test_ecdsa_and_rsa_side_by_side(authority: Authority) -> None:
+    found = examined(authority.issue(NAME), authority.issue(NAME, key="rsa"))
+    assert (found.mistakes, found.cautions) == ((), ())
+    assert [facts.kind for facts in found.facts] == ["ECDSA P-256", "RSA 2048"]
+
+
+def test_two_of_one_key_type(authority: Authority) -> None:
+    text = only_mistake(authority.issue(NAME), authority.issue(NAME))
+    assert "both have ECDSA keys; allowed: one certificate of each key type" in text
+
+
+def test_expired_and_not_yet_valid_are_loud_but_no_mistake(authority: Authority) -> None:
+    day = dt.timedelta(days=1)
+    pair = authority.issue(NAME, not_before=NOW - 9 * day, not_after=NOW - day)
+    assert "warning: " in only_caution(pair)
+    assert f"EXPIRED on {NOW - day:%Y-%m-%d}" in only_caution(pair)
+    assert examined(pair).facts[0].days_left < 0
+    pair = authority.issue(NAME, not_before=NOW + day, not_after=NOW + 90 * day)
+    assert f"IS NOT VALID BEFORE {NOW + day:%Y-%m-%d}" in only_caution(pair)
+
+
+def test_last_three_weeks_are_called_to_mind(authority: Authority) -> None:
+    day = dt.timedelta(days=1)
+    pair = authority.issue(NAME, not_after=NOW + 20 * day + dt.timedelta(hours=1))
+    end = NOW + 20 * day + dt.timedelta(hours=1)
+    assert only_caution(pair).endswith(f"expires on {end:%Y-%m-%d}, in 20 days")
+    assert examined(authority.issue(NAME, not_after=NOW + 22 * day)).cautions == ()
+
+
+def test_chain_out_of_order(authority: Authority, tmp_path: Path) -> None:
+    middle = Authority(tmp_path / "middle", name="middle", parent=authority)
+    certificate, key = middle.issue(NAME)
+    assert (
+        examined((certificate, key)).mistakes,
+        examined((certificate, key)).cautions,
+    ) == ((), ())
+    blocks = certificate.read_text().split("-----END CERTIFICATE-----\n")[:2]
+    end = "-----END CERTIFICATE-----\n"
+    certificate.write_text(blocks[1] + end + blocks[0] + end)
+    assert f"belongs to certificate 2 of {certificate}" in only_mistake((certificate, key))
+    certificate.write_text(blocks[0] + end + authority.ca_path.read_text())
+    assert "did not issue certificate 1" in only_caution((certificate, key))
+
+
+def test_certificate_that_is_not_for_servers(authority: Authority) -> None:
+    assert "is not meant for servers" in only_caution(authority.issue(NAME, usages=[CLIENT]))
+
+
+def test_key_that_others_can_read(authority: Authority) -> None:
+    certificate, key = authority.issue(NAME)
+    key.chmod(0o644)
+    assert "is open to every user of the machine (mode 0644)" in only_caution((certificate, key))
+    key.chmod(0o640)
+    assert examined((certificate, key)).cautions == ()
+
+
+def test_files_that_cannot_be_used(authority: Authority, tmp_path: Path) -> None:
+    certificate, key = authority.issue(NAME)
+    missing, junk, long = (tmp_path / name for name in ("missing", "junk", "long"))
+    junk.write_bytes(b"\xff\0junk")
+    junk.chmod(0o600)
+    long.write_bytes(b"x" * ((1 << 20) + 1))
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    assert f"certificate: {missing} cannot be read: No such file" in only_mistake((missing, key))
+    assert f"private_key: {missing} cannot be read" in only_mistake((certificate, missing))
+    assert "holds no certificate in PEM" in only_mistake((junk, key))
+    assert "holds no certificate in PEM" in only_mistake((key, key))
+    assert "holds no private key in PEM" in only_mistake((certificate, junk))
+    assert "is not a regular file" in only_mistake((tmp_path, key))
+    assert "is not a regular file" in only_mistake((certificate, fifo))
+    assert "is too long" in only_mistake((long, key))
+    assert len(examined((missing, missing)).mistakes) == 2
+    assert len(examined((certificate, missing), name="example.org").mistakes) == 2
+
+
+@pytest.mark.parametrize("flip", [0x01, 0x0B, 0x80])
+def test_a_damaged_certificate_is_a_mistake_or_harmless(authority: Authority, flip: int) -> None:
+    certificate, key = authority.issue(NAME, srv=["_xmpp-client.example.com"])
+    der = x509.load_pem_x509_certificate(certificate.read_bytes()).public_bytes(Encoding.DER)
+    for position in range(300):
+        damaged = der[:position] + bytes([der[position] ^ flip]) + der[position + 1 :]
+        body = base64.encodebytes(damaged).decode()
+        certificate.write_text(f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n")
+        found = examined((certificate, key))
+        assert all(str(each).isprintable() for each in found.mistakes + found.cautions)
+        assert found.mistakes or found.facts
+
+
+def test_key_with_a_passphrase(authority: Authority) -> None:
+    certificate, key = authority.issue(NAME)
+    secret = ec.generate_private_key(ec.SECP256R1())
+    encryption = BestAvailableEncryption(b"secret")
+    key.write_bytes(secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+    assert "has a passphrase; allowed: a private key without one" in only_mistake(
+        (certificate, key)
+    )
+
+
+Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | dsa.DSAPrivateKey | ed25519.Ed25519PrivateKey
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        (rsa.generate_private_key(65537, 1024), "has an RSA key of 1024 bits; allowed: at least"),
+        (
+            ec.generate_private_key(ec.SECP256K1()),
+            "has a key on the curve secp256k1; allowed: P-256",
+        ),
+        (dsa.generate_private_key(1024), "has a key that is neither RSA nor ECDSA nor Ed25519"),
+    ],
+)
+def test_keys_that_are_too_weak_or_unusual(tmp_path: Path, key: Key, expected: str) -> None:
+    assert expected in only_mistake(self_signed(tmp_path, key))
+
+
+def test_ed25519_is_taken(tmp_path: Path) -> None:
+    found = examined(self_signed(tmp_path, ed25519.Ed25519PrivateKey.generate()))
+    assert [facts.kind for facts in found.facts] == ["Ed25519"]
+
+
+def self_signed(directory: Path, key: Key) -> Pair:
+    name = x509.Name([])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(NOW - dt.timedelta(days=1))
+        .not_valid_after(NOW + dt.timedelta(days=90))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=True)
+        .sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256())
+    )
+    pair = directory / "self.crt", directory / "self.key"
+    pair[0].write_bytes(certificate.public_bytes(Encoding.PEM))
+    pair[1].touch(mode=0o600)
+    pair[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return pair

@@ -1,0 +1,176 @@
+"""proxy.daemon.check and show: a report with certificates, a summary, and the round trip."""
+
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.daemon import toml
+from proxy.daemon.check import inspect, summary
+from proxy.daemon.conf import build
+from proxy.daemon.files import Document
+from proxy.daemon.model import Conf, Deadlines
+from proxy.daemon.show import show
+from tests.authority import Authority
+from tests.daemon.conf_fakes import MAIN, PLUGINS, content, domain_table, listener_table, loaded
+
+NOW = datetime.now(UTC)
+
+
+def write(directory: Path, text: str) -> Path:
+    main = directory / "bascule.toml"
+    main.write_text(text)
+    return main
+
+
+def sound(authority: Authority) -> str:
+    certificate, key = authority.issue("example.com")
+    return f"""
+        [[domain]]
+        name = "example.com"
+        certificate = "{certificate}"
+        private_key = "{key}"
+        c2s_server = "127.0.0.1:15222"
+        [[listener]]
+        name = "c2s"
+        direction = "reverse"
+        stream = "c2s"
+        address = "[::]:5222"
+    """
+
+
+def test_sound_conf(authority: Authority, tmp_path: Path) -> None:
+    report = inspect(write(tmp_path, sound(authority)), NOW, PLUGINS)
+    assert (report.mistakes, report.cautions) == ((), ())
+    assert report.conf is not None
+    text = summary(report.conf, report.certificates)
+    lines = [line.split() for line in text.splitlines()]
+    assert ["c2s", "[::]:5222", "reverse", "c2s", "required"] in lines
+    certificate = report.certificates[0]
+    assert certificate.days_left in (89, 90)
+    assert [
+        "example.com",
+        "127.0.0.1:15222",
+        "ECDSA",
+        "P-256",
+        f"{certificate.not_after:%Y-%m-%d}",
+        str(certificate.days_left),
+        str(certificate.file),
+    ] in lines
+    assert text.splitlines()[-1] == "Plugins: require_tls, features, limits"
+
+
+def test_mistakes_of_conf_and_of_certificates_together(
+    authority: Authority, tmp_path: Path
+) -> None:
+    text = sound(authority).replace('"example.com"', '"example.org"') + "colour = 1\n"
+    report = inspect(write(tmp_path, text), NOW, PLUGINS)
+    assert report.conf is None
+    assert [mistake.key for mistake in report.mistakes] == [
+        'listener "c2s".colour',
+        'domain "example.org".certificate',
+    ]
+
+
+def test_a_certificate_alone_withholds_the_conf(authority: Authority, tmp_path: Path) -> None:
+    text = sound(authority).replace('"example.com"', '"example.org"')
+    report = inspect(write(tmp_path, text), NOW, PLUGINS)
+    assert report.conf is None
+    assert len(report.mistakes) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"[[domain]\n", "is not TOML: "),
+        (b"a = 1\na = 2\n", "is not TOML: "),
+        (b"a = " + b"9" * 5000, "is not TOML: "),
+        (b"a = " + b"[" * 100_000, "is not TOML that can be read: it is nested too deeply"),
+        (b"a = '\xff'", "is not UTF-8; TOML files are"),
+    ],
+)
+def test_files_that_are_not_toml(tmp_path: Path, text: bytes, expected: str) -> None:
+    main = tmp_path / "bascule.toml"
+    main.write_bytes(text)
+    [mistake] = inspect(main, NOW, PLUGINS).mistakes
+    assert str(mistake).startswith(f"{main}: {expected}")
+    assert str(mistake).isprintable()
+
+
+def test_directory_instead_of_a_file(tmp_path: Path) -> None:
+    [mistake] = inspect(tmp_path, NOW, PLUGINS).mistakes
+    assert f"{tmp_path}: cannot be read: Is a directory; a TOML file is needed" == str(mistake)
+
+
+@given(st.binary(max_size=200))
+def test_any_file_yields_mistakes(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    main = tmp_path_factory.mktemp("conf") / "bascule.toml"
+    main.write_bytes(data)
+    assert inspect(main, NOW, PLUGINS).mistakes
+
+
+def again(conf: Conf) -> Conf | None:
+    document = Document(Path("/elsewhere/x.toml"), tomllib.loads(show(conf)))
+    return build([document], PLUGINS, main=document.file).conf
+
+
+def test_what_is_shown_loads_to_the_same() -> None:
+    conf = loaded(
+        content(
+            plugins={"limits": {"stanza_bytes": 20000, "pace": 0.25}},
+            deadlines={"connect": 2.5},
+            domain=[
+                domain_table(name="faß.example", c2s_server="[::1]:1"),
+                domain_table(certificate=["a", 'odd"\\\t\x7fé'], private_key=["c", "d"]),
+            ],
+            listener=[
+                listener_table(tls="report"),
+                listener_table(name='a "b"\n', address="127.0.0.1:0"),
+            ],
+        )
+    ).conf
+    assert conf is not None
+    assert conf == again(conf)
+
+
+def test_defaults_are_filled_in() -> None:
+    conf = loaded(content()).conf
+    assert conf is not None
+    shown = tomllib.loads(show(conf))
+    assert shown["deadlines"] == {"negotiation": 15, "authentication": 60, "connect": 15}
+    assert shown["plugins"]["limits"] == {"stanza_bytes": 262144, "pace": 1.5}
+    assert shown["domain"][0]["private_key"] == "/etc/bascule/tls/example.key"
+    assert shown["listener"][0]["tls"] == "required"
+
+
+@given(*[st.floats(min_value=0, exclude_min=True, max_value=86400)] * 3)
+def test_any_deadline_survives_the_round_trip(first: float, second: float, third: float) -> None:
+    conf = loaded(content()).conf
+    assert conf is not None
+    conf = attrs.evolve(conf, deadlines=Deadlines(first, second, third))
+    assert conf == again(conf)
+
+
+text_of_toml = st.text(st.characters(codec="utf-8"), max_size=5)
+
+
+@given(
+    st.dictionaries(
+        text_of_toml,
+        st.booleans() | st.integers() | st.floats(allow_nan=False) | st.lists(text_of_toml),
+    )
+)
+def test_toml_that_is_written_reads_the_same(values: dict[str, object]) -> None:
+    text = "".join(f"{toml.key(key)} = {toml.value(given)}\n" for key, given in values.items())
+    assert values == tomllib.loads(text)
+
+
+def test_main_file_is_named_absolutely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    [mistake] = inspect(Path("none.toml"), NOW, PLUGINS).mistakes
+    assert tmp_path / "none.toml" == mistake.file
+    assert mistake.file != MAIN

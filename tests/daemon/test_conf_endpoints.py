@@ -1,0 +1,93 @@
+"""proxy.daemon.endpoints: hosts and ports as text."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.daemon.endpoints import Endpoint, listening_endpoint, server_endpoint
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("127.0.0.1:15222", "127.0.0.1", 15222),
+        ("[::1]:1", "::1", 1),
+        ("[2001:DB8:0::1]:65535", "2001:db8::1", 65535),
+        ("[fe80::1%eth0]:1", "fe80::1%eth0", 1),
+    ],
+)
+def test_addresses(text: str, host: str, port: int) -> None:
+    assert Endpoint(host, port) == listening_endpoint(text) == server_endpoint(text)
+
+
+@pytest.mark.parametrize("text", ["[::]:5222", "0.0.0.0:5222"])
+def test_any_address_can_be_listened_on_only(text: str) -> None:
+    assert text == str(listening_endpoint(text))
+    with pytest.raises(ValueError, match="cannot be connected to"):
+        server_endpoint(text)
+
+
+def test_port_0_can_be_listened_on_only() -> None:
+    assert listening_endpoint("127.0.0.1:0").port == 0
+    with pytest.raises(ValueError, match="port 0"):
+        server_endpoint("127.0.0.1:0")
+
+
+@pytest.mark.parametrize("text", ["localhost:1", "Legacy_1.example.com:5222", "a-b:1"])
+def test_names_can_be_connected_to_only(text: str) -> None:
+    assert text.lower() == str(server_endpoint(text))
+    with pytest.raises(ValueError, match="not an IP address"):
+        listening_endpoint(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ":",
+        "h",
+        "h:",
+        ":1",
+        "h:65536",
+        "h:-1",
+        "h:+1",
+        "h:1 ",
+        "h:१",
+        "h:1\n",
+        "::1:5222",
+        "[::1]",
+        "[::1:5222",
+        "[h]:1",
+        "[127.0.0.1]:1",
+        "[]:1",
+        "[g::]:1",
+        "h h:1",
+        "-h:1",
+        "h-:1",
+        "h..h:1",
+        "h.:1",
+        "127.0.0.256:1",
+        "127.1:1",
+        "2130706433:1",
+        "xmpp://h:1",
+        "faß.example:1",
+        "*:1",
+        f"{'a' * 64}:1",
+        f"{'a.' * 127}a:1",
+    ],
+)
+def test_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"host|port|IPv6"):
+        server_endpoint(text)
+    with pytest.raises(ValueError, match=r"host|port|IPv6"):
+        listening_endpoint(text)
+
+
+@given(st.text() | st.from_regex(r"\[?[0-9a-z:.%]*\]?:[0-9]{0,6}", fullmatch=True))
+def test_what_is_taken_is_written_to_be_taken_again(text: str) -> None:
+    for read in (server_endpoint, listening_endpoint):
+        try:
+            endpoint = read(text)
+        except ValueError:
+            continue
+        assert endpoint == read(str(endpoint))

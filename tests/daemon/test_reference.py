@@ -1,0 +1,84 @@
+"""proxy.daemon.reference: what is generated is complete, true and up to date."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from proxy.daemon import reference
+from proxy.daemon.conf import build
+from proxy.daemon.files import Document
+from proxy.daemon.installed import InstalledPlugins
+from proxy.daemon.model import SECTIONS, Conf
+from proxy.session.options import options_of
+from tests.daemon.conf_fakes import PLUGINS
+
+
+def conf_of(text: str) -> Conf:
+    document = Document(Path("/etc/bascule/bascule.toml"), tomllib.loads(text))
+    found = build([document], PLUGINS, main=document.file)
+    assert found.mistakes == ()
+    assert found.conf is not None
+    return found.conf
+
+
+def uncommented(text: str) -> str:
+    return re.sub(r"^#(?=[a-z0-9_]+ = )", "", text, flags=re.MULTILINE)
+
+
+def test_commented_conf_is_a_working_example() -> None:
+    conf = conf_of(reference.conf_text(PLUGINS))
+    assert [domain.name for domain in conf.domains] == ["example.com"]
+    assert [listener.name for listener in conf.listeners] == ["c2s"]
+
+
+def test_what_is_commented_out_are_the_defaults() -> None:
+    text = reference.conf_text(PLUGINS)
+    assert text.count("\n#chain = ") == 1
+    assert uncommented(text) != text
+    assert conf_of(text) == conf_of(uncommented(text))
+
+
+def test_every_option_is_in_both() -> None:
+    text, page = reference.conf_text(PLUGINS), reference.page_text(PLUGINS)
+    declaring = [section.declaring for section in SECTIONS]
+    declaring += [plugin.Config for plugin in PLUGINS.values()]
+    for option in (option for each in declaring for option in options_of(each)):
+        assert re.search(rf"^#?{option.name} = ", text, re.MULTILINE)
+        assert f"### `{option.name}`\n" in page
+        assert option.declared.help in page.replace("\\", "")
+
+
+def test_the_example_of_the_page_is_a_whole_configuration() -> None:
+    [example] = re.findall(r"```toml\n(.*?)```", reference.page_text(PLUGINS), re.DOTALL)
+    conf_of(example)
+
+
+def test_check_tells_a_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference, "InstalledPlugins", lambda **_: PLUGINS)
+    for path in (reference.CONF, reference.PAGE):
+        (tmp_path / path).parent.mkdir()
+    assert reference.main(["--check"], tmp_path) == 1
+    assert reference.main([], tmp_path) == 0
+    assert reference.main(["--check"], tmp_path) == 0
+    for path in (reference.CONF, reference.PAGE):
+        with (tmp_path / path).open("a") as file:
+            file.write("\n")
+        assert reference.main(["--check"], tmp_path) == 1
+        assert reference.main([], tmp_path) == 0
+
+
+def test_what_is_in_the_repository_is_up_to_date() -> None:
+    assert reference.main(["--check"]) == 0
+
+
+def test_every_default_is_allowed() -> None:
+    declaring = [section.declaring for section in SECTIONS]
+    declaring += [plugin.Config for plugin in InstalledPlugins(own_only=True).values()]
+    for each in declaring:
+        for option in options_of(each):
+            if option.required:
+                assert option.read(option.declared.example) is not None
+            else:
+                assert option.default == option.read(option.show(option.default))

@@ -1,0 +1,88 @@
+"""The daemon itself, as a process of its own."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+from tests.servers.program import HOST, Program, free_port
+
+STANZA_BYTES = 2_000_000
+
+
+@attrs.frozen
+class Served:
+    """A domain that Bascule serves.
+
+    Attributes:
+        name: the domain.
+        pairs: its certificates, each with its private key.
+        port: where its server listens on 127.0.0.1.
+    """
+
+    name: str
+    pairs: Sequence[tuple[Path, Path]]
+    port: int
+
+    def table(self) -> str:
+        """Return its table of the conf."""
+        certificates = ", ".join(f'"{certificate}"' for certificate, _ in self.pairs)
+        private_keys = ", ".join(f'"{private_key}"' for _, private_key in self.pairs)
+        return f"""\
+[[domain]]
+name = "{self.name}"
+certificate = [{certificates}]
+private_key = [{private_keys}]
+c2s_server = "{HOST}:{self.port}"
+"""
+
+
+class Bascule(Program):
+    """A Bascule with one reverse listener for clients, STARTTLS and direct TLS on one port.
+
+    Args:
+        directory: its state.
+        domains: what it serves.
+        stanza_bytes: the largest stanza it takes.
+    """
+
+    def __init__(
+        self, directory: Path, domains: Sequence[Served], *, stanza_bytes: int = STANZA_BYTES
+    ) -> None:
+        self.port = free_port()
+        self.configuration_path = directory / "bascule.toml"
+        self._domains = tuple(domains)
+        self._stanza_bytes = stanza_bytes
+        super().__init__("bascule", directory, [self.port])
+
+    def start(self) -> None:
+        """Write its conf, then start it."""
+        self.configuration_path.write_text(self.configuration())
+        command = Path(sys.executable).with_name("bascule")
+        self.launch(command, "run", "-c", self.configuration_path)
+        self.wait_until_ready()
+
+    def configuration(self) -> str:
+        """Return its conf: the defaults, but for rates that audits exceed and the stanza size."""
+        parts = [
+            f"""\
+[plugins]
+chain = ["require_tls", "features", "limits"]
+
+[plugins.limits]
+stanza_bytes = {self._stanza_bytes}
+connections_per_address = 0
+handshakes_per_minute = 0
+""",
+            *(each.table() for each in self._domains),
+            f"""\
+[[listener]]
+name = "c2s"
+direction = "reverse"
+stream = "c2s"
+address = "{HOST}:{self.port}"
+tls = "required"
+""",
+        ]
+        return "\n".join(parts)

@@ -1,0 +1,110 @@
+"""Real servers with Bascule in front of them, started once for all tests that want them."""
+
+import socket
+from collections.abc import Generator, Iterator
+
+import attrs
+import pytest
+
+from tests.authority import Authority, KeyKind
+from tests.servers.bascule import Bascule, Served
+from tests.servers.jabberd2 import DOMAIN as JABBERD2
+from tests.servers.jabberd2 import Jabberd2
+from tests.servers.program import HOST, RUNNING
+from tests.servers.prosody import DOMAIN as PROSODY
+from tests.servers.prosody import Prosody
+
+DOWN = "down.test"
+"""A domain whose server is down."""
+
+AUDITED = "localhost"
+"""A domain for auditors that ask for the name of the host they connect to."""
+
+KEYS: dict[str, tuple[KeyKind, ...]] = {
+    PROSODY: ("ec",),
+    JABBERD2: ("rsa",),
+    DOWN: ("ec",),
+    AUDITED: ("ec", "rsa"),
+}
+"""The kinds of keys that each domain has certificates for."""
+
+
+@attrs.frozen
+class Front:
+    """Where clients reach the servers: Bascule's port and the authority behind its certificates."""
+
+    bascule: Bascule
+    authority: Authority
+
+    @property
+    def port(self) -> int:
+        """Bascule's port on 127.0.0.1."""
+        return self.bascule.port
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add the logs of running servers to the report of a test that failed."""
+    report = yield
+    if report.failed:
+        report.sections += [(f"log of {each.name}", each.log_text()) for each in RUNNING]
+    return report
+
+
+@pytest.fixture(scope="session")
+def stopped_prosody(tmp_path_factory: pytest.TempPathFactory) -> Prosody:
+    """A Prosody that is not started, but whose port is known."""
+    return Prosody(tmp_path_factory.mktemp("prosody"))
+
+
+@pytest.fixture(scope="session")
+def prosody(stopped_prosody: Prosody) -> Iterator[Prosody]:
+    """A running Prosody without TLS."""
+    with stopped_prosody:
+        yield stopped_prosody
+
+
+@pytest.fixture(scope="session")
+def stopped_jabberd2(tmp_path_factory: pytest.TempPathFactory) -> Jabberd2:
+    """A jabberd2 that is not started, but whose port is known."""
+    return Jabberd2(tmp_path_factory.mktemp("jabberd2"))
+
+
+@pytest.fixture(scope="session")
+def jabberd2(stopped_jabberd2: Jabberd2) -> Iterator[Jabberd2]:
+    """A running jabberd2 without TLS."""
+    with stopped_jabberd2:
+        yield stopped_jabberd2
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> Prosody | Jabberd2:
+    """The running server whose fixture the test is parametrised with."""
+    program: Prosody | Jabberd2 = request.getfixturevalue(request.param)
+    return program
+
+
+@pytest.fixture(scope="session")
+def front(
+    tmp_path_factory: pytest.TempPathFactory,
+    authority: Authority,
+    stopped_prosody: Prosody,
+    stopped_jabberd2: Jabberd2,
+) -> Iterator[Front]:
+    """A running Bascule in front of both servers; a test starts those it needs by their fixtures.
+
+    Its certificates come from an intermediate authority; clients know only the root.
+    """
+    issuing = Authority(
+        tmp_path_factory.mktemp("issuing"), name="Bascule test authority", parent=authority
+    )
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))  # and does not listen: connections are refused
+        down = taken.getsockname()[1]
+        ports = {PROSODY: stopped_prosody.port, JABBERD2: stopped_jabberd2.port}
+        domains = [
+            Served(name, [issuing.issue(name, key=key) for key in keys], ports.get(name, down))
+            for name, keys in KEYS.items()
+        ]
+        with Bascule(tmp_path_factory.mktemp("bascule"), domains) as bascule:
+            yield Front(bascule, authority)

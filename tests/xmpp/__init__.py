@@ -1,0 +1,1 @@
+"""Tests of the language: framing, headers, features, domains, errors, text."""

@@ -1,0 +1,182 @@
+"""Edits to features: what is not touched stays byte for byte."""
+
+import io
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from lxml import etree
+
+from proxy.xmpp import features
+from proxy.xmpp import namespaces as ns
+from proxy.xmpp.errors import StreamError
+from proxy.xmpp.events import Element
+from tests.xmpp.streams import HEADER, element, read
+from tests.xmpp.test_framing_properties import elements
+
+TLS = b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls>"
+
+
+def cut(*names: str) -> features.Edit:
+    return lambda node, _: b"" if etree.QName(node).localname in names else None
+
+
+def in_features(inside: bytes) -> Element:
+    return element(b"<stream:features>" + inside + b"</stream:features>")
+
+
+PARTS: dict[str, bytes] = {
+    "empty-element tag": b"<x/>",
+    "empty-element tag with space": b"<x \r\n/>",
+    "empty element": b"<x></x>",
+    "white space in the end tag": b"<x>a</x \n>",
+    "with children": b"<x><y/>a<z>b</z></x>",
+    "with itself inside": b"<x><x/><x></x></x>",
+    "end tags in attributes": b"<x a='/>' b=\"'>\" c='/x>'/>",
+    "end tags in attributes, with content": b"<x a='/' b='>' c=\"/>\"><y a='>'/></x>",
+    "end tags in character data": b"<x><![CDATA[</x>/>]]></x>",
+    "prefixed": b"<p:x xmlns:p='urn:p' p:a=''></p:x>",
+    "prefix of the stream": b"<stream:x/>",
+    "another default namespace": b"<x xmlns='urn:x'><y/></x>",
+    "characters of many bytes": "<x é='ß'>€<y>😀</y></x>".encode(),
+    "references": b"<x a='&lt;&quot;'>&gt;&amp;</x>",
+    "white space in the start tag": b'<x\n a\n=\n"b"\n>c</x>',
+}
+AROUND = [
+    (b"", b""),
+    (b"<a/>", b"<b/>"),
+    (b" \r\n<a>\t</a> ", b"&amp;<![CDATA[x]]>\n"),
+    (b"<a b='>'/>", TLS),
+]
+
+
+@pytest.mark.parametrize(("before", "after"), AROUND)
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS.keys())
+def test_a_part_is_replaced_and_all_else_stays(part: bytes, before: bytes, after: bytes) -> None:
+    found = in_features(before + part + after)
+    for replacement in (b"", b"<new a='>'/>"):
+        expected = in_features(before + replacement + after).raw
+
+        def change(node: etree._Element, raw: bytes, by: bytes = replacement) -> bytes | None:
+            if etree.QName(node).localname != "x":
+                return None
+            assert raw == part
+            return by
+
+        assert features.edit(found, change) == expected
+    assert features.edit(found, lambda *_: None) == found.raw
+
+
+def test_parts_side_by_side_and_inside_one_another_are_cut() -> None:
+    found = in_features(b"<x/><x></x><a><x/><b/><x>c</x></a><x><b/></x>")
+    assert features.edit(found, cut("x")) == in_features(b"<a><b/></a>").raw
+    assert (
+        features.edit(found, cut("b")) == in_features(b"<x/><x></x><a><x/><x>c</x></a><x></x>").raw
+    )
+    assert features.edit(found, cut("x", "a")) == in_features(b"").raw
+
+
+def test_what_is_inside_a_replaced_part_is_not_shown() -> None:
+    seen: list[str] = []
+
+    def change(node: etree._Element, _: bytes) -> bytes | None:
+        seen.append(etree.QName(node).localname)
+        return b"<e/>" if seen[-1] == "b" else None
+
+    edited = features.edit(in_features(b"<a/><b><c/></b><d/>"), change)
+    assert edited == in_features(b"<a/><e/><d/>").raw
+    assert seen == ["a", "b", "d"]
+
+
+def test_starttls_is_cut_from_a_servers_features() -> None:
+    mechanisms = b"<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>X</mechanism>"
+    found = in_features(TLS + mechanisms + b"</mechanisms>")
+
+    def change(node: etree._Element, _: bytes) -> bytes | None:
+        return b"" if node.tag == ns.STARTTLS else None
+
+    assert features.edit(found, change) == in_features(mechanisms + b"</mechanisms>").raw
+
+
+@pytest.mark.parametrize("change", [lambda *_: b"", lambda *_: None], ids=["cutting", "keeping"])
+def test_what_libxml2_refuses_is_not_passed_on(change: features.Edit) -> None:
+    with pytest.raises((ValueError, StreamError)):
+        features.edit(in_features(b"<a xmlns='x}y'/>"), change)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b"<a/>", b"<a><n/></a>"),
+        (b"<a />", b"<a ><n/></a>"),
+        (b"<a\n/>", b"<a\n><n/></a>"),
+        (b"<stream:features/>", b"<stream:features><n/></stream:features>"),
+        (b"<a b='/>'/>", b"<a b='/>'><n/></a>"),
+        (b"<a></a>", b"<a><n/></a>"),
+        (b"<a>b</a \n>", b"<a>b<n/></a \n>"),
+        (b"<a><b/></a>", b"<a><b/><n/></a>"),
+        (b"<a><![CDATA[</a>]]></a>", b"<a><![CDATA[</a>]]><n/></a>"),
+    ],
+)
+def test_a_child_is_inserted_last(raw: bytes, expected: bytes) -> None:
+    assert features.insert(raw, b"<n/>") == expected
+    assert element(expected).raw == expected
+
+
+def test_what_is_offered_before_tls_is_starttls_and_nothing_else() -> None:
+    tree = element(features.STARTTLS_REQUIRED).tree
+    assert tree.tag == ns.FEATURES
+    assert [node.tag for node in tree.iter()] == [
+        ns.FEATURES,
+        ns.STARTTLS,
+        ns.qualified(ns.TLS, "required"),
+    ]
+
+
+@given(elements())
+def test_keeping_all_keeps_all_bytes(text: str) -> None:
+    for found in read([HEADER + b"<f>" + text.encode() + b"</f>"]).elements:
+        assert features.edit(found, lambda *_: None) == found.raw
+
+
+@given(elements(), st.data())
+def test_cutting_is_what_removing_from_the_tree_is(text: str, data: st.DataObject) -> None:
+    raw = b"<f>" + text.encode() + b"</f>"
+    found, expected = element(raw), element(raw).tree
+    nodes = list(found.tree.iter())[1:]
+    assume(nodes)
+    chosen = data.draw(st.sets(st.sampled_from(range(len(nodes))), min_size=1))
+    doomed = [nodes[index] for index in chosen]
+    edited = features.edit(found, lambda node, _: b"" if node in doomed else None)
+    for node in [list(expected.iter())[index + 1] for index in chosen]:
+        _remove(node)
+    assert _canonical(element(edited).tree) == _canonical(expected)
+
+
+@given(elements(), elements())
+def test_an_inserted_child_is_the_last_one(text: str, child: str) -> None:
+    raw = f"<f>{text}</f>".encode()
+    inserted = element(features.insert(raw, b"<f>" + child.encode() + b"</f>")).tree
+    assert _canonical(inserted[-1]) == _canonical(element(f"<f>{child}</f>".encode()).tree)
+    inserted.remove(inserted[-1])
+    assert _canonical(inserted) == _canonical(element(raw).tree)
+
+
+def _remove(node: etree._Element) -> None:
+    """Remove ``node``, but not the text that follows it."""
+    parent = node.getparent()
+    if parent is None:
+        return  # went with its parent
+    before = node.getprevious()
+    if before is not None:
+        before.tail = (before.tail or "") + (node.tail or "")
+    else:
+        parent.text = (parent.text or "") + (node.tail or "")
+    node.tail = None
+    parent.remove(node)
+
+
+def _canonical(node: etree._Element) -> bytes:
+    written = io.BytesIO()
+    etree.ElementTree(node).write_c14n(written, exclusive=True)
+    return written.getvalue()

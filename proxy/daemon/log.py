@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
-from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from zope.interface import implementer
 
 from proxy.session.commands import Severity
 from proxy.xmpp.text import printable
@@ -42,8 +43,9 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+@implementer(ILogObserver)
 class Log:
-    """Writes lines.
+    """Writes lines; called as an observer, those that Twisted logs.
 
     Args:
         stream: where to.
@@ -75,7 +77,7 @@ class Log:
         except (OSError, ValueError):
             return
 
-    def observe(self, event: LogEvent) -> None:
+    def __call__(self, event: LogEvent) -> None:
         """Write what Twisted logs: warnings and worse, a failure with where it happened."""
         severity = _LEVELS[event.get("log_level", LogLevel.info)]
         if severity in (Severity.DEBUG, Severity.INFO):
@@ -100,5 +102,5 @@ def _value(value: object) -> str:
 def start() -> Log:
     """Make the daemon's log and have Twisted's go there too."""
     log = Log(sys.stderr, journal="JOURNAL_STREAM" in os.environ)
-    globalLogPublisher.addObserver(log.observe)
+    globalLogPublisher.addObserver(log)
     return log

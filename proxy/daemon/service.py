@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 
 from proxy.daemon.exits import Exit
@@ -111,7 +111,7 @@ class Service:
 
     def ports(self) -> Mapping[str, int]:
         """Return the port that each listener has, by the listener's name."""
-        return {name: port.getHost().port for name, port in self._listeners.items()}
+        return {name: port.bound_port for name, port in self._listeners.items()}
 
     def stop(self) -> "Deferred[None]":
         """Accept no more, end every session, and fire when that is done or `GRACE` is over."""
@@ -135,7 +135,8 @@ class Service:
             done.callback(None)
 
     def _close_listeners(self) -> None:
-        DeferredList([port.stopListening() for port in self._listeners.values()])
+        for port in self._listeners.values():
+            port.stop()
         self._listeners = {}
 
     def _accepting(

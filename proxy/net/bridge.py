@@ -8,7 +8,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
 import attrs
 from OpenSSL import SSL
@@ -18,7 +18,7 @@ from proxy.net import client_hello
 from proxy.net.connector import Connector
 from proxy.net.leg import Leg
 from proxy.net.plain_relay import PlainRelay
-from proxy.net.relay import Hub, Relay
+from proxy.net.relay import Hub, Relay, Sockets
 from proxy.net.tls import describe
 from proxy.session.chain import Chain
 from proxy.session.commands import (
@@ -246,21 +246,13 @@ class Bridge:
             case Close(side) | Abort(side):
                 self._end(side, at_once=isinstance(command, Abort))
             case Arm(deadline):
-                self._disarm(deadline)
-                self._timers[deadline] = self._around.reactor.callLater(
-                    self._around.deadlines[deadline], self._expired, deadline
-                )
+                self._arm(deadline)
             case Disarm(deadline):
                 self._disarm(deadline)
             case Join():
                 self._join(command)
-            case Report():
-                self._around.report(self.view.id, command)
-            case Finish(view, reason):
-                self._view = view
-                self._finished = reason
-            case _:
-                assert_never(command)
+            case Report() | Finish():
+                self._take_note(command)
 
     def _do_to_client(self, command: Hold | Resume | AwaitTLS | StartTLS | Alert) -> None:
         client = self._client
@@ -322,6 +314,18 @@ class Bridge:
         if self._session is not None:
             self._perform(self._session.server_unreachable(reason))
 
+    def _take_note(self, command: Report | Finish) -> None:
+        if isinstance(command, Report):
+            self._around.report(self.view.id, command)
+        else:
+            self._view, self._finished = command.view, command.reason
+
+    def _arm(self, deadline: Deadline) -> None:
+        self._disarm(deadline)
+        self._timers[deadline] = self._around.reactor.callLater(
+            self._around.deadlines[deadline], self._expired, deadline
+        )
+
     def _disarm(self, deadline: Deadline) -> None:
         timer = self._timers.pop(deadline, None)
         if timer is not None:
@@ -343,12 +347,10 @@ class Bridge:
         for timer in self._timers.values():
             timer.cancel()
         self._timers = {}
-        if tls is None:
-            relay: Relay = PlainRelay(
-                self._around.hub, client, server, command.meter, self._relay_ended
-            )
-        else:
-            relay = Relay(self._around.hub, client, tls, server, command.meter, self._relay_ended)
+        kind = PlainRelay if tls is None else Relay
+        relay = kind(
+            self._around.hub, Sockets(client, tls, server), command.meter, self._relay_ended
+        )
         self._relay = relay
         relay.wait(to_server, to_client)
         relay.begin(command.to_server, command.to_client)

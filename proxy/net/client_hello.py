@@ -18,6 +18,7 @@ _SERVER_NAME: Final = 0
 _ALPN: Final = 16
 _RECORD_HEADER: Final = 5
 _MESSAGE_HEADER: Final = 4
+_MAJOR_VERSION: Final = 3  # of TLS, all of it
 
 
 @attrs.frozen
@@ -53,16 +54,7 @@ def read(data: bytes) -> Hello | Incomplete:
     message = bytearray()
     position = 0
     while True:
-        if len(data) < position + 1:
-            return Incomplete(position + _RECORD_HEADER)
-        if data[position] != _HANDSHAKE:
-            raise MalformedError("not a TLS handshake")
-        if len(data) < position + _RECORD_HEADER:
-            return Incomplete(position + _RECORD_HEADER)
-        length = int.from_bytes(data[position + 3 : position + 5])
-        if data[position + 1] != 3 or not 0 < length <= LONGEST:  # noqa: PLR2004 - all versions of TLS
-            raise MalformedError("not a TLS record")
-        end = position + _RECORD_HEADER + length
+        end = _record_end(data, position)
         if len(data) < end:
             return Incomplete(end)
         message += data[position + _RECORD_HEADER : end]
@@ -75,6 +67,18 @@ def read(data: bytes) -> Hello | Incomplete:
                 raise MalformedError("the ClientHello is too long")
             if len(message) >= _MESSAGE_HEADER + wanted:
                 return _read_message(bytes(message[4 : 4 + wanted]))
+
+
+def _record_end(data: bytes, position: int) -> int:
+    """Return where the record at ``position`` ends, as far as that can be seen yet."""
+    if len(data) > position and data[position] != _HANDSHAKE:
+        raise MalformedError("not a TLS handshake")
+    if len(data) < position + _RECORD_HEADER:
+        return position + _RECORD_HEADER
+    length = int.from_bytes(data[position + 3 : position + 5])
+    if data[position + 1] != _MAJOR_VERSION or not 0 < length <= LONGEST:
+        raise MalformedError("not a TLS record")
+    return position + _RECORD_HEADER + length
 
 
 class _Reader:

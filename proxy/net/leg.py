@@ -108,6 +108,7 @@ class Leg:
         "_linger",
         "_mode",
         "_paused",
+        "_peer_closed",
         "_producer",
         "_producer_paused",
         "_reactor",
@@ -133,6 +134,7 @@ class Leg:
         self._hello: client_hello.Hello | None = None
         self._linger: Any = None
         self._paused = False
+        self._peer_closed = False
         self._producer: Any = None
         self._producer_paused = False
         self._read_blocked = False  # reading waits until TLS could write
@@ -204,9 +206,10 @@ class Leg:
         if self._mode in (_Mode.HELLO, _Mode.HANDSHAKE):
             self._end(ConnectionDone())
             return
-        self._linger = self._reactor.callLater(LINGER, self._give_up)
         if not self._buffer:
             self._shut()
+        if self._socket is not None:
+            self._linger = self._reactor.callLater(LINGER, self._give_up)
 
     def abortConnection(self) -> None:
         """Close at once; what is waiting is lost."""
@@ -469,13 +472,18 @@ class Leg:
                 self._end(ConnectionLost(describe(error)))
                 return
             self.protocol.dataReceived(data)
-            if self._tls is None or not self._tls.pending():
+            if not self._pending():
                 return
 
+    def _pending(self) -> int:
+        """How many bytes OpenSSL holds decrypted; what was read may have ended the leg."""
+        return 0 if self._tls is None else self._tls.pending()
+
     def _read_ended(self) -> None:
-        self._watch_reading(wanted=False)
+        self._peer_closed = True
         if self.protocol is not None and not self._closing:
             self.protocol.readConnectionLost()
+        self._watch_reading(wanted=False)
 
     def _discard(self) -> None:
         data = self._receive()
@@ -494,10 +502,8 @@ class Leg:
                 self._watch_writing(wanted=True)
                 return
             except (SSL.Error, OSError) as error:
-                # Not at once: whoever writes does not expect to be told of the end meanwhile.
                 self._buffer.clear()
-                self._watch_writing(wanted=False)
-                self._reactor.callLater(0, self._end, ConnectionLost(describe(error)))
+                self._end_soon(ConnectionLost(describe(error)))
                 return
             del self._buffer[:sent]
         self._watch_writing(wanted=False)
@@ -517,9 +523,18 @@ class Leg:
                 self._tls.shutdown()
             self._socket.shutdown(socket.SHUT_WR)
         except (SSL.Error, OSError) as error:
-            self._reactor.callLater(0, self._end, error)
+            self._end_soon(error)
             return
-        self._watch_reading(wanted=True)
+        if self._peer_closed:
+            self._end_soon(ConnectionDone())
+        else:
+            self._watch_reading(wanted=True)
+
+    def _end_soon(self, reason: BaseException) -> None:
+        """End, but not at once: whoever writes or closes does not expect to be told meanwhile."""
+        self._watch_reading(wanted=False)
+        self._watch_writing(wanted=False)
+        self._reactor.callLater(0, self._end, reason)
 
     def _give_up(self) -> None:
         self._linger = None

@@ -26,7 +26,7 @@ class _Accepting(Factory):
     def __init__(self, accepted: Accepted) -> None:
         self.accepted = accepted
 
-    def buildProtocol(self, _address: IAddress | None) -> "_HandOver":
+    def buildProtocol(self, _address: IAddress | None) -> Any:
         return _HandOver(self.accepted)
 
 
@@ -75,6 +75,15 @@ class Listener(tcp.Port):
         super().__init__(
             port, _Accepting(accepted), backlog=BACKLOG, interface=host, reactor=reactor
         )
+
+    @property
+    def bound_port(self) -> int:
+        """The port that is listened on."""
+        return int(self._realPortNumber or 0)
+
+    def stop(self) -> None:
+        """Accept no more."""
+        self.stopListening()  # type: ignore[no-untyped-call]
 
 
 def client_address(address: tuple[Any, ...]) -> Address:

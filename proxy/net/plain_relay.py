@@ -1,27 +1,13 @@
 """The relay between two plaintext legs, for listeners that let clients pass without TLS."""
 
-import socket
-from collections.abc import Callable
-
-from proxy.net.relay import BUFFER_VIEW, Hub, Relay
+from proxy.net.relay import BUFFER_VIEW, Relay
 from proxy.xmpp.errors import StreamError
-from proxy.xmpp.meter import Meter
 
 
 class PlainRelay(Relay):
     """Two joined sockets, neither under TLS; else as `Relay`."""
 
     __slots__ = ()
-
-    def __init__(
-        self,
-        hub: Hub,
-        client: socket.socket,
-        server: socket.socket,
-        meter: Meter | None,
-        ended: Callable[[str], None],
-    ) -> None:
-        super().__init__(hub, client, None, server, meter, ended)
 
     def _on_client(self, events: int) -> None:
         if self._to_client and not self._flush_to_client():
@@ -39,9 +25,9 @@ class PlainRelay(Relay):
         if not count:
             self._client_closed()
             return
-        if self._meter is not None:
+        if self._measure is not None:
             try:
-                self._meter(BUFFER_VIEW[:count])
+                self._measure(BUFFER_VIEW[:count])
             except StreamError as error:
                 self._violated(error)
                 return

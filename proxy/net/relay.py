@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final
 
+import attrs
 from OpenSSL import SSL
 from OpenSSL._util import ffi, lib
 from twisted.internet import interfaces
@@ -49,6 +50,15 @@ _WANT_WRITE: Final = lib.SSL_ERROR_WANT_WRITE
 _ZERO_RETURN: Final = lib.SSL_ERROR_ZERO_RETURN
 
 _log = Logger()
+
+
+@attrs.frozen
+class Sockets:
+    """What is joined: the client's socket, its TLS (None if it has none), the server's socket."""
+
+    client: socket.socket
+    tls: SSL.Connection | None
+    server: socket.socket
 
 
 @implementer(interfaces.IReadDescriptor)
@@ -115,9 +125,7 @@ class Relay:
 
     Args:
         hub: watches the sockets.
-        client: the client's socket.
-        tls: its TLS; None only in `PlainRelay`.
-        server: the server's socket.
+        sockets: what is joined, the client's under TLS.
         meter: counts what goes to the server; None if nobody counts.
         ended: called once, with the reason, when both sockets are closed.
     """
@@ -130,6 +138,7 @@ class Relay:
         "_half_closed",
         "_hub",
         "_last",
+        "_measure",
         "_meter",
         "_reason",
         "_receive",
@@ -150,12 +159,11 @@ class Relay:
     def __init__(
         self,
         hub: Hub,
-        client: socket.socket,
-        tls: SSL.Connection | None,
-        server: socket.socket,
+        sockets: Sockets,
         meter: Meter | None,
         ended: Callable[[str], None],
     ) -> None:
+        client, tls, server = sockets.client, sockets.tls, sockets.server
         self._hub = hub
         self._client: socket.socket | None = client
         self._tls = tls
@@ -164,7 +172,8 @@ class Relay:
         self._server: socket.socket | None = server
         self._send = server.send
         self._receive = server.recv_into
-        self._meter = None if meter is None else meter.feed
+        self._meter = meter
+        self._measure = None if meter is None else meter.feed
         self._ended = ended
         self._client_descriptor = client.fileno()
         self._server_descriptor = server.fileno()
@@ -212,24 +221,29 @@ class Relay:
             self._client_read_failed(count)
             return
         if count == RECORD:
-            # A full record: more is likely, so gather some before sending.
-            for piece in _PIECES[1:]:
-                more = _read(ssl, piece, RECORD)
-                if more <= 0:
-                    if _get_error(ssl, more) not in (_WANT_READ, _WANT_WRITE):
-                        # Seen again at the next read, after what came before it has passed.
-                        _clear_errors()
-                    break
-                count += more
-                if more < RECORD:
-                    break
-        if self._meter is not None:
+            count = self._gather(count)
+        if self._measure is not None:
             try:
-                self._meter(BUFFER_VIEW[:count])
+                self._measure(BUFFER_VIEW[:count])
             except StreamError as error:
                 self._violated(error)
                 return
         self._send_on(count)
+
+    def _gather(self, count: int) -> int:
+        """A full record has been read: more is likely, so read some before sending."""
+        ssl = self._ssl
+        for piece in _PIECES[1:]:
+            more = _read(ssl, piece, RECORD)
+            if more <= 0:
+                if _get_error(ssl, more) not in (_WANT_READ, _WANT_WRITE):
+                    # Seen again at the next read, after what came before it has passed.
+                    _clear_errors()
+                break
+            count += more
+            if more < RECORD:
+                break
+        return count
 
     def _send_on(self, count: int) -> None:
         """Send what has just been read to the server."""
@@ -260,9 +274,9 @@ class Relay:
             self.end(self._reason or "the client went away: connection lost")
 
     def _pass_to_server(self, data: bytes) -> None:
-        if self._meter is not None:
+        if self._measure is not None:
             try:
-                self._meter(data)
+                self._measure(data)
             except StreamError as error:
                 self._violated(error)
                 return
@@ -524,7 +538,9 @@ class Relay:
             self._half_closed = None
         if self._server is not None:
             self._server.close()
-        self._server = self._tls = self._ssl = self._meter = None
+        if self._meter is not None:
+            self._meter.close()
+        self._server = self._tls = self._ssl = self._meter = self._measure = None
         self._send = self._receive = None  # type: ignore[assignment]
         ended, self._ended = self._ended, None  # type: ignore[assignment]
         ended(reason)

@@ -6,17 +6,18 @@ from enum import Enum
 import attrs
 
 from proxy.session.hooks import View
+from proxy.session.singletons import Singletons
 from proxy.xmpp.meter import Meter
 
 
-class Side(Enum):
+class Side(Singletons):
     """The two legs of a session."""
 
     CLIENT = "client"
     SERVER = "server"
 
 
-class Deadline(Enum):
+class Deadline(Singletons):
     """The waits that end a session when they end."""
 
     NEGOTIATION = "negotiation"

@@ -5,17 +5,18 @@ answer comes back, so that stream ids, prefixes and ``xml:lang`` are end to end.
 """
 
 from collections.abc import Callable, Mapping
-from enum import Enum
 from typing import Any, Final, Protocol
+from weakref import proxy
 
 from proxy.session.hooks import Condition
+from proxy.session.singletons import Singletons
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import StreamError
 from proxy.xmpp.events import Element, Event, Footer, Header, WhiteSpace
 from proxy.xmpp.framing import Framer, Limits
 
 
-class State(Enum):
+class State(Singletons):
     """Where the server leg stands."""
 
     ABSENT = "not connected"
@@ -26,7 +27,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
-class Input(Enum):
+class Input(Singletons):
     """What can come from the server, or happen to its leg."""
 
     CONNECT = "connect"
@@ -67,7 +68,8 @@ class Initiating:
     __slots__ = ("_around", "_limits", "_opening", "framer", "state")
 
     def __init__(self, around: Surroundings, limits: Limits) -> None:
-        self._around = around
+        # The session owns its legs; a reference back would keep both alive.
+        self._around: Surroundings = proxy(around)
         self._limits = limits
         self._opening = b""  # the client's header, to be sent
         self.state = State.ABSENT

@@ -6,10 +6,11 @@ when TLS is up, but for the domain whose certificate was shown, to which the cli
 """
 
 from collections.abc import Callable, Mapping
-from enum import Enum
 from typing import Any, Final, Protocol
+from weakref import proxy
 
 from proxy.session.hooks import ClientHello, Condition, TLSRule
+from proxy.session.singletons import Singletons
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import FOOTER, PROCEED, STARTTLS_FAILURE, StreamError
 from proxy.xmpp.events import Element, Event, Footer, Header, WhiteSpace
@@ -29,7 +30,7 @@ UNRECOGNIZED_NAME: Final = 112
 NO_APPLICATION_PROTOCOL: Final = 120
 
 
-class State(Enum):
+class State(Singletons):
     """Where the client leg stands."""
 
     WAITING = "waiting for the first byte"
@@ -44,7 +45,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
-class Input(Enum):
+class Input(Singletons):
     """What can come from the client, or happen to its leg."""
 
     TLS_RECORD = "first byte of TLS"
@@ -139,7 +140,8 @@ class Receiving:
     )
 
     def __init__(self, around: Surroundings) -> None:
-        self._around = around
+        # The session owns its legs; a reference back would keep both alive.
+        self._around: Surroundings = proxy(around)
         self._direct = False
         self._peer: str | None = None  # the bare JID to which our own header is addressed
         self._versioned = True

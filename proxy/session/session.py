@@ -7,6 +7,7 @@ The invariant on which the rest stands: before the client leg is secured, on a l
 requires TLS, no `Connect` and no `Send` to the server is ever returned.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -61,6 +62,9 @@ from proxy.xmpp.meter import Meter
 
 CEILING: Final = Limits(element=1_048_576)
 """What a client may cost where no plugin bounds it."""
+
+AUTHENTICATED_CEILING: Final = attrs.evolve(CEILING, white_space=sys.maxsize)
+"""The same for a client that is authenticated, which may send keepalives for ever."""
 
 UNAUTHENTICATED_BYTES: Final = 262_144
 """Bytes a client may send before it is authenticated, where no plugin bounds it."""
@@ -294,8 +298,9 @@ class Session:
         """Return the limits for a stream of the client that begins now."""
         bounds = self._chain.bounds
         element = bounds.stanza_bytes or CEILING.element
-        if not self._authentication.authenticated:
-            element = min(element, bounds.unauthenticated_bytes or UNAUTHENTICATED_BYTES)
+        if self._authentication.authenticated:
+            return attrs.evolve(AUTHENTICATED_CEILING, element=element)
+        element = min(element, bounds.unauthenticated_bytes or UNAUTHENTICATED_BYTES)
         return attrs.evolve(CEILING, element=element, start_tag=min(CEILING.start_tag, element))
 
     def send_client(self, data: bytes) -> None:

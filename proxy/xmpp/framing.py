@@ -14,21 +14,15 @@ strictly, whatever a declaration says.
 import codecs
 import re
 from enum import Enum
-from pyexpat import ExpatError, XMLParserType
+from pyexpat import ExpatError
 from typing import Final
 
 import attrs
 
-from proxy.xmpp import namespaces as ns
+from proxy.xmpp.content import Content, Part
 from proxy.xmpp.errors import Condition, StreamError
 from proxy.xmpp.events import Element, Event, Footer, Header, WhiteSpace
-from proxy.xmpp.expat import (
-    check_declaration,
-    clark,
-    clark_attributes,
-    create_parser,
-    not_well_formed,
-)
+from proxy.xmpp.expat import not_well_formed
 
 SPACE: Final = b" \t\r\n"
 _SPACES: Final = re.compile(rb"[ \t\r\n]*")
@@ -72,16 +66,11 @@ class Framer:
     """
 
     __slots__ = (
-        "_attributes",
         "_content",
         "_decoder",
-        "_depth",
-        "_element",
         "_failure",
         "_finished",
-        "_found",
         "_input",
-        "_namespaces",
         "_parser",
         "_quote",
         "_quoted",
@@ -99,17 +88,13 @@ class Framer:
         self._quote = b""  # the quotation mark in which the scan stands
         self._quoted = 0  # attribute values seen in the token
         self._raw = bytearray()  # taken, of the event that is under way
-        self._depth = 0
         self._spaces = 0
         self._finished = False
         self._failure: StreamError | None = None
-        self._content = ""
-        self._namespaces: dict[str, str] = {}
-        self._element = ""
-        self._attributes: dict[str, str] = {}
-        self._found: Event | None = None
+        self._content = Content(limits.depth)
         self._decoder = codecs.getincrementaldecoder("utf-8")("strict")
-        self._parser = self._create_parser()
+        # The parser knows the content and not the framer: nothing here holds itself alive.
+        self._parser = self._content.parser()
 
     def feed(self, data: bytes) -> None:
         """Take in more bytes."""
@@ -168,7 +153,10 @@ class Framer:
     def _next_token(self) -> tuple[_Kind, int] | None:
         """Find the token at the start of the input: its kind and its end; None if incomplete."""
         if self._input[0] != ord("<"):
-            kind, end = _Kind.TEXT, self._text_end() if self._depth > 1 else self._space_end()
+            kind, end = (
+                _Kind.TEXT,
+                self._text_end() if self._content.depth > 1 else self._space_end(),
+            )
         elif len(self._input) == 1:
             return None
         elif self._input[1] == ord("!"):
@@ -194,7 +182,7 @@ class Framer:
             self._decoder.decode(self._input[:1])
         except UnicodeDecodeError:
             return StreamError(Condition.UNSUPPORTED_ENCODING, "not UTF-8")
-        if not self._depth or self._input[0] < ord(" "):
+        if not self._content.depth or self._input[0] < ord(" "):
             return StreamError(Condition.NOT_WELL_FORMED, "this is no XML stream")
         return StreamError(Condition.BAD_FORMAT, "character data between stanzas")
 
@@ -225,7 +213,7 @@ class Framer:
             raise StreamError(
                 Condition.RESTRICTED_XML, "comments and document types are not allowed"
             )
-        if opening == _CDATA and self._depth < 2:  # noqa: PLR2004 - in no first-level element
+        if opening == _CDATA and self._content.depth < 2:  # noqa: PLR2004 - in no first-level element
             raise self._stray()
         end = self._input.find(b"]]>", max(len(_CDATA), self._scanned - 2), room)
         if end < 0:
@@ -238,7 +226,7 @@ class Framer:
         opening = bytes(self._input[: min(len(_DECLARATION) + 1, limit)])
         name, after = opening[: len(_DECLARATION)], opening[len(_DECLARATION) :]
         if (
-            self._depth
+            self._content.depth
             or self._raw
             or not _DECLARATION.startswith(name)
             or after.strip(b"?" + SPACE)
@@ -279,7 +267,7 @@ class Framer:
 
     def _room(self) -> int:
         """How many bytes the token at the start of the input may have."""
-        if not self._depth:
+        if not self._content.depth:
             return self.limits.start_tag
         return self.limits.element - len(self._raw)
 
@@ -299,10 +287,10 @@ class Framer:
 
     def _take_text(self, text: bytes) -> Event | None:
         self._parse(text)
-        if self._depth == 1:
+        if self._content.depth == 1:
             self._spaces += len(text)
             return WhiteSpace(text)
-        if not self._depth:
+        if not self._content.depth:
             self._spaces += len(text)
         self._raw += text
         return None
@@ -311,8 +299,8 @@ class Framer:
         self._spaces = 0
         self._raw += tag
         self._parse(tag)
-        event, self._found = self._found, None
-        return event
+        part, self._content.found = self._content.found, None
+        return None if part is None else self._event(part)
 
     def _parse(self, data: bytes) -> None:
         data = self._decoder.getstate()[0] + data
@@ -330,65 +318,29 @@ class Framer:
         except ExpatError as error:
             raise not_well_formed(error) from error
 
-    # What expat finds
-
-    def _create_parser(self) -> XMLParserType:
-        parser = create_parser()
-        parser.XmlDeclHandler = self._declared
-        parser.StartNamespaceDeclHandler = self._namespace_declared
-        parser.StartElementHandler = self._started
-        parser.EndElementHandler = self._ended
-        return parser
-
-    def _declared(self, version: str, encoding: str | None, standalone: int) -> None:
-        check_declaration(version, encoding, standalone)
-
-    def _namespace_declared(self, prefix: str | None, namespace: str | None) -> None:
-        if not self._depth:
-            self._namespaces[prefix or ""] = namespace or ""
-
-    def _started(self, name: str, attributes: dict[str, str]) -> None:
-        depth = self._depth = self._depth + 1
-        if depth > self.limits.depth:
-            raise StreamError(Condition.POLICY_VIOLATION, "elements nest too deep")
-        if depth == 1:
-            qualified, prefix = clark(name)
-            self._content = self._namespaces.get("", "")
-            self._parser.StartNamespaceDeclHandler = None
-            self._found = Header(
-                raw=self._taken(),
-                name=qualified,
-                prefix=prefix,
-                attributes=clark_attributes(attributes),
-                namespaces=self._namespaces,
-            )
-        elif depth == 2:  # noqa: PLR2004 - a first-level element
-            self._element, prefix = clark(name)
-            self._attributes = clark_attributes(attributes)
-            namespace = ns.split(self._element)[0]
-            if self._element == ns.STREAM:
-                raise StreamError(Condition.BAD_FORMAT, "a stream inside a stream")
-            if prefix and namespace == self._content:
-                raise StreamError(
-                    Condition.BAD_NAMESPACE_PREFIX, "stanzas are written without a prefix"
-                )
-
-    def _ended(self, _name: str) -> None:
-        depth = self._depth = self._depth - 1
-        if depth == 1:
-            self._found = Element(
-                raw=self._taken(),
-                name=self._element,
-                attributes=self._attributes,
-                namespaces=self._namespaces,
-            )
-        elif not depth:
-            if self._found is not None:
-                raise StreamError(Condition.BAD_FORMAT, "a stream that ends in its header")
-            self._finished = True
-            self._found = Footer(self._taken())
-
-    def _taken(self) -> bytes:
+    def _event(self, part: Part) -> Event:
+        """Make an event of what has been taken."""
         raw = bytes(self._raw)
         self._raw.clear()
-        return raw
+        content = self._content
+        match part:
+            case Part.HEADER:
+                # Namespaces declared further inside are expat's business alone.
+                self._parser.StartNamespaceDeclHandler = None
+                return Header(
+                    raw=raw,
+                    name=content.name,
+                    prefix=content.prefix,
+                    attributes=content.attributes,
+                    namespaces=content.namespaces,
+                )
+            case Part.ELEMENT:
+                return Element(
+                    raw=raw,
+                    name=content.name,
+                    attributes=content.attributes,
+                    namespaces=content.namespaces,
+                )
+            case Part.FOOTER:
+                self._finished = True
+                return Footer(raw)

@@ -64,6 +64,12 @@ class Meter:
             if self._under_way() > self.limit:
                 self._too_large()
 
+    def close(self) -> None:
+        """Let go of expat; nothing is measured any more."""
+        parser = self._parser
+        parser.StartElementHandler = parser.EndElementHandler = None
+        parser.CommentHandler = parser.ProcessingInstructionHandler = None
+
     def _parse(self, data: bytes | memoryview) -> None:
         try:
             self._parser.Parse(data, False)

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import attrs
 import pytest
@@ -108,3 +109,11 @@ def front(
         ]
         with Bascule(tmp_path_factory.mktemp("bascule"), domains) as bascule:
             yield Front(bascule, authority)
+
+
+@pytest.fixture
+def lone_front(tmp_path: Path, authority: Authority, server: Prosody | Jabberd2) -> Iterator[Front]:
+    """A running Bascule for the domain of one server only."""
+    served = Served(server.domain, [authority.issue(server.domain)], server.port)
+    with Bascule(tmp_path, [served]) as bascule:
+        yield Front(bascule, authority)

@@ -158,6 +158,30 @@ def test_no_early_data_is_allowed(front: Front, transport: Transport) -> None:
     assert all(line.strip() == "Max Early Data: 0" for line in allowed), allowed
 
 
+@openssl
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+@each_transport
+def test_a_session_is_resumed_for_its_own_domain_only(
+    front: Front, transport: Transport, version: str, tmp_path: Path
+) -> None:
+    ticket = str(tmp_path / "session")
+    wait = [b"Q\n"]  # a second later, when tickets have arrived and a failure has shown
+
+    status, output = _s_client(front, transport, version, "-sess_out", ticket, typed=wait)
+    assert status == 0, output
+    assert "\nNew, " in output
+
+    status, output = _s_client(front, transport, version, "-sess_in", ticket, typed=wait)
+    assert status == 0, output
+    assert "\nReused, " in output
+
+    status, output = _s_client(
+        front, transport, version, "-sess_in", ticket, typed=wait, domain=JABBERD2
+    )
+    assert status == 0, output
+    assert "\nNew, " in output
+
+
 @pytest.mark.server("sslscan")
 def test_sslscan_finds_only_strong_tls(front: Front, tmp_path: Path) -> None:
     """Sslscan addresses its stream to the host it connects to, hence a domain by that name."""

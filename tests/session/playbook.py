@@ -98,9 +98,10 @@ class _Refusal:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, bytes):
             return NotImplemented
-        start = self.before + (
-            f"<stream:error><{self.condition.value} xmlns='{ns.STREAM_ERRORS}'/><text "
-        ).encode()
+        start = (
+            self.before
+            + (f"<stream:error><{self.condition.value} xmlns='{ns.STREAM_ERRORS}'/><text ").encode()
+        )
         return (
             other.startswith(start)
             and self.text.encode() in other.removeprefix(start)
@@ -278,6 +279,12 @@ class Playbook:
             ]
             raise AssertionError(self._story(ndiff(shown, list(map(repr, pending)))))
         return self
+
+    def ending(self, *expected: Command) -> Self:
+        """Demand that the commands of the last event end in these."""
+        self._pending, before = self._pending[-len(expected) :], self._pending[: -len(expected)]
+        self.history.append(f"  and it began with {before}")
+        return self.then(*expected)
 
     def done(self) -> None:
         """Demand that nothing came out that `then` has not been asked about."""

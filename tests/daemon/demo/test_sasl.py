@@ -1,6 +1,7 @@
 """The SASL exchanges, against the RFCs' own examples and against liars."""
 
 import base64
+import secrets
 
 import pytest
 
@@ -19,37 +20,35 @@ def decoded(data: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("digest", "salt", "client_nonce", "server_nonce", "proof", "signature"),
+    ("digest", "salt", "nonces", "proof", "signature"),
     [
         (  # RFC 5802, section 5
             "sha1",
             "QSXCR+Q6sek8bf92",
-            "fyko+d2lbbFgONRv9qkxdawL",
-            "3rfcNHYJY1ZVvWVs7j",
+            ("fyko+d2lbbFgONRv9qkxdawL", "3rfcNHYJY1ZVvWVs7j"),
             "v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=",
             "rmF9pqV8S7suAoZWja4dJRkFsKQ=",
         ),
         (  # RFC 7677, section 3
             "sha256",
             "W22ZaJ0SNY7soEsUEjb6gQ==",
-            "rOprNGfwEbeRWgbNEkqO",
-            "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0",
+            ("rOprNGfwEbeRWgbNEkqO", "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"),
             "dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
             "6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=",
         ),
     ],
 )
-def test_the_examples_of_the_rfcs(
+def test_the_examples_of_the_rfcs(  # noqa: PLR0917  # one for each value of the example
     monkeypatch: pytest.MonkeyPatch,
     digest: str,
     salt: str,
-    client_nonce: str,
-    server_nonce: str,
+    nonces: tuple[str, str],
     proof: str,
     signature: str,
 ) -> None:
-    monkeypatch.setattr(sasl.secrets, "token_bytes", lambda _length: base64.b64decode(salt))
-    monkeypatch.setattr(sasl.secrets, "token_urlsafe", lambda _length: server_nonce)
+    client_nonce, server_nonce = nonces
+    monkeypatch.setattr(secrets, "token_bytes", lambda _length: base64.b64decode(salt))
+    monkeypatch.setattr(secrets, "token_urlsafe", lambda _length: server_nonce)
     exchange = sasl.Scram(ACCOUNTS, digest)
     challenge = exchange.step(encoded(f"n,,n=user,r={client_nonce}"))
     assert isinstance(challenge, sasl.Challenge)

@@ -6,7 +6,6 @@ says `Join`, the sockets go to a relay and all else of the negotiation is droppe
 
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -132,7 +131,7 @@ class Bridge:
         self._connector: Connector | None = None
         self._relay: Relay | None = None
         self._timers: dict[Deadline, Any] = {}
-        self._queue: deque[Command] = deque()
+        self._queue: list[Command] = []
         self._busy = False
         self._direct = False
         self._finished: str | None = None
@@ -227,9 +226,11 @@ class Bridge:
             return
         self._busy = True
         try:
-            while self._queue:
-                self._do(self._queue.popleft())
+            # The list grows while it is worked through.
+            for command in self._queue:
+                self._do(command)
         finally:
+            self._queue.clear()
             self._busy = False
         self._settle()
 

@@ -88,6 +88,7 @@ class Connector:
             self._ended(None, error)
 
     def _ended(self, connection: socket.socket | None, error: OSError | None) -> None:
+        self._attempt = None
         if self._over:
             if connection is not None:
                 connection.close()

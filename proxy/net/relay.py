@@ -139,7 +139,6 @@ class Relay:
         "_hub",
         "_last",
         "_measure",
-        "_meter",
         "_reason",
         "_receive",
         "_send",
@@ -172,7 +171,6 @@ class Relay:
         self._server: socket.socket | None = server
         self._send = server.send
         self._receive = server.recv_into
-        self._meter = meter
         self._measure = None if meter is None else meter.feed
         self._ended = ended
         self._client_descriptor = client.fileno()
@@ -538,9 +536,7 @@ class Relay:
             self._half_closed = None
         if self._server is not None:
             self._server.close()
-        if self._meter is not None:
-            self._meter.close()
-        self._server = self._tls = self._ssl = self._meter = self._measure = None
+        self._server = self._tls = self._ssl = self._measure = None
         self._send = self._receive = None  # type: ignore[assignment]
         ended, self._ended = self._ended, None  # type: ignore[assignment]
         ended(reason)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from sys import intern
 from typing import Final
 
 from OpenSSL import SSL
@@ -53,6 +54,8 @@ def server_context(certificates: Iterable[tuple[Path, Path]], scope: str) -> SSL
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets only
     context.set_session_id(hashlib.sha256(scope.encode()).digest())
     context.set_alpn_select_callback(_select_protocol)
+    # Without a callback OpenSSL forgets the name as it resumes a session of TLS 1.2.
+    context.set_tlsext_servername_callback(_accept_name)
     for certificate, key in certificates:
         try:
             context.use_certificate_chain_file(str(certificate))
@@ -61,6 +64,10 @@ def server_context(certificates: Iterable[tuple[Path, Path]], scope: str) -> SSL
         except (SSL.Error, OSError) as error:
             raise TLSSetupError(f"{certificate} with {key}: {describe(error)}") from error
     return context
+
+
+def _accept_name(_connection: SSL.Connection) -> None:
+    """Accept the name: the context was chosen by it."""
 
 
 def _select_protocol(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
@@ -73,9 +80,10 @@ def _select_protocol(_connection: SSL.Connection, offered: list[bytes]) -> bytes
 def facts(connection: SSL.Connection, *, server_name: str | None, direct: bool) -> TLSFacts:
     """Return what the finished handshake of ``connection`` agreed on."""
     return TLSFacts(
-        version=connection.get_protocol_version_name(),
-        cipher=connection.get_cipher_name() or "",
-        group=connection.get_group_name() or "",
+        # The same few words in every session: each is kept once.
+        version=intern(connection.get_protocol_version_name()),
+        cipher=intern(connection.get_cipher_name() or ""),
+        group=intern(connection.get_group_name() or ""),
         protocol=connection.get_alpn_proto_negotiated().decode("ascii", "replace"),
         server_name=server_name,
         resumed=bool(lib.SSL_session_reused(connection._ssl)),  # noqa: SLF001

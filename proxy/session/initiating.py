@@ -13,7 +13,7 @@ from proxy.session.singletons import Singletons
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import StreamError
 from proxy.xmpp.events import Element, Event, Footer, Header, WhiteSpace
-from proxy.xmpp.framing import Framer, Limits
+from proxy.xmpp.framing import SPACE, Framer, Limits
 
 
 class State(Singletons):
@@ -133,7 +133,7 @@ class Initiating:
         self._around.server_ended(footer)
 
     def _restart(self, _value: object) -> None:
-        unread = self.framer.rest
+        unread = self.framer.rest.lstrip(SPACE)  # which belongs to the old stream
         self.framer = Framer(self._limits)
         self.framer.feed(unread)
 

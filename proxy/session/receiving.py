@@ -208,9 +208,12 @@ class Receiving:
         return self.framer.rest if self.framer is not None else b""
 
     def renew(self) -> Framer:
-        """Begin a new stream: nothing of the old one is kept but its unread bytes."""
+        """Begin a new stream: nothing of the old one is kept but its unread bytes.
+
+        White space at their start belongs to the old stream; an XML declaration may follow it.
+        """
         framer = Framer(self._around.framing_limits())
-        framer.feed(self.unread)
+        framer.feed(self.unread.lstrip(SPACE))
         self.framer = framer
         self.answered = False
         self._peer = None

@@ -140,9 +140,7 @@ class Session:
     def connected(self) -> list[Command]:
         """Take note that the client has connected."""
         self._out.append(Arm(Deadline.NEGOTIATION))
-        verdict = self._chain.client_connected(self.view)
-        if isinstance(verdict, Reject):
-            self.refuse(StreamError(verdict.condition, verdict.text))
+        self._guarded(lambda: self._heed(self._chain.client_connected(self.view)))
         return self._flush()
 
     def received(self, side: Side, data: bytes) -> list[Command]:
@@ -478,7 +476,7 @@ class Session:
         if self._client.state is not receiving.State.OPEN:
             return False  # the client has ended its stream, and `Deadline.ENDING` runs
         bound = self._chain.bounds.stanza_bytes
-        meter = None if bound is None else Meter(self._client.header, bound, CEILING.depth)
+        meter = None if bound is None else Meter(bound, CEILING.depth)
         if self._held:
             self._held = False
             self._out.append(Resume())

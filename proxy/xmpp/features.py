@@ -88,5 +88,6 @@ def _spans(raw: bytes, namespaces: Mapping[str, str]) -> list[tuple[str, int, in
     parser.StartElementHandler = started
     parser.EndElementHandler = ended
     parser.Parse(document, True)
+    parser.StartElementHandler = parser.EndElementHandler = None  # they hold the parser
     before = len(opening)
     return [(name, start - before, end - before) for name, start, end in spans[1:]]

@@ -1,111 +1,168 @@
 """Counting: the size of each stanza of a stream whose bytes are passed on as they come.
 
 Where nobody looks at stanzas but their size is bounded, nothing is cut, held or copied: a `Meter`
-sees the bytes as they pass and objects when a stanza has become too large.
+sees the bytes as they pass and objects when a stanza has become too large. It takes no parser for
+that, which every idle session would have to keep: where XML is well-formed, ``<`` begins a tag or a
+section and nothing else, and a tag ends at the first ``>`` outside its quotation marks. Where it is
+not, the sizes mean nothing, and the receiver's own parser ends the stream.
 """
 
-from collections.abc import Callable
-from pyexpat import ExpatError, ParserCreate
+import re
+from typing import Final
 
 from proxy.xmpp.errors import Condition, StreamError
-from proxy.xmpp.expat import check_declaration, not_well_formed
 
-_END_TAG = 3
-"""Bytes of an end tag beside the name: ``</`` and ``>``."""
+_CDATA: Final = b"<![CDATA["
 
-_CHARACTER = 4
-"""Bytes that a character of a name may have."""
+# Character data, then a whole token: group 1 is "/" in an end tag, group 2 a CDATA section.
+_TOKEN: Final = re.compile(
+    rb"""[^<]*<(?:
+        (/)[^<>]*
+      | (!\[CDATA\[)(?s:.*?)\]\]
+      | [^<>!?/"'][^<>"']*(?:(?:"[^"<]*"|'[^'<]*')[^<>"']*)*
+    )>""",
+    re.VERBOSE,
+)
+_END_TAG: Final = 1
+_SECTION: Final = 2
+_QUOTE_OR_END: Final = re.compile(rb"[>\"']")
+_SLASH: Final = ord("/")
 
 
 class Meter:
-    """Measures the stanzas of one stream.
-
-    Sizes are exact, but for white space in a stanza's end tag, which may go uncounted.
+    """Measures the stanzas of one stream, from behind its header on.
 
     Args:
-        header: the exact bytes of the stream's header.
         limit: bytes that a first-level element may have.
         depth: how deep elements may nest, the stream included.
     """
 
-    __slots__ = ("_defer", "_depth", "_fed", "_parser", "_start", "depth", "limit")
+    __slots__ = ("_before", "_depth", "_quote", "_scanned", "_torn", "depth", "limit")
 
-    def __init__(self, header: bytes, limit: int, depth: int) -> None:
+    def __init__(self, limit: int, depth: int) -> None:
         self.limit = limit
         self.depth = depth
-        self._depth = 0
-        self._fed = 0
-        self._start = -1  # where the element under way began; -1 between elements
-        parser = self._parser = ParserCreate("utf-8")
-        self._defer: Callable[[bool], None] | None = getattr(
-            parser, "SetReparseDeferralEnabled", None
-        )
-        parser.XmlDeclHandler = check_declaration
-        parser.StartElementHandler = self._started
-        parser.EndElementHandler = self._ended
-        parser.CommentHandler = self._restricted
-        parser.ProcessingInstructionHandler = self._restricted
-        self.feed(header)
+        self._depth = 1  # elements that are open, the stream included
+        self._before = 0  # bytes of the stanza under way that have passed, a torn token left out
+        self._torn = bytearray()  # the start of a token of which the end has not come
+        self._scanned = 0  # how far that has been looked through
+        self._quote = b""  # the quotation mark in which the scan stands
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take note of bytes that are about to pass.
 
         Raises:
-            StreamError: they must not pass: a stanza is too large, or they are no XML.
+            StreamError: they must not pass: a stanza is too large, or there is what XMPP forbids.
         """
-        self._parse(data)
-        self._fed += len(data)
-        if self._under_way() > self.limit:
-            if self._defer is not None:
-                # Newer versions of expat put off looking at a token that comes in pieces.
-                self._defer(False)
-                self._parse(b"")
-                self._defer(True)
-            if self._under_way() > self.limit:
-                self._too_large()
+        data = bytes(data)
+        if self._torn:
+            end = self._mend(data)
+            if end < 0:
+                if self._before + len(self._torn) > self.limit:
+                    self._too_large()
+                return
+            data = bytes(self._torn)
+            self._torn.clear()
+            self._scanned = 0
+        if not self._is_whole(data):
+            self._measure(data)
 
-    def close(self) -> None:
-        """Let go of expat; nothing is measured any more."""
-        parser = self._parser
-        parser.StartElementHandler = parser.EndElementHandler = None
-        parser.CommentHandler = parser.ProcessingInstructionHandler = None
+    def _is_whole(self, data: bytes) -> bool:
+        """Whether nothing is under way before ``data`` and after it, by counting alone.
 
-    def _parse(self, data: bytes | memoryview) -> None:
-        try:
-            self._parser.Parse(data, False)
-        except ExpatError as error:
-            raise not_well_formed(error) from error
-
-    def _under_way(self) -> int:
-        """Return how many bytes the stanza under way has, or what may become the start of one."""
-        start = self._start
-        return self._fed - (start if start >= 0 else self._parser.CurrentByteIndex)
-
-    def _started(self, _name: str, _attributes: dict[str, str]) -> None:
-        depth = self._depth = self._depth + 1
-        if depth == 2:  # noqa: PLR2004 - a first-level element
-            self._start = self._parser.CurrentByteIndex
-        elif depth > self.depth:
-            raise StreamError(Condition.POLICY_VIOLATION, "elements nest too deep")
-
-    def _ended(self, name: str) -> None:
-        depth = self._depth = self._depth - 1
-        if depth == 1:
-            size = self._parser.CurrentByteIndex - self._start
-            most = size + len(name) * _CHARACTER + _END_TAG
-            if most > self.limit and size + self._end_tag(name.encode()) > self.limit:
-                self._too_large()
-            self._start = -1
-
-    def _end_tag(self, name: bytes) -> int:
-        """Return the bytes of the end tag that is being read; none after an empty-element tag."""
-        ahead = self._parser.GetInputContext() or b""
-        return ahead.find(b">") + 1 if ahead.startswith(b"</" + name) else 0
-
-    def _restricted(self, *_: object) -> None:
-        raise StreamError(
-            Condition.RESTRICTED_XML, "comments and processing instructions are not allowed"
+        True for what most clients send at a time, whole stanzas; False also where it takes more
+        to tell: empty-element tags, sections, anything torn.
+        """
+        if self._depth != 1 or len(data) > self.limit:
+            return False
+        ends = data.count(b"</")
+        return (
+            data.count(b"<") == 2 * ends
+            and ends < self.depth
+            and data.rfind(b"<") == data.rfind(b"</")
+            and data.endswith(b">")
+            and b"/>" not in data
+            and b"<!" not in data
+            and b"<?" not in data
         )
+
+    def _measure(self, data: bytes) -> None:
+        """Go through whole tokens, and keep the start of one that is torn."""
+        depth = self._depth
+        begun = -self._before  # where the stanza under way began; before this data if negative
+        position = 0
+        match = _TOKEN.match
+        while (token := match(data, position)) is not None:
+            end = token.end()
+            kind = token.lastindex
+            if kind == _END_TAG:
+                depth -= 1
+                if depth == 1 and end - begun > self.limit:
+                    self._too_large()
+            elif kind is None:
+                if depth == 1:
+                    begun = data.index(b"<", position)
+                if data[end - 2] != _SLASH:
+                    depth += 1
+                    if depth > self.depth:
+                        raise StreamError(Condition.POLICY_VIOLATION, "elements nest too deep")
+                elif depth == 1 and end - begun > self.limit:
+                    self._too_large()
+            elif depth == 1:
+                raise StreamError(Condition.BAD_FORMAT, "character data between stanzas")
+            position = end
+        self._depth = depth
+        self._keep(data, position, begun)
+
+    def _keep(self, data: bytes, position: int, begun: int) -> None:
+        """Note what is under way at the end of ``data``, of which ``position`` is done."""
+        start = data.find(b"<", position)
+        if start < 0:
+            start = len(data)
+        else:
+            self._torn += data[start:]
+            self._check_torn()
+            self._mend(b"")
+        self._before = start - begun if self._depth > 1 else 0
+        if self._before + len(self._torn) > self.limit:
+            self._too_large()
+
+    def _mend(self, data: bytes) -> int:
+        """Add to the torn token; return where in it the token ends, -1 if it does not yet."""
+        torn = self._torn
+        torn += data
+        if data:
+            self._check_torn()
+        if torn.startswith(_CDATA):
+            end = torn.find(b"]]>", max(len(_CDATA), self._scanned - 2))
+            self._scanned = len(torn)
+            return end + 3 if end >= 0 else -1
+        position = max(1, self._scanned)
+        while True:
+            if self._quote:
+                closing = torn.find(self._quote, position)
+                if closing < 0:
+                    break
+                self._quote = b""
+                position = closing + 1
+            found = _QUOTE_OR_END.search(torn, position)
+            if found is None:
+                break
+            position = found.end()
+            if found.group() == b">":
+                return position
+            self._quote = bytes(found.group())
+        self._scanned = len(torn)
+        return -1
+
+    def _check_torn(self) -> None:
+        """Refuse what XMPP forbids as soon as it begins (RFC 6120, section 11.1)."""
+        opening = bytes(self._torn[: len(_CDATA)])
+        if opening[1:2] == b"?" or (opening[1:2] == b"!" and not _CDATA.startswith(opening)):
+            raise StreamError(
+                Condition.RESTRICTED_XML,
+                "comments, processing instructions and document types are not allowed",
+            )
 
     def _too_large(self) -> None:
         raise StreamError(Condition.POLICY_VIOLATION, f"a stanza is larger than {self.limit} bytes")

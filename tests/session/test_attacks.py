@@ -480,10 +480,8 @@ def test_attack_15_compress_is_refused(
 
 
 FROM_SERVERS = [
-    b"<db:result xmlns:db='jabber:server:dialback' from='example.com' to='example.com'>k"
-    b"</db:result>",
-    b"<db:verify xmlns:db='jabber:server:dialback' from='example.com' to='example.com' id='1'>k"
-    b"</db:verify>",
+    b"<db:result xmlns:db='jabber:server:dialback' from='example.com' to='example.com'/>",
+    b"<db:verify xmlns:db='jabber:server:dialback' from='a.example' to='example.com' id='1'/>",
     b"<handshake xmlns='jabber:component:accept'>00</handshake>",
     b"<handshake>00</handshake>",
     b"<message xmlns='jabber:server' from='admin@example.com' to='bob@example.com'/>",

@@ -1,4 +1,4 @@
-"""Sessions that cannot go on: what the client is told, whatever the fault and wherever it stands."""
+"""Sessions that cannot go on: what the client is told, whatever the fault, wherever it stands."""
 
 from collections.abc import Callable
 
@@ -158,7 +158,16 @@ def awaiting_answer(play: Play) -> Playbook:
         (awaiting_answer, own(2)),
         (lambda play: play().to_restarted(), b""),
     ],
-    ids="waiting offered secured connecting open success restarting restarted".split(),
+    ids=[
+        "waiting",
+        "offered",
+        "secured",
+        "connecting",
+        "open",
+        "success",
+        "restarting",
+        "restarted",
+    ],
 )
 def test_shutting_down(play: Play, there: Callable[[Play], Playbook], before: bytes) -> None:
     there(play).shut_down().then(*refused(Condition.SYSTEM_SHUTDOWN, before=before))
@@ -319,12 +328,14 @@ def test_a_plugin_refuses_an_authenticated_client(play: Play) -> None:
 
 
 @pytest.mark.parametrize("rule", [TLSRule.REQUIRED, TLSRule.REPORT, TLSRule.NONE])
-def test_a_fault_of_our_own_is_a_refusal(play: Play, rule: TLSRule) -> None:
+def test_a_fault_of_our_own_is_a_refusal(
+    play: Play, rule: TLSRule, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("a bug")
 
     book = play(rule).connected().then(Arm(Deadline.NEGOTIATION))
-    book.session.judge_header = fail  # type: ignore[method-assign]
+    monkeypatch.setattr(book.session, "judge_header", fail)
     book.client(header()).then(
         Report(Severity.ERROR, "fault in the proxy", {"error": "RuntimeError('a bug')"}),
         *refused(Condition.INTERNAL_SERVER_ERROR, before=own()),

@@ -349,6 +349,33 @@ def test_what_a_client_sends_ahead_waits_for_the_server(play: Play) -> None:
     book.server(BOUND).then(Send(CLIENT, BOUND), Join(b"", b"", None))
 
 
+@pytest.mark.parametrize("space", [b"", b"\n", b" \r\n"])
+def test_white_space_after_the_last_of_a_stream_is_no_start_of_the_next(
+    play: Play, space: bytes
+) -> None:
+    """It must not come before an XML declaration."""
+    opening = b"<?xml version='1.0'?>" + header()
+    book = play().to_open().client(AUTH + space).then(Send(SERVER, AUTH), Hold())
+    book.server(SUCCESS + space).then(
+        Send(CLIENT, SUCCESS), Disarm(Deadline.AUTHENTICATION), Resume()
+    )
+    book.client(opening).then(Send(SERVER, opening), Hold())
+    book.server(answer("s2")).then(Disarm(Deadline.CONNECT), Send(CLIENT, answer("s2")), Resume())
+
+
+def test_what_a_server_says_with_its_last_word_begins_the_next_stream(play: Play) -> None:
+    start = answer("s2")
+    book = play().to_open().client(AUTH + header()).then(Send(SERVER, AUTH), Hold())
+    book.server(SUCCESS + start[:10]).then(
+        Send(CLIENT, SUCCESS),
+        Disarm(Deadline.AUTHENTICATION),
+        Resume(),
+        Send(SERVER, header()),
+        Hold(),
+    )
+    book.server(start[10:]).then(Disarm(Deadline.CONNECT), Send(CLIENT, start), Resume())
+
+
 def test_a_turn_that_a_plugin_answers_is_not_the_servers(play: Play) -> None:
     no = f"<failure xmlns='{ns.SASL}'><invalid-mechanism/></failure>".encode()
 

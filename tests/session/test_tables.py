@@ -5,6 +5,7 @@ import pytest
 from proxy.session import initiating, receiving
 from proxy.session.hooks import Condition
 from proxy.xmpp.errors import StreamError
+from proxy.xmpp.framing import Limits
 from tests.session.playbook import new_session
 
 RECEIVING = [(state, what) for state in receiving.State for what in receiving.Input]
@@ -40,7 +41,7 @@ def test_the_receiving_entity_refuses_what_is_not_in_the_row(
 def test_the_initiating_entity_refuses_what_is_not_in_the_row(
     state: initiating.State, what: initiating.Input
 ) -> None:
-    server = initiating.Initiating(new_session(), receiving.Limits())
+    server = initiating.Initiating(new_session(), Limits())
     server.state = state
     with pytest.raises(StreamError) as refusal:
         server.take(what)

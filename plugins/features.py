@@ -12,7 +12,7 @@ from lxml import etree
 
 from proxy.session.hooks import Continue, Element, Plugin, Replace, Verdict, View
 from proxy.xmpp import namespaces as ns
-from proxy.xmpp.features import edit
+from proxy.xmpp.features import Rewrite, cut, edit
 
 _WITHOUT: Final = frozenset(
     (
@@ -52,16 +52,17 @@ class Features(Plugin):
 
     def on_features(self, _view: View, features: Element) -> Verdict:
         """Cut out what cannot hold, and nothing else."""
-        raw = edit(features, _cut)
-        raw = edit(attrs.evolve(features, raw=raw), _without_early_data)
+        raw = edit(features, _change)
+        if _EARLY_DATA.search(raw):
+            raw = edit(attrs.evolve(features, raw=raw), _without_early_data)
         return Continue() if raw == features.raw else Replace(raw)
 
 
-def _cut(element: etree._Element, _raw: bytes) -> bytes | None:
+def _change(element: etree._Element) -> Rewrite | None:
     if element.tag in _WITHOUT:
-        return b""
+        return cut
     if element.tag in _MECHANISM and not _holds(str(element.tag), element.text or ""):
-        return b""
+        return cut
     return None
 
 
@@ -73,8 +74,8 @@ def _holds(tag: str, mechanism: str) -> bool:
     return not name.endswith("-PLUS")
 
 
-def _without_early_data(element: etree._Element, raw: bytes) -> bytes | None:
+def _without_early_data(element: etree._Element) -> Rewrite | None:
     """FAST is not to be used in TLS early data, which is never taken (RFC 9325, 3.3.1)."""
     if element.tag == ns.qualified(ns.FAST, "fast") and "tls-0rtt" in element.attrib:
-        return _EARLY_DATA.sub(b"", raw, count=1)
+        return lambda raw: _EARLY_DATA.sub(b"", raw, count=1)
     return None

@@ -166,11 +166,16 @@ class Limits(Plugin):
             return Replace(insert(features.raw, whole))
         if limits.find(_MAX_BYTES) is None:
             return Replace(
-                edit(features, lambda node, raw: insert(raw, own) if node is limits else None)
+                edit(
+                    features,
+                    lambda node: (lambda raw: insert(raw, own)) if node is limits else None,
+                )
             )
         raw = edit(
             features,
-            lambda node, _: own if node.tag == _MAX_BYTES and _number(node) > ours else None,
+            lambda node: (
+                (lambda _: own) if node.tag == _MAX_BYTES and _number(node) > ours else None
+            ),
         )
         return Continue() if raw == features.raw else Replace(raw)
 

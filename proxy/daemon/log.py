@@ -93,9 +93,10 @@ class Log:
 
 
 def _value(value: object) -> str:
-    text = printable(str(value), LONGEST_VALUE)
-    if _BARE.fullmatch(text):
+    text = str(value)
+    if len(text) <= LONGEST_VALUE and _BARE.fullmatch(text):
         return text
+    text = printable(text, LONGEST_VALUE)
     return '"' + text.replace('"', '\\"') + '"'
 
 

@@ -16,8 +16,8 @@ from proxy.daemon.model import Conf
 from proxy.daemon.model import Listener as ListenerConf
 from proxy.daemon.notify import notify
 from proxy.net.bridge import ENDING, Bridge, Summary, Surroundings
+from proxy.net.hub import Hub
 from proxy.net.listener import Listener
-from proxy.net.relay import Hub
 from proxy.net.tls import TLSSetupError, server_context
 from proxy.session.chain import Chain, ChainError
 from proxy.session.commands import Deadline, Report, Severity

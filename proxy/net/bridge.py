@@ -15,9 +15,10 @@ from twisted.python.failure import Failure
 
 from proxy.net import client_hello
 from proxy.net.connector import Connector
+from proxy.net.hub import Hub
 from proxy.net.leg import Leg
 from proxy.net.plain_relay import PlainRelay
-from proxy.net.relay import Hub, Relay, Sockets
+from proxy.net.relay import Relay, Sockets
 from proxy.net.tls import describe
 from proxy.session.chain import Chain
 from proxy.session.commands import (
@@ -71,7 +72,7 @@ class Surroundings:
 
     Attributes:
         reactor: the reactor.
-        hub: watches the joined sockets.
+        hub: watches the sockets.
         contexts: the TLS context for each domain.
         servers: host and port of the server behind each domain.
         deadlines: seconds for each deadline.
@@ -125,7 +126,7 @@ class Bridge:
         self._around = around
         self._session: Session | None = session
         self._client: Leg | None = Leg(
-            around.reactor, client, _LegProtocol(self, Side.CLIENT), peek=peek
+            around.hub, client, _LegProtocol(self, Side.CLIENT), peek=peek
         )
         self._server: Leg | None = None
         self._connector: Connector | None = None
@@ -303,7 +304,7 @@ class Bridge:
             connection.close()
             return
         self._server = Leg(
-            self._around.reactor, connection, _LegProtocol(self, Side.SERVER), peek=False
+            self._around.hub, connection, _LegProtocol(self, Side.SERVER), peek=False
         )
         self._client.registerProducer(self._server, streaming=True)
         self._server.registerProducer(self._client, streaming=True)
@@ -320,6 +321,7 @@ class Bridge:
             self._around.report(self.view.id, command)
         else:
             self._view, self._finished = command.view, command.reason
+            self._disarm_all()
 
     def _arm(self, deadline: Deadline) -> None:
         self._disarm(deadline)
@@ -331,6 +333,11 @@ class Bridge:
         timer = self._timers.pop(deadline, None)
         if timer is not None:
             timer.cancel()
+
+    def _disarm_all(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
 
     def _expired(self, deadline: Deadline) -> None:
         del self._timers[deadline]
@@ -345,9 +352,7 @@ class Bridge:
         client, tls, to_client = self._client.detach()
         server, _, to_server = self._server.detach()
         self._session = self._client = self._server = None
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers = {}
+        self._disarm_all()
         kind = PlainRelay if tls is None else Relay
         relay = kind(
             self._around.hub, Sockets(client, tls, server), command.meter, self._relay_ended

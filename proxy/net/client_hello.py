@@ -14,8 +14,8 @@ LONGEST: Final = 16_384
 
 _HANDSHAKE: Final = 0x16
 _CLIENT_HELLO: Final = 1
-_SERVER_NAME: Final = 0
-_ALPN: Final = 16
+_SERVER_NAME: Final = b"\x00\x00"
+_ALPN: Final = b"\x00\x10"
 _RECORD_HEADER: Final = 5
 _MESSAGE_HEADER: Final = 4
 _MAJOR_VERSION: Final = 3  # of TLS, all of it
@@ -81,45 +81,19 @@ def _record_end(data: bytes, position: int) -> int:
     return position + _RECORD_HEADER + length
 
 
-class _Reader:
-    """Takes fields off the front of some bytes."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._position = 0
-
-    @property
-    def more(self) -> bool:
-        return self._position < len(self._data)
-
-    def take(self, count: int) -> bytes:
-        end = self._position + count
-        if end > len(self._data):
-            raise MalformedError("a field of the ClientHello is cut short")
-        taken = self._data[self._position : end]
-        self._position = end
-        return taken
-
-    def number(self, size: int) -> int:
-        return int.from_bytes(self.take(size))
-
-    def vector(self, size: int) -> bytes:
-        return self.take(self.number(size))
-
-
 def _read_message(body: bytes) -> Hello:
-    reader = _Reader(body)
-    reader.take(2 + 32)  # version and random
-    reader.vector(1)  # session id
-    reader.vector(2)  # cipher suites
-    reader.vector(1)  # compression methods
+    position = 2 + 32  # version and random
+    position = _vector(body, position, 1)[1]  # session id
+    position = _vector(body, position, 2)[1]  # cipher suites
+    position = _vector(body, position, 1)[1]  # compression methods
     server_name: str | None = None
     protocols: tuple[bytes, ...] = ()
-    if reader.more:
-        extensions = _Reader(reader.vector(2))
-        while extensions.more:
-            kind = extensions.number(2)
-            content = extensions.vector(2)
+    if position < len(body):
+        extensions, _ = _vector(body, position, 2)
+        position = 0
+        while position < len(extensions):
+            kind = extensions[position : position + 2]
+            content, position = _vector(extensions, position + 2, 2)
             if kind == _SERVER_NAME:
                 server_name = _server_name(content)
             elif kind == _ALPN:
@@ -127,12 +101,22 @@ def _read_message(body: bytes) -> Hello:
     return Hello(server_name, protocols)
 
 
+def _vector(data: bytes, position: int, size: int) -> tuple[bytes, int]:
+    """Read a vector whose length has ``size`` bytes: its content, and where it ends."""
+    start = position + size
+    end = start + int.from_bytes(data[position:start])
+    if start > len(data) or end > len(data):
+        raise MalformedError("a field of the ClientHello is cut short")
+    return data[start:end], end
+
+
 def _server_name(content: bytes) -> str | None:
     """Read the first host name of the extension (RFC 6066, section 3)."""
-    names = _Reader(_Reader(content).vector(2))
-    while names.more:
-        kind = names.number(1)
-        name = names.vector(2)
+    names, _ = _vector(content, 0, 2)
+    position = 0
+    while position < len(names):
+        kind = names[position]
+        name, position = _vector(names, position + 1, 2)
         if kind == 0:
             try:
                 return name.decode("ascii")
@@ -143,8 +127,10 @@ def _server_name(content: bytes) -> str | None:
 
 def _protocols(content: bytes) -> tuple[bytes, ...]:
     """Read the list of protocols (RFC 7301, section 3.1)."""
-    names = _Reader(_Reader(content).vector(2))
+    names, _ = _vector(content, 0, 2)
+    position = 0
     found = []
-    while names.more:
-        found.append(names.vector(1))
+    while position < len(names):
+        name, position = _vector(names, position, 1)
+        found.append(name)
     return tuple(found)

@@ -12,7 +12,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from proxy.net.leg import keep_alive
+from proxy.net.tcp import set_options
 from proxy.net.tls import describe
 
 Connected = Callable[[socket.socket], None]
@@ -126,7 +126,7 @@ class _Attempt:
         self._socket: socket.socket | None = socket.socket(
             family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK
         )
-        keep_alive(self._socket)
+        set_options(self._socket)
         status = self._socket.connect_ex((host, port))
         if status not in (0, errno.EINPROGRESS):
             self._socket.close()

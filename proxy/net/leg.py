@@ -10,18 +10,19 @@ import socket
 from collections.abc import Callable
 from enum import Enum
 from select import POLLERR, POLLHUP, POLLRDHUP, poll
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from OpenSSL import SSL
 from twisted.internet import interfaces
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from proxy.net import client_hello
+from proxy.net.hub import GONE, IN, OUT
+from proxy.net.leg_protocol import LegProtocol, Silence
+from proxy.net.tcp import TCPSocket
 from proxy.net.tls import alert, describe, facts
-from proxy.session.hooks import TLSFacts
 
 READ_SIZE: Final = 65_536
 HIGH_WATER: Final = 65_536
@@ -32,43 +33,6 @@ LINGER: Final = 2.0
 
 _READS_AT_ONCE: Final = 8
 _RETRY: Final = 0.05
-_KEEPALIVE_IDLE: Final = 120
-_KEEPALIVE_INTERVAL: Final = 30
-_KEEPALIVE_COUNT: Final = 4
-
-
-class LegProtocol(Protocol):
-    """What a leg tells beside `twisted.internet.interfaces.IProtocol`'s methods."""
-
-    def makeConnection(self, transport: Any) -> None:
-        """The leg is connected."""
-
-    def dataReceived(self, data: bytes) -> None:
-        """Bytes have come, and are taken."""
-
-    def dataPeeked(self, data: bytes) -> int:
-        """Plaintext has come; return how many bytes of it are taken, the rest being TLS's.
-
-        Nothing may be done to the leg before `dataTaken`.
-        """
-
-    def dataTaken(self) -> None:
-        """Those bytes have been taken."""
-
-    def helloReceived(self, hello: client_hello.Hello) -> None:
-        """The ClientHello has come whole."""
-
-    def tlsEstablished(self, facts: TLSFacts) -> None:
-        """The handshake is finished."""
-
-    def tlsFailed(self, reason: str) -> None:
-        """TLS has failed; nothing can be written any more."""
-
-    def readConnectionLost(self) -> None:
-        """The peer has closed its direction."""
-
-    def connectionLost(self, reason: Failure) -> None:
-        """The leg has ended; called once, and last."""
 
 
 class _Mode(Enum):
@@ -79,21 +43,12 @@ class _Mode(Enum):
     DISCARD = "closed, waiting for the peer to close"
 
 
-def keep_alive(connection: socket.socket) -> None:
-    """Have the kernel find out about peers that vanished, and send small writes at once."""
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_COUNT)
-
-
 @implementer(interfaces.ITCPTransport, interfaces.IReadWriteDescriptor, interfaces.IPushProducer)
-class Leg:
+class Leg(TCPSocket):
     """A connected socket as a transport.
 
     Args:
-        reactor: the reactor that watches the socket.
+        reactor: watches the socket: the reactor, or a hub, which is quicker.
         connection: the socket, connected and not blocking. The leg owns it from now on.
         protocol: is told what happens.
         peek: whether to begin with looking only, because TLS may follow.
@@ -106,6 +61,7 @@ class Leg:
         "_direct",
         "_hello",
         "_linger",
+        "_low_water",
         "_mode",
         "_paused",
         "_peer_closed",
@@ -114,7 +70,6 @@ class Leg:
         "_reactor",
         "_read_blocked",
         "_reading",
-        "_socket",
         "_tls",
         "_writing",
         "protocol",
@@ -124,7 +79,7 @@ class Leg:
         self, reactor: Any, connection: socket.socket, protocol: LegProtocol, *, peek: bool
     ) -> None:
         self._reactor = reactor
-        self._socket: socket.socket | None = connection
+        self._socket = connection
         self._tls: SSL.Connection | None = None
         self.protocol: LegProtocol | None = protocol
         self._mode = _Mode.PEEK if peek else _Mode.STREAM
@@ -133,6 +88,7 @@ class Leg:
         self._direct = False
         self._hello: client_hello.Hello | None = None
         self._linger: Any = None
+        self._low_water = False  # whether the socket tells of more bytes than one only
         self._paused = False
         self._peer_closed = False
         self._producer: Any = None
@@ -149,35 +105,6 @@ class Leg:
             self._watch_reading(wanted=True)
 
     # ITCPTransport
-
-    def getPeer(self) -> IPv4Address | IPv6Address:
-        """Return the address of the peer."""
-        return _address(None if self._socket is None else self._socket.getpeername())
-
-    def getHost(self) -> IPv4Address | IPv6Address:
-        """Return the address at this end."""
-        return _address(None if self._socket is None else self._socket.getsockname())
-
-    def getTcpNoDelay(self) -> bool:
-        """Whether small writes go out at once."""
-        return self._option(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        """Set whether small writes go out at once."""
-        if self._socket is not None:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
-
-    def getTcpKeepAlive(self) -> bool:
-        """Whether the kernel looks after silent peers."""
-        return self._option(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        """Set whether the kernel looks after silent peers."""
-        if self._socket is not None:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
-
-    def _option(self, level: int, name: int) -> bool:
-        return self._socket is not None and bool(self._socket.getsockopt(level, name))
 
     def write(self, data: bytes) -> None:
         """Send ``data``, at once as far as the socket takes it."""
@@ -309,13 +236,20 @@ class Leg:
 
     # IReadWriteDescriptor
 
-    def fileno(self) -> int:
-        """Return the socket's descriptor; -1 when it is closed."""
-        return -1 if self._socket is None else self._socket.fileno()
-
     def logPrefix(self) -> str:
         """Return what Twisted's log calls this."""
         return "leg"
+
+    def ready(self, events: int) -> None:
+        """Act on what a hub has seen."""
+        if events & (IN | GONE) and self._reading:
+            self.doRead()
+        if events & (OUT | GONE) and self._writing:
+            self.doWrite()
+
+    def fail(self, _reason: str) -> None:
+        """End, because the code of this session has failed."""
+        self._end(ConnectionAborted())
 
     def doRead(self) -> None:
         """Read, because the socket has something."""
@@ -403,6 +337,7 @@ class Leg:
             return
         if isinstance(hello, client_hello.Incomplete):
             # Wake up when there is enough, and not for each byte that is looked at in vain.
+            self._low_water = True
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, hello.needed)
             if self._hung_up():
                 self._read_ended()
@@ -410,7 +345,9 @@ class Leg:
                 self._watch_reading(wanted=False)
                 self._reactor.callLater(_RETRY, self._watch_again)
             return
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        if self._low_water:
+            self._low_water = False
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         self._hello = hello
         self.protocol.helloReceived(hello)
 
@@ -526,7 +463,7 @@ class Leg:
             self._end_soon(error)
             return
         if self._peer_closed:
-            self._end_soon(ConnectionDone())
+            self._end(ConnectionDone())
         else:
             self._watch_reading(wanted=True)
 
@@ -574,50 +511,11 @@ class Leg:
             watch(self)
 
 
-class _Silence:
-    """The protocol of a leg of which nobody wants to hear any more."""
-
-    def makeConnection(self, transport: Any) -> None:
-        pass
-
-    def dataReceived(self, data: bytes) -> None:
-        pass
-
-    def dataPeeked(self, data: bytes) -> int:
-        return len(data)
-
-    def dataTaken(self) -> None:
-        pass
-
-    def helloReceived(self, hello: client_hello.Hello) -> None:
-        pass
-
-    def tlsEstablished(self, facts: TLSFacts) -> None:
-        pass
-
-    def tlsFailed(self, reason: str) -> None:
-        pass
-
-    def readConnectionLost(self) -> None:
-        pass
-
-    def connectionLost(self, reason: Failure) -> None:
-        pass
-
-
 def close_politely(
     reactor: Any, connection: socket.socket, tls: SSL.Connection | None, last_words: bytes
 ) -> None:
     """Write the last words on a socket, then close it so that they arrive."""
-    leg = Leg(reactor, connection, _Silence(), peek=False)
+    leg = Leg(reactor, connection, Silence(), peek=False)
     leg.adopt_tls(tls)
     leg.write(last_words)
     leg.loseConnection()
-
-
-def _address(name: tuple[Any, ...] | None) -> IPv4Address | IPv6Address:
-    if name is None:
-        return IPv4Address("TCP", "0.0.0.0", 0)  # noqa: S104 - nowhere, not everywhere
-    if len(name) == 2:  # noqa: PLR2004 - host and port; IPv6 has flow and scope as well
-        return IPv4Address("TCP", name[0], name[1])
-    return IPv6Address("TCP", name[0], name[1])

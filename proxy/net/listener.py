@@ -9,7 +9,7 @@ from twisted.internet import tcp
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 
-from proxy.net.leg import keep_alive
+from proxy.net.tcp import set_options
 from proxy.session.hooks import Address
 
 Accepted = Callable[[socket.socket, Address], None]
@@ -38,7 +38,6 @@ class _HandOver:
 
     def makeConnection(self, transport: "_Accepted") -> None:
         """Hand the socket over."""
-        keep_alive(transport.connection)
         self._accepted(transport.connection, transport.address)
 
 
@@ -75,6 +74,11 @@ class Listener(tcp.Port):
         super().__init__(
             port, _Accepting(accepted), backlog=BACKLOG, interface=host, reactor=reactor
         )
+
+    def startListening(self) -> None:
+        """Listen; what is accepted has the options of the listening socket."""
+        super().startListening()
+        set_options(self.socket)
 
     @property
     def bound_port(self) -> int:

@@ -1,12 +1,10 @@
 """The relay: after negotiation, bytes pass from socket to socket and nothing else happens.
 
-All relays share one epoll descriptor, which the reactor watches as one reader: a wake-up serves
-every socket that is ready without the reactor's own dispatch for each of them. Bytes are read into
-one buffer that all relays share, through OpenSSL's own functions; what the other socket does not
-take at once is kept, and until it is taken nothing more is read. No parser, no queue, no callback.
+Bytes are read into one buffer that all relays share, through OpenSSL's own functions; what the
+other socket does not take at once is kept, and until it is taken nothing more is read. No parser,
+no queue, no callback.
 """
 
-import select
 import socket
 from collections.abc import Callable
 from typing import Any, Final
@@ -14,11 +12,8 @@ from typing import Any, Final
 import attrs
 from OpenSSL import SSL
 from OpenSSL._util import ffi, lib
-from twisted.internet import interfaces
-from twisted.logger import Logger
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
+from proxy.net.hub import GONE, IN, OUT, Hub
 from proxy.net.leg import close_politely
 from proxy.xmpp.errors import FOOTER, StreamError
 from proxy.xmpp.meter import Meter
@@ -30,11 +25,7 @@ RECORDS: Final = 4
 HALF_CLOSED: Final = 30.0
 """Seconds for which one direction may outlive the other."""
 
-_IN: Final = select.EPOLLIN
-_OUT: Final = select.EPOLLOUT
-_GONE: Final = select.EPOLLHUP | select.EPOLLERR
 _UNWATCHED: Final = -1
-_MOST_EVENTS: Final = 512
 
 _BUFFER: Final = ffi.new("char[]", RECORD * RECORDS)
 _PIECES: Final = tuple(_BUFFER + RECORD * index for index in range(RECORDS))
@@ -49,8 +40,6 @@ _WANT_READ: Final = lib.SSL_ERROR_WANT_READ
 _WANT_WRITE: Final = lib.SSL_ERROR_WANT_WRITE
 _ZERO_RETURN: Final = lib.SSL_ERROR_ZERO_RETURN
 
-_log = Logger()
-
 
 @attrs.frozen
 class Sockets:
@@ -59,65 +48,6 @@ class Sockets:
     client: socket.socket
     tls: SSL.Connection | None
     server: socket.socket
-
-
-@implementer(interfaces.IReadDescriptor)
-class Hub:
-    """The epoll descriptor that all relays share, as one reader of the reactor."""
-
-    def __init__(self, reactor: Any) -> None:
-        self.reactor = reactor
-        self._poller = select.epoll()
-        self._called: dict[int, Callable[[int], None]] = {}
-        reactor.addReader(self)
-
-    def fileno(self) -> int:
-        """Return the epoll descriptor."""
-        return self._poller.fileno()
-
-    def logPrefix(self) -> str:
-        """Return what Twisted's log calls this."""
-        return "relay"
-
-    def doRead(self) -> None:
-        """Serve every socket that is ready."""
-        called = self._called
-        for descriptor, events in self._poller.poll(0, _MOST_EVENTS):
-            call = called.get(descriptor)
-            if call is not None:
-                try:
-                    call(events)
-                except Exception:  # noqa: BLE001 - one session's fault is not the others'
-                    _log.failure("fault in a relay")
-                    self._drop(descriptor)
-
-    def _drop(self, descriptor: int) -> None:
-        call = self._called.get(descriptor)
-        relay = getattr(call, "__self__", None)
-        if isinstance(relay, Relay):
-            relay.end("fault in the proxy; see the log")
-
-    def connectionLost(self, _reason: Failure) -> None:
-        """Nothing to do: the descriptor lives as long as the process."""
-
-    def close(self) -> None:
-        """Stop watching."""
-        self.reactor.removeReader(self)
-        self._poller.close()
-
-    def watch(self, descriptor: int, call: Callable[[int], None], events: int) -> None:
-        """Call ``call`` with the events of ``descriptor`` that come."""
-        self._called[descriptor] = call
-        self._poller.register(descriptor, events)
-
-    def change(self, descriptor: int, events: int) -> None:
-        """Watch for other events."""
-        self._poller.modify(descriptor, events)
-
-    def forget(self, descriptor: int) -> None:
-        """Watch no more."""
-        if self._called.pop(descriptor, None) is not None:
-            self._poller.unregister(descriptor)
 
 
 class Relay:
@@ -184,9 +114,9 @@ class Relay:
         self._last = ord(">")
         self.up = 0
         self.down = 0
-        self._client_watched = self._server_watched = _IN
-        hub.watch(self._client_descriptor, self._on_client, _IN)
-        hub.watch(self._server_descriptor, self._on_server, _IN)
+        self._client_watched = self._server_watched = IN
+        hub.watch(self._client_descriptor, self._on_client, IN)
+        hub.watch(self._server_descriptor, self._on_server, IN)
 
     def begin(self, to_server: bytes, to_client: bytes) -> None:
         """Pass on what was left by the negotiation, then everything that comes.
@@ -263,7 +193,7 @@ class Relay:
         if error == _WANT_READ:
             return
         if error == _WANT_WRITE:
-            self._watch_client(_OUT)
+            self._watch_client(OUT)
             return
         _clear_errors()
         if error == _ZERO_RETURN:
@@ -394,18 +324,18 @@ class Relay:
     def _watch_client(self, more: int = 0) -> None:
         wanted = more
         if self._to_client:
-            wanted |= _OUT
+            wanted |= OUT
         if not self._to_server and not self._to_server_done:
-            wanted |= _IN
+            wanted |= IN
         if wanted != self._client_watched:
             self._client_watched = self._set(
                 self._client_descriptor, self._on_client, self._client_watched, wanted
             )
 
     def _watch_server(self) -> None:
-        wanted = _OUT if self._to_server else 0
+        wanted = OUT if self._to_server else 0
         if not self._to_client and not self._to_client_done:
-            wanted |= _IN
+            wanted |= IN
         if wanted != self._server_watched:
             self._server_watched = self._set(
                 self._server_descriptor, self._on_server, self._server_watched, wanted
@@ -422,7 +352,7 @@ class Relay:
 
     def _rest_client(self, events: int) -> None:
         """Stop watching a client that is gone while its last bytes cannot be passed on yet."""
-        if events & _GONE:
+        if events & GONE:
             if self._to_server_done:
                 self.end(self._reason or "the client went away: connection lost")
             else:
@@ -433,7 +363,7 @@ class Relay:
 
     def _rest_server(self, events: int) -> None:
         """As `_rest_client`, for the server."""
-        if events & _GONE:
+        if events & GONE:
             self._hub.forget(self._server_descriptor)
             self._server_watched = _UNWATCHED
         else:
@@ -497,7 +427,7 @@ class Relay:
 
     def _limit_half_closed(self) -> None:
         if self._half_closed is None:
-            self._half_closed = self._hub.reactor.callLater(HALF_CLOSED, self._too_long)
+            self._half_closed = self._hub.callLater(HALF_CLOSED, self._too_long)
 
     def _too_long(self) -> None:
         self._half_closed = None
@@ -516,9 +446,13 @@ class Relay:
         if self._last == ord(">"):
             last_words += error.serialise() + FOOTER
         self._hub.forget(self._client_descriptor)
-        close_politely(self._hub.reactor, client, tls, last_words)
+        close_politely(self._hub, client, tls, last_words)
         self._client = None
         self._finish(str(error))
+
+    def fail(self, reason: str) -> None:
+        """End, because the code of this session has failed."""
+        self.end(reason)
 
     def end(self, reason: str) -> None:
         """Close both sockets."""

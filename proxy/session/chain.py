@@ -56,7 +56,8 @@ class Chain:
     """Plugins in the order in which they are asked.
 
     Raises:
-        ChainError: a plugin has no name or a method ``on_…`` for a hook that does not exist.
+        ChainError: a plugin has no name, a method ``on_…`` for a hook that does not exist, or
+            fails to say its bounds.
     """
 
     def __init__(self, plugins: Iterable[Plugin], failed: Failure = _ignore) -> None:
@@ -65,7 +66,7 @@ class Chain:
         for plugin in self.plugins:
             _check(plugin)
         self._asked = {hook: tuple(_asked(self.plugins, hook)) for hook in HOOKS}
-        self.bounds: Final = _least([plugin.bounds() for plugin in self.plugins])
+        self.bounds: Final = _least([_bounds(plugin) for plugin in self.plugins])
 
     def client_connected(self, view: View) -> Continue | Reject:
         """Ask whether a client that has connected may stay."""
@@ -210,6 +211,16 @@ def _wanted(hook: str, plugin: Plugin, direction: Direction | None, name: str) -
             for wish in plugin.stanzas
         )
     return True
+
+
+def _bounds(plugin: Plugin) -> Bounds:
+    try:
+        bounds = plugin.bounds()
+    except Exception as error:
+        raise ChainError(f"plugin {plugin.name}: bounds raised {error!r}") from error
+    if not isinstance(bounds, Bounds):
+        raise ChainError(f"plugin {plugin.name}: bounds gave {bounds!r}, which are none")
+    return bounds
 
 
 def _least(bounds: Sequence[Bounds]) -> Bounds:

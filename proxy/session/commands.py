@@ -145,7 +145,7 @@ class Report:
 
 @attrs.frozen
 class Finish:
-    """The session is over, for this reason; what is left of it are its legs' last bytes."""
+    """The session is over, for this reason, its deadlines with it; only last bytes are left."""
 
     view: View
     reason: str

@@ -9,9 +9,11 @@ requires TLS, no `Connect` and no `Send` to the server is ever returned.
 
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Final, Protocol
 
 import attrs
+from lxml import etree
 
 from proxy.session import initiating, receiving
 from proxy.session.authentication import Authentication, Step
@@ -38,6 +40,7 @@ from proxy.session.commands import (
 )
 from proxy.session.hooks import (
     Address,
+    Bounds,
     ClientHello,
     Condition,
     Direction,
@@ -55,7 +58,7 @@ from proxy.xmpp import namespaces as ns
 from proxy.xmpp.domains import domain
 from proxy.xmpp.errors import FOOTER, StreamError
 from proxy.xmpp.events import Element, Footer, Header, WhiteSpace
-from proxy.xmpp.features import insert
+from proxy.xmpp.features import Rewrite, cut, edit, insert
 from proxy.xmpp.framing import Limits
 from proxy.xmpp.headers import StreamHeader
 from proxy.xmpp.meter import Meter
@@ -231,6 +234,8 @@ class Session:
                 raise StreamError(
                     Condition.POLICY_VIOLATION, f"more than {bound} bytes before authentication"
                 )
+        if client.state is receiving.State.ENDING:
+            return  # nothing can follow the end of a stream
         if client.state is receiving.State.WAITING:
             client.begin(data)
         elif client.framer is not None:
@@ -249,6 +254,8 @@ class Session:
             if event is None:
                 return
             self._client.event(event)
+            if self._client.state is receiving.State.ENDING:
+                return
 
     def _may_read(self) -> bool:
         """Whether what the client sends now can be passed on or answered at once."""
@@ -294,12 +301,7 @@ class Session:
 
     def framing_limits(self) -> Limits:
         """Return the limits for a stream of the client that begins now."""
-        bounds = self._chain.bounds
-        element = bounds.stanza_bytes or CEILING.element
-        if self._authentication.authenticated:
-            return attrs.evolve(AUTHENTICATED_CEILING, element=element)
-        element = min(element, bounds.unauthenticated_bytes or UNAUTHENTICATED_BYTES)
-        return attrs.evolve(CEILING, element=element, start_tag=min(CEILING.start_tag, element))
+        return _limits(self._chain.bounds, self._authentication.authenticated)
 
     def send_client(self, data: bytes) -> None:
         """Write to the client."""
@@ -312,7 +314,6 @@ class Session:
 
     def start_tls(self, domain: str) -> None:
         """Begin the handshake with the certificate of ``domain``."""
-        self.view = attrs.evolve(self.view, domain=domain)
         self._out.append(StartTLS(domain))
 
     def alert(self, description: int, reason: str) -> None:
@@ -328,8 +329,8 @@ class Session:
 
     def judge_hello(self, hello: ClientHello, domain: str) -> bool:
         """Ask the plugins about a handshake."""
-        view = attrs.evolve(self.view, domain=domain)
-        return not isinstance(self._chain.client_hello(view, hello), Reject)
+        self.view = attrs.evolve(self.view, domain=domain)
+        return not isinstance(self._chain.client_hello(self.view, hello), Reject)
 
     def decline_plaintext(self, element: Element) -> None:
         """Answer an element that came in plaintext though TLS is required.
@@ -349,6 +350,8 @@ class Session:
         """Pass the client's header on, connecting to the server first if need be."""
         if self._server.state is initiating.State.ABSENT and not self.view.secured:
             self._out += (Disarm(Deadline.NEGOTIATION), Arm(Deadline.AUTHENTICATION))
+        elif self._server.state is initiating.State.RESTART:
+            self._out.append(Arm(Deadline.CONNECT))
         self._server.open(header.raw)
 
     def connect(self) -> None:
@@ -371,8 +374,7 @@ class Session:
             self.send_server(event.raw)
             return
         self._count_element()
-        if not self._established:
-            self._authentication.from_client(event)
+        self._authentication.from_client(event)
         if not self._pass(event, Direction.TO_SERVER, Side.CLIENT, Side.SERVER):
             self._authentication.awaiting_server = False  # it has got nothing to answer
 
@@ -441,6 +443,8 @@ class Session:
                 raw = replaced
             case _:
                 pass
+        if self.view.secured and b"starttls" in raw:
+            raw = edit(attrs.evolve(features, raw=raw), _cut_starttls)
         if self.offers_starttls:
             raw = insert(raw or NO_FEATURES, STARTTLS_OFFER)
         if raw:
@@ -563,7 +567,6 @@ class Session:
         self._over = True
         self._out += map(Close, close)
         self._out += map(Abort, abort)
-        self._out += map(Disarm, Deadline)
         self._out.append(Finish(self.view, reason))
 
     def _flush(self) -> list[Command]:
@@ -578,3 +581,18 @@ def _domain_or_none_of_ours(name: str) -> str:
         return domain(name)
     except ValueError:
         return ""
+
+
+def _cut_starttls(element: etree._Element) -> Rewrite | None:
+    """Under TLS there is no STARTTLS (RFC 6120, section 5.4.3.3), whatever the server says."""
+    return cut if element.tag == ns.STARTTLS else None
+
+
+@cache
+def _limits(bounds: Bounds, authenticated: bool) -> Limits:
+    """Return what a client's stream may cost."""
+    element = bounds.stanza_bytes or CEILING.element
+    if authenticated:
+        return attrs.evolve(AUTHENTICATED_CEILING, element=element)
+    element = min(element, bounds.unauthenticated_bytes or UNAUTHENTICATED_BYTES)
+    return attrs.evolve(CEILING, element=element, start_tag=min(CEILING.start_tag, element))

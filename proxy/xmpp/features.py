@@ -18,33 +18,39 @@ STARTTLS_REQUIRED: Final = (
 )
 """What is offered before TLS where TLS is required (RFC 6120, section 5.4.1): nothing else."""
 
-Edit = Callable[[etree._Element, bytes], bytes | None]
-"""Looks at one element, as lxml sees it and as bytes; gives None to keep it, or its replacement."""
+Rewrite = Callable[[bytes], bytes]
+"""Makes from the bytes of an element those that take its place."""
+
+Edit = Callable[[etree._Element], Rewrite | None]
+"""Looks at one element and says how to rewrite it; None keeps it."""
+
+
+def cut(_raw: bytes) -> bytes:
+    """Rewrite an element to nothing."""
+    return b""
 
 
 def edit(element: Element, change: Edit) -> bytes:
-    """Return the bytes of ``element`` with what ``change`` replaces replaced, all else as it was.
+    """Return the bytes of ``element`` with what ``change`` rewrites rewritten, all else as it was.
 
-    ``change`` sees each element inside, in document order; what stands inside a replaced one is
-    not shown to it.
+    ``change`` sees each element inside, in document order; what it says of those inside a rewritten
+    one does not count.
 
     Raises:
         ValueError: lxml and expat do not see the same elements; nothing may be passed on then.
     """
-    spans = _spans(element.raw, element.namespaces)
     nodes = list(element.tree.iter())
-    if len(nodes) != len(spans):
+    rewrites = [None if node is element.tree else change(node) for node in nodes]
+    if not any(rewrites):
+        return element.raw
+    spans = _spans(element.raw, element.namespaces)
+    if [node.tag for node in nodes] != [name for name, _, _ in spans]:
         raise ValueError("an element cannot be edited: its parts cannot be told apart")
     pieces: list[bytes] = []
     kept = 0
-    for node, (name, start, end) in zip(nodes, spans, strict=True):
-        if node.tag != name:
-            raise ValueError("an element cannot be edited: its parts cannot be told apart")
-        if start < kept or node is element.tree:
-            continue
-        replacement = change(node, element.raw[start:end])
-        if replacement is not None:
-            pieces += (element.raw[kept:start], replacement)
+    for rewrite, (_, start, end) in zip(rewrites, spans, strict=True):
+        if rewrite is not None and start >= kept:
+            pieces += (element.raw[kept:start], rewrite(element.raw[start:end]))
             kept = end
     pieces.append(element.raw[kept:])
     return b"".join(pieces)

@@ -89,6 +89,11 @@ def own(
     return response(stream_id=f"own-{number}", sender=sender, to=to, version=version)
 
 
+def iq_auth(kind: str, inside: str = "<username>alice</username>") -> bytes:
+    """An IQ of legacy authentication (XEP-0078)."""
+    return f"<iq type='{kind}' id='a'><query xmlns='{ns.AUTH}'>{inside}</query></iq>".encode()
+
+
 class _Refusal:
     """Equals the bytes of a stream error under ``before``, and the footer."""
 
@@ -139,7 +144,6 @@ def finished(reason: str = "", *, close: Iterable[Side] = (), abort: Iterable[Si
     return (
         *map(Close, close),
         *map(Abort, abort),
-        *map(Disarm, Deadline),
         Finish(ANY, containing(reason)),
     )
 
@@ -340,7 +344,9 @@ class Playbook:
 
     def to_restarted(self) -> Self:
         """Authenticated, both streams begun anew."""
-        self.to_success().client(header()).then(Send(SERVER, header()), Hold())
+        self.to_success().client(header()).then(
+            Arm(Deadline.CONNECT), Send(SERVER, header()), Hold()
+        )
         return self.server(answer("s2") + BIND_FEATURES).then(
             Disarm(Deadline.CONNECT),
             Send(CLIENT, answer("s2")),

@@ -143,7 +143,12 @@ def waiting(play: Play) -> Playbook:
 
 
 def awaiting_answer(play: Play) -> Playbook:
-    return play().to_success().client(header()).then(Send(SERVER, header()), Hold())
+    return (
+        play()
+        .to_success()
+        .client(header())
+        .then(Arm(Deadline.CONNECT), Send(SERVER, header()), Hold())
+    )
 
 
 @pytest.mark.parametrize(
@@ -324,6 +329,21 @@ def test_a_plugin_refuses_an_authenticated_client(play: Play) -> None:
         Send(CLIENT, SUCCESS),
         Disarm(Deadline.AUTHENTICATION),
         *refused(Condition.POLICY_VIOLATION, "not today"),
+    )
+
+
+def test_a_fault_of_our_own_when_a_client_connects_is_a_refusal(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    book = play()
+    monkeypatch.setattr(book.session._chain, "client_connected", fail)
+    book.connected().then(
+        Arm(Deadline.NEGOTIATION),
+        Report(Severity.ERROR, "fault in the proxy", {"error": "RuntimeError('a bug')"}),
+        *refused(Condition.INTERNAL_SERVER_ERROR, before=own(sender="")),
     )
 
 

@@ -3,18 +3,13 @@
 import pytest
 
 from proxy.session.commands import (
-    Abort,
     Arm,
-    AwaitTLS,
     Deadline,
     Disarm,
     Hold,
     Join,
-    Report,
     Resume,
     Send,
-    Severity,
-    StartTLS,
 )
 from proxy.session.hooks import (
     Bounds,
@@ -24,12 +19,11 @@ from proxy.session.hooks import (
     Plugin,
     Reply,
     Stanzas,
-    TLSRule,
     Verdict,
     View,
 )
 from proxy.xmpp import namespaces as ns
-from proxy.xmpp.errors import FOOTER, PROCEED, STARTTLS_FAILURE
+from proxy.xmpp.errors import FOOTER
 from tests.session.conftest import Play
 from tests.session.playbook import (
     AUTH,
@@ -37,22 +31,15 @@ from tests.session.playbook import (
     BIND_FEATURES,
     BOUND,
     CLIENT,
-    CLIENT_HELLO,
     CONNECTING,
-    DOMAIN,
     MECHANISMS,
     MESSAGE,
-    PLAINTEXT_CONNECTING,
     SERVER,
-    STARTTLS,
     SUCCESS,
-    TLS_UP,
-    Playbook,
     answer,
-    client_hello,
     finished,
     header,
-    own,
+    iq_auth,
     refused,
 )
 
@@ -64,12 +51,6 @@ def test_starttls_sasl_and_bind(play: Play) -> None:
 
 
 def test_a_bound_on_stanzas_is_measured_to_the_end(play: Play) -> None:
-    class Bounded(Plugin):
-        name = "bounded"
-
-        def bounds(self) -> Bounds:
-            return Bounds(stanza_bytes=20_000)
-
     book = play(plugins=[Bounded()]).to_restarted()
     book.client(BIND).then(Send(SERVER, BIND))
     commands = book.session.received(SERVER, BOUND)
@@ -78,22 +59,6 @@ def test_a_bound_on_stanzas_is_measured_to_the_end(play: Play) -> None:
     assert join.meter is not None
     assert join.meter.limit == 20_000
     join.meter.feed(MESSAGE)  # it knows the client's header already
-
-
-def test_direct_tls(play: Play) -> None:
-    book = play().to_direct_secured().client(header()).then(*CONNECTING)
-    book.to_features().client(AUTH).then(Send(SERVER, AUTH), Hold())
-
-
-@pytest.mark.parametrize("rule", [TLSRule.REQUIRED, TLSRule.DIRECT, TLSRule.REPORT])
-def test_direct_tls_is_recognised_by_the_first_byte(play: Play, rule: TLSRule) -> None:
-    book = play(rule).connected().then(Arm(Deadline.NEGOTIATION))
-    book.client(CLIENT_HELLO).then(AwaitTLS(direct=True))
-    assert book.session.unread == len(CLIENT_HELLO)
-
-
-def iq_auth(kind: str, inside: str = "<username>alice</username>") -> bytes:
-    return f"<iq type='{kind}' id='a'><query xmlns='{ns.AUTH}'>{inside}</query></iq>".encode()
 
 
 def test_iq_auth(play: Play) -> None:
@@ -162,6 +127,46 @@ def test_sasl2_without_bind2_still_binds(play: Play) -> None:
     book.server(BOUND).then(Send(CLIENT, BOUND), Join(b"", b"", None))
 
 
+class Bounded(Plugin):
+    """Bounds stanzas, and more narrowly what comes before authentication."""
+
+    name = "bounded"
+
+    def bounds(self) -> Bounds:
+        return Bounds(stanza_bytes=20_000, unauthenticated_bytes=10_000)
+
+
+def large(size: int) -> bytes:
+    return b"<message><body>" + b"x" * (size - 32) + b"</body></message>"
+
+
+@pytest.mark.parametrize(("more", "condition"), [(0, None), (1, Condition.POLICY_VIOLATION)])
+def test_a_larger_stanza_may_follow_authentication(
+    play: Play, more: int, condition: Condition | None
+) -> None:
+    """On the stream of SASL2, which goes on, as on a new one."""
+    success, stanza = sasl2_success(""), large(20_000 + more)
+    assert len(stanza) == 20_000 + more
+    book = play(plugins=[Bounded()]).to_open()
+    book.client(AUTHENTICATE).then(Send(SERVER, AUTHENTICATE), Hold())
+    book.server(success).then(Send(CLIENT, success), Disarm(Deadline.AUTHENTICATION), Resume())
+    book.client(stanza).then(*(refused(condition) if condition else [Send(SERVER, stanza)]))
+    book = play(plugins=[Bounded()]).to_restarted()
+    book.client(stanza).then(*(refused(condition) if condition else [Send(SERVER, stanza)]))
+
+
+def test_what_comes_before_authentication_is_bounded_in_all(play: Play) -> None:
+    book = play(plugins=[Bounded()]).to_open().client(b" " * 4000).then(Send(SERVER, b" " * 4000))
+    book.client(f"<auth xmlns='{ns.SASL}'>".encode() + b"A" * 6000)
+    book.then(*refused(Condition.POLICY_VIOLATION, "before authentication"))
+
+
+def test_a_question_of_the_server_with_the_same_id_is_no_answer(play: Play) -> None:
+    given, asked = iq_auth("set"), b"<iq type='get' id='a'/>"
+    book = play().to_open().client(given).then(Send(SERVER, given), Hold())
+    book.server(asked).then(Send(CLIENT, asked))
+
+
 def test_stream_management_resumed_instead_of_bind(play: Play) -> None:
     resume = f"<resume xmlns='{ns.STREAM_MANAGEMENT}' h='0' previd='x'/>".encode()
     resumed = f"<resumed xmlns='{ns.STREAM_MANAGEMENT}' h='0' previd='x'/>".encode()
@@ -200,122 +205,6 @@ def test_success_that_nobody_asked_for_authenticates_nobody(play: Play) -> None:
     book.client(MESSAGE).then(*refused(Condition.NOT_AUTHORIZED))
 
 
-def test_a_client_before_1_0_is_relayed_on_direct_tls(play: Play) -> None:
-    opening = header(version=None)
-    book = play().to_direct_secured().client(opening).then(*CONNECTING)
-    book.server_connected().then(Send(SERVER, opening))
-    old = answer(version=None)
-    book.server(old).then(Disarm(Deadline.CONNECT), Send(CLIENT, old), Resume())
-    book.client(iq_auth("get")).then(Send(SERVER, iq_auth("get")))
-
-
-def test_a_client_before_1_0_is_refused_on_starttls(play: Play) -> None:
-    book = play().connected().then(Arm(Deadline.NEGOTIATION))
-    book.client(header(version=None)).then(
-        *refused(Condition.POLICY_VIOLATION, "version 1.0", before=own(version=False))
-    )
-
-
-def test_a_client_that_forgets_version_1_0_after_starttls_is_refused(play: Play) -> None:
-    book = play().to_secured().client(header(version=None))
-    book.then(*refused(Condition.POLICY_VIOLATION, "version 1.0", before=own(2, version=False)))
-
-
-# What listeners demand
-
-
-def test_direct_refuses_plaintext_with_a_header(play: Play) -> None:
-    book = play(TLSRule.DIRECT).connected().then(Arm(Deadline.NEGOTIATION))
-    book.client(header()).then(
-        *refused(Condition.POLICY_VIOLATION, "direct TLS", before=own(sender=""))
-    )
-
-
-def test_none_relays_plaintext_and_knows_no_tls(play: Play) -> None:
-    book = play(TLSRule.NONE).connected().then(Arm(Deadline.NEGOTIATION))
-    book.client(header()).then(*PLAINTEXT_CONNECTING)
-    book.to_features().client(STARTTLS).then(
-        Send(CLIENT, STARTTLS_FAILURE + FOOTER), *finished("starttls", close=[CLIENT, SERVER])
-    )
-
-
-def test_none_takes_a_tls_record_for_no_xml(play: Play) -> None:
-    book = play(TLSRule.NONE).connected().then(Arm(Deadline.NEGOTIATION))
-    book.client(CLIENT_HELLO).then(*refused(Condition.NOT_WELL_FORMED, before=own(sender="")))
-
-
-OFFER = f"<starttls xmlns='{ns.TLS}'/>".encode()
-
-
-def with_offer(features: bytes) -> bytes:
-    return features.replace(b"</stream:features>", OFFER + b"</stream:features>")
-
-
-def to_report(play: Play) -> Playbook:
-    """A client on a listener that only reports, in plaintext, with the server's features."""
-    book = play(TLSRule.REPORT).connected().then(Arm(Deadline.NEGOTIATION))
-    book.client(header()).then(*PLAINTEXT_CONNECTING)
-    book.server_connected().then(Send(SERVER, header()))
-    return book.server(answer() + MECHANISMS).then(
-        Disarm(Deadline.CONNECT),
-        Send(CLIENT, answer()),
-        Send(CLIENT, with_offer(MECHANISMS)),
-        Resume(),
-    )
-
-
-def test_report_relays_plaintext_and_tells_who_would_be_refused(play: Play) -> None:
-    book = to_report(play).client(AUTH).then(Send(SERVER, AUTH), Hold())
-    warning = Report(
-        Severity.WARNING, "would be refused: authenticated without TLS", {"domain": DOMAIN}
-    )
-    book.server(SUCCESS).then(
-        Send(CLIENT, SUCCESS), Disarm(Deadline.AUTHENTICATION), warning, Resume()
-    )
-
-
-def test_report_offers_starttls_no_more_after_sasl(play: Play) -> None:
-    book = to_report(play).client(AUTH).then(Send(SERVER, AUTH), Hold())
-    book.session.received(SERVER, SUCCESS)
-    book.client(header()).then(Send(SERVER, header()), Hold())
-    book.server(answer("s2") + BIND_FEATURES).then(
-        Disarm(Deadline.CONNECT),
-        Send(CLIENT, answer("s2")),
-        Send(CLIENT, BIND_FEATURES),
-        Resume(),
-    )
-    book.client(STARTTLS).then(
-        Send(CLIENT, STARTTLS_FAILURE + FOOTER), *finished("starttls", close=[CLIENT, SERVER])
-    )
-
-
-def test_starttls_on_report_drops_the_server_leg_and_starts_anew(play: Play) -> None:
-    book = to_report(play)
-    book.client(STARTTLS).then(
-        Disarm(Deadline.CONNECT), Abort(SERVER), Send(CLIENT, PROCEED), AwaitTLS(direct=False)
-    )
-    book.lost(SERVER).then()  # the old one
-    book.hello().then(StartTLS(DOMAIN))
-    book.secured().then(*TLS_UP)
-    book.client(header()).then(*CONNECTING).to_features()
-    book.client(AUTH).then(Send(SERVER, AUTH), Hold())
-    book.server(SUCCESS).then(Send(CLIENT, SUCCESS), Disarm(Deadline.AUTHENTICATION), Resume())
-
-
-def test_starttls_on_report_forgets_an_exchange_of_sasl(play: Play) -> None:
-    challenge = f"<challenge xmlns='{ns.SASL}'>x</challenge>".encode()
-    book = to_report(play).client(AUTH).then(Send(SERVER, AUTH), Hold())
-    book.server(challenge).then(Send(CLIENT, challenge), Resume())
-    book.client(STARTTLS).then(
-        Disarm(Deadline.CONNECT), Abort(SERVER), Send(CLIENT, PROCEED), AwaitTLS(direct=False)
-    )
-    book.hello().then(StartTLS(DOMAIN))
-    book.secured().then(*TLS_UP)
-    book.client(header()).then(*CONNECTING).to_features()
-    book.server(SUCCESS).then(Send(CLIENT, SUCCESS))  # authenticates nobody
-    book.client(MESSAGE).then(*refused(Condition.NOT_AUTHORIZED))
-
-
 # What waits
 
 
@@ -335,6 +224,7 @@ def test_what_a_client_sends_ahead_waits_for_the_server(play: Play) -> None:
         Send(CLIENT, SUCCESS),
         Disarm(Deadline.AUTHENTICATION),
         Resume(),
+        Arm(Deadline.CONNECT),
         Send(SERVER, header()),
         Hold(),
     )
@@ -359,7 +249,7 @@ def test_white_space_after_the_last_of_a_stream_is_no_start_of_the_next(
     book.server(SUCCESS + space).then(
         Send(CLIENT, SUCCESS), Disarm(Deadline.AUTHENTICATION), Resume()
     )
-    book.client(opening).then(Send(SERVER, opening), Hold())
+    book.client(opening).then(Arm(Deadline.CONNECT), Send(SERVER, opening), Hold())
     book.server(answer("s2")).then(Disarm(Deadline.CONNECT), Send(CLIENT, answer("s2")), Resume())
 
 
@@ -370,6 +260,7 @@ def test_what_a_server_says_with_its_last_word_begins_the_next_stream(play: Play
         Send(CLIENT, SUCCESS),
         Disarm(Deadline.AUTHENTICATION),
         Resume(),
+        Arm(Deadline.CONNECT),
         Send(SERVER, header()),
         Hold(),
     )
@@ -396,6 +287,13 @@ def test_a_turn_that_a_plugin_answers_is_not_the_servers(play: Play) -> None:
 def test_the_clients_footer_goes_out_and_the_servers_comes_back(play: Play) -> None:
     book = play().to_open().client(FOOTER).then(Send(SERVER, FOOTER), Arm(Deadline.ENDING))
     book.server(MESSAGE).then(Send(CLIENT, MESSAGE))
+    book.server(FOOTER).then(Send(CLIENT, FOOTER), *finished(close=[CLIENT, SERVER]))
+
+
+def test_white_space_after_the_clients_footer_disturbs_no_good_end(play: Play) -> None:
+    book = play().to_open().client(FOOTER + b"\n")
+    book.then(Send(SERVER, FOOTER), Arm(Deadline.ENDING))
+    book.client(b"\r\n").then()
     book.server(FOOTER).then(Send(CLIENT, FOOTER), *finished(close=[CLIENT, SERVER]))
 
 
@@ -471,9 +369,3 @@ def test_a_session_whose_stanzas_are_watched_is_not_joined(play: Play) -> None:
     )
     book.server(MESSAGE).then(Send(CLIENT, MESSAGE))
     book.client(FOOTER).then(Send(SERVER, FOOTER), Arm(Deadline.ENDING))
-
-
-def test_a_hello_that_names_no_domain_gets_the_default_one(play: Play) -> None:
-    book = play().connected().then(Arm(Deadline.NEGOTIATION))
-    book.client(CLIENT_HELLO).then(AwaitTLS(direct=True))
-    book.hello(client_hello(None, direct=True)).then(StartTLS(DOMAIN))

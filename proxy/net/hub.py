@@ -1,0 +1,131 @@
+"""The hub: one epoll descriptor for all sockets of all sessions, itself one reader of the reactor.
+
+A wake-up serves every socket that is ready without the reactor's own dispatch for each of them. To
+a leg it looks like a reactor (`IReactorFDSet` and ``callLater``); relays call it directly.
+"""
+
+import select
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from twisted.internet import interfaces
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+IN: Final = select.EPOLLIN
+OUT: Final = select.EPOLLOUT
+GONE: Final = select.EPOLLHUP | select.EPOLLERR
+
+_MOST_EVENTS: Final = 512
+_log = Logger()
+
+Call = Callable[[int], None]
+
+
+class Watched(Protocol):
+    """What a leg is to a hub."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+
+    def ready(self, events: int) -> None:
+        """Act on epoll's events."""
+
+
+@implementer(interfaces.IReadDescriptor)
+class Hub:
+    """Watches descriptors.
+
+    Args:
+        reactor: the reactor.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        self.callLater: Final = reactor.callLater
+        self._poller = select.epoll()
+        self._called: dict[int, Call] = {}
+        self._wanted: dict[int, int] = {}  # of those that call addReader and addWriter
+        reactor.addReader(self)
+
+    def fileno(self) -> int:
+        """Return the epoll descriptor."""
+        return self._poller.fileno()
+
+    def logPrefix(self) -> str:
+        """Return what Twisted's log calls this."""
+        return "hub"
+
+    def doRead(self) -> None:
+        """Serve every socket that is ready."""
+        called = self._called
+        for descriptor, events in self._poller.poll(0, _MOST_EVENTS):
+            call = called.get(descriptor)
+            if call is not None:
+                try:
+                    call(events)
+                except Exception:  # noqa: BLE001 - one session's fault is not the others'
+                    _log.failure("fault in a session")
+                    self._fail(call)
+
+    def _fail(self, call: Call) -> None:
+        """End the session whose code has failed."""
+        try:
+            call.__self__.fail("fault in the proxy; see the log")  # type: ignore[attr-defined]
+        except Exception:  # noqa: BLE001 - it has failed already
+            _log.failure("fault in ending a session")
+
+    def connectionLost(self, _reason: Failure) -> None:
+        """Nothing to do: the descriptor lives as long as the service."""
+
+    def close(self) -> None:
+        """Stop watching."""
+        self.reactor.removeReader(self)
+        self._poller.close()
+
+    # For relays
+
+    def watch(self, descriptor: int, call: Call, events: int) -> None:
+        """Call ``call``, a method of something that can ``fail``, with the events that come."""
+        self._called[descriptor] = call
+        self._poller.register(descriptor, events)
+
+    def change(self, descriptor: int, events: int) -> None:
+        """Watch for other events."""
+        self._poller.modify(descriptor, events)
+
+    def forget(self, descriptor: int) -> None:
+        """Watch no more."""
+        if self._called.pop(descriptor, None) is not None:
+            self._poller.unregister(descriptor)
+
+    # For legs
+
+    def addReader(self, watched: Watched) -> None:
+        """Tell ``watched`` when there is something to read."""
+        self._want(watched, self._wanted.get(watched.fileno(), 0) | IN)
+
+    def removeReader(self, watched: Watched) -> None:
+        """Tell no more when there is something to read."""
+        self._want(watched, self._wanted.get(watched.fileno(), 0) & ~IN)
+
+    def addWriter(self, watched: Watched) -> None:
+        """Tell ``watched`` when it can write."""
+        self._want(watched, self._wanted.get(watched.fileno(), 0) | OUT)
+
+    def removeWriter(self, watched: Watched) -> None:
+        """Tell no more when it can write."""
+        self._want(watched, self._wanted.get(watched.fileno(), 0) & ~OUT)
+
+    def _want(self, watched: Watched, events: int) -> None:
+        descriptor = watched.fileno()
+        before = self._wanted.pop(descriptor, 0)
+        if events:
+            self._wanted[descriptor] = events
+            if before:
+                self.change(descriptor, events)
+            else:
+                self.watch(descriptor, watched.ready, events)
+        elif before:
+            self.forget(descriptor)

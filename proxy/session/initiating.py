@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 from weakref import proxy
 
 from proxy.session.hooks import Condition
+from proxy.session.ids import StreamIds
 from proxy.session.singletons import Singletons
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import StreamError
@@ -43,14 +44,13 @@ class Input(Singletons):
 class Surroundings(Protocol):
     """What the server leg needs of the session it is part of."""
 
+    ids: StreamIds
+
     def connect(self) -> None:
         """Open the connection."""
 
     def send_server(self, data: bytes) -> None:
         """Write to the server."""
-
-    def issued(self, stream_id: str) -> bool:
-        """Whether a stream id is one of the proxy's own."""
 
     def server_opened(self, header: Header) -> None:
         """Go on with the server's header."""
@@ -122,7 +122,7 @@ class Initiating:
             header.namespaces.get("") != ns.CLIENT
         ):
             raise StreamError(Condition.INVALID_NAMESPACE, "not an XMPP stream for clients")
-        if self._around.issued(header.attributes.get("id", "")):
+        if self._around.ids.issued(header.attributes.get("id", "")):
             raise StreamError(Condition.CONFLICT, "the proxy is connected to itself")
         self._around.server_opened(header)
 

@@ -10,12 +10,14 @@ from typing import Any, Final, Protocol
 from weakref import proxy
 
 from proxy.session.hooks import ClientHello, Condition, TLSRule
+from proxy.session.ids import StreamIds
+from proxy.session.passage import Passage
 from proxy.session.singletons import Singletons
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import FOOTER, PROCEED, STARTTLS_FAILURE, StreamError
 from proxy.xmpp.events import Element, Event, Footer, Header, WhiteSpace
 from proxy.xmpp.features import STARTTLS_REQUIRED
-from proxy.xmpp.framing import SPACE, Framer, Limits
+from proxy.xmpp.framing import SPACE, Framer
 from proxy.xmpp.headers import StreamHeader, read, response
 
 TLS_RECORD: Final = 0x16
@@ -61,26 +63,23 @@ class Input(Singletons):
     AUTHENTICATED = "authenticated; a new stream must follow"
 
 
+class Domains(Protocol):
+    """The domains that are served."""
+
+    def serves(self, domain: str) -> bool:
+        """Whether ``domain`` (A-labels) is one of ours."""
+
+    def default(self) -> str:
+        """Return the domain shown to clients that name none."""
+
+
 class Surroundings(Protocol):
     """What the client leg needs of the session it is part of."""
 
     rule: TLSRule
-
-    @property
-    def offers_starttls(self) -> bool:
-        """Whether STARTTLS is on offer in an open stream."""
-
-    def serves(self, domain: str) -> bool:
-        """Whether ``domain`` is one of ours."""
-
-    def default_domain(self) -> str:
-        """Return the domain whose certificate is shown to those who name none."""
-
-    def stream_id(self) -> str:
-        """Return a new stream id."""
-
-    def framing_limits(self) -> Limits:
-        """Return the limits for a stream that begins now."""
+    domains: Domains
+    ids: StreamIds
+    passage: Passage
 
     def send_client(self, data: bytes) -> None:
         """Write to the client."""
@@ -99,15 +98,6 @@ class Surroundings(Protocol):
 
     def close_client(self, reason: str) -> None:
         """End the session in good order, everything having been said."""
-
-    def judge_header(self, header: StreamHeader, domain: str) -> None:
-        """Ask the plugins about a stream; raises StreamError."""
-
-    def judge_hello(self, hello: ClientHello, domain: str) -> bool:
-        """Ask the plugins about a handshake."""
-
-    def decline_plaintext(self, element: Element) -> None:
-        """Answer an element that came in plaintext though TLS is required."""
 
     def client_opened(self, header: Header) -> None:
         """Go on with a stream that may pass."""
@@ -194,9 +184,9 @@ class Receiving:
     def own_header(self) -> bytes:
         """Return the header with which the proxy itself answers the present stream."""
         self.answered = True
-        known = self.domain is not None and self._around.serves(self.domain)
+        known = self.domain is not None and self._around.domains.serves(self.domain)
         return response(
-            stream_id=self._around.stream_id(),
+            stream_id=self._around.ids.new(),
             sender=(self.domain or "") if known else "",
             to=self._peer,
             version=self._versioned,
@@ -212,7 +202,7 @@ class Receiving:
 
         White space at their start belongs to the old stream; an XML declaration may follow it.
         """
-        framer = Framer(self._around.framing_limits())
+        framer = Framer(self._around.passage.client_limits())
         framer.feed(self.unread.lstrip(SPACE))
         self.framer = framer
         self.answered = False
@@ -243,10 +233,10 @@ class Receiving:
                 Condition.POLICY_VIOLATION,
                 f"the stream must be to {self.domain}, for which TLS was set up",
             )
-        if found.to is None or not self._around.serves(found.to):
+        if found.to is None or not self._around.domains.serves(found.to):
             raise StreamError(Condition.HOST_UNKNOWN, "this domain is not served here")
         self.domain = found.to
-        self._around.judge_header(found, found.to)
+        self._around.passage.stream_opened(found, found.to)
         return found
 
     def _note_header(self, header: Header) -> StreamHeader:
@@ -278,7 +268,7 @@ class Receiving:
                 Condition.NOT_AUTHORIZED,
                 f"the stream must be to {self.domain}, where the client was authenticated",
             )
-        self._around.judge_header(found, found.to)
+        self._around.passage.stream_opened(found, found.to)
         self._around.client_opened(header)
 
     def _proceed(self, element: Element) -> None:
@@ -304,25 +294,25 @@ class Receiving:
         self._around.close_client("<starttls/> malformed, not on offer, or not the last word")
 
     def _starttls_when_open(self, element: Element) -> None:
-        if self._around.offers_starttls:
+        if self._around.passage.offers_starttls:
             self.state = State.HELLO
             self._proceed(element)
         else:
             self._fail_starttls(element)
 
     def _decline(self, element: Element) -> None:
-        self._around.decline_plaintext(element)
+        self._around.passage.decline(element)
 
     def _choose(self, hello: ClientHello) -> None:
         """Choose the certificate: by SNI, which must agree with the stream's ``to``."""
         domain = hello.server_name
         if domain is None:
-            domain = self.domain or self._around.default_domain()
+            domain = self.domain or self._around.domains.default()
         if hello.protocols and PROTOCOL not in hello.protocols:
             self._around.alert(NO_APPLICATION_PROTOCOL, "ALPN asks for another protocol")
-        elif not self._around.serves(domain) or (self.domain or domain) != domain:
+        elif not self._around.domains.serves(domain) or (self.domain or domain) != domain:
             self._around.alert(UNRECOGNIZED_NAME, "SNI names another domain")
-        elif not self._around.judge_hello(hello, domain):
+        elif not self._around.passage.client_hello(hello, domain):
             self._around.alert(ACCESS_DENIED, "a plugin refused TLS")
         else:
             self.domain = domain

@@ -7,16 +7,12 @@ The invariant on which the rest stands: before the client leg is secured, on a l
 requires TLS, no `Connect` and no `Send` to the server is ever returned.
 """
 
-import sys
 from collections.abc import Callable
-from functools import cache
-from typing import Final, Protocol
 
 import attrs
-from lxml import etree
 
-from proxy.session import initiating, receiving
-from proxy.session.authentication import Authentication, Step
+from proxy.session import ceilings, initiating, receiving
+from proxy.session.authentication import Step
 from proxy.session.chain import Chain
 from proxy.session.commands import (
     Abort,
@@ -40,62 +36,19 @@ from proxy.session.commands import (
 )
 from proxy.session.hooks import (
     Address,
-    Bounds,
     ClientHello,
     Condition,
-    Direction,
-    Reject,
-    Replace,
-    Reply,
     TLSFacts,
     TLSRule,
     View,
 )
 from proxy.session.ids import StreamIds
 from proxy.session.initiating import Initiating
-from proxy.session.receiving import Receiving
-from proxy.xmpp import namespaces as ns
+from proxy.session.passage import Passage, RefusalError
+from proxy.session.receiving import Domains, Receiving
 from proxy.xmpp.domains import domain
 from proxy.xmpp.errors import FOOTER, StreamError
 from proxy.xmpp.events import Element, Footer, Header, WhiteSpace
-from proxy.xmpp.features import Rewrite, cut, edit, insert
-from proxy.xmpp.framing import Limits
-from proxy.xmpp.headers import StreamHeader
-from proxy.xmpp.meter import Meter
-
-CEILING: Final = Limits(element=1_048_576)
-"""What a client may cost where no plugin bounds it."""
-
-AUTHENTICATED_CEILING: Final = attrs.evolve(CEILING, white_space=sys.maxsize)
-"""The same for a client that is authenticated, which may send keepalives for ever."""
-
-UNAUTHENTICATED_BYTES: Final = 262_144
-"""Bytes a client may send before it is authenticated, where no plugin bounds it."""
-
-UNAUTHENTICATED_ELEMENTS: Final = 256
-"""First-level elements a client may send before that, where no plugin bounds it."""
-
-SERVER_LIMITS: Final = Limits(element=16_777_216, start_tag=1_048_576, attributes=4096)
-"""What the server may cost while it is read: it is ours, yet memory stays bounded."""
-
-NO_FEATURES: Final = b"<stream:features/>"
-"""What a server offers that offers nothing."""
-
-STARTTLS_OFFER: Final = f"<starttls xmlns='{ns.TLS}'/>".encode()
-
-
-class Domains(Protocol):
-    """The domains that are served."""
-
-    def serves(self, domain: str) -> bool:
-        """Whether ``domain`` (A-labels) is one of ours."""
-
-    def default(self) -> str:
-        """Return the domain shown to clients that name none."""
-
-
-class _RefusalError(StreamError):
-    """A plugin's verdict, whichever side it was about."""
 
 
 class Session:
@@ -123,27 +76,31 @@ class Session:
         ids: StreamIds,
     ) -> None:
         self.rule = rule
-        self.view = View(id=session_id, listener=listener, rule=rule, client=client)
         self.unread = 0
         """How many of the last bytes received from the client belong to TLS and stay unread."""
-        self._domains = domains
-        self._chain = chain
-        self._ids = ids
+        self.domains = domains
+        self._bounds = chain.bounds
+        self.ids = ids
         self._out: list[Command] = []
+        view = View(id=session_id, listener=listener, rule=rule, client=client)
+        self.passage = Passage(view, chain, self._out)
         self._client = Receiving(self)
-        self._server = Initiating(self, SERVER_LIMITS)
-        self._authentication = Authentication()
+        self._server = Initiating(self, ceilings.SERVER)
         self._unauthenticated = 0  # bytes
         self._held = False
-        self._established = False
         self._over = False
+
+    @property
+    def view(self) -> View:
+        """The session as plugins see it."""
+        return self.passage.view
 
     # Events
 
     def connected(self) -> list[Command]:
         """Take note that the client has connected."""
         self._out.append(Arm(Deadline.NEGOTIATION))
-        self._guarded(lambda: self._heed(self._chain.client_connected(self.view)))
+        self._guarded(self.passage.client_connected)
         return self._flush()
 
     def received(self, side: Side, data: bytes) -> list[Command]:
@@ -155,21 +112,21 @@ class Session:
         if self._over or not data:
             return []
         if side is Side.CLIENT:
-            self._guarded(lambda: self._client_received(data))
+            self._guarded(self._client_received, data)
         else:
-            self._guarded_server(lambda: self._server_received(data))
+            self._guarded_server(self._server_received, data)
         return self._flush()
 
     def hello(self, hello: ClientHello) -> list[Command]:
         """Take the ClientHello that follows `AwaitTLS`, its server name as sent."""
         if hello.server_name is not None:
             hello = attrs.evolve(hello, server_name=_domain_or_none_of_ours(hello.server_name))
-        self._guarded(lambda: self._client.take(receiving.Input.HELLO, hello))
+        self._guarded(self._client.take, receiving.Input.HELLO, hello)
         return self._flush()
 
     def secured(self, facts: TLSFacts) -> list[Command]:
         """Take note that TLS on the client leg is up."""
-        self._guarded(lambda: self._secured(facts))
+        self._guarded(self._secured, facts)
         return self._flush()
 
     def tls_failed(self, reason: str) -> list[Command]:
@@ -180,7 +137,7 @@ class Session:
     def server_connected(self) -> list[Command]:
         """Take note that the server leg is connected."""
         if not self._over:
-            self._guarded_server(lambda: self._server.take(initiating.Input.CONNECTED))
+            self._guarded_server(self._server.take, initiating.Input.CONNECTED)
         return self._flush()
 
     def server_unreachable(self, reason: str) -> list[Command]:
@@ -196,7 +153,7 @@ class Session:
                 self._finish("the client closed the stream", close=(Side.CLIENT, Side.SERVER))
             elif side is Side.CLIENT:
                 self._finish(f"the client went away: {reason}", close=(Side.CLIENT, Side.SERVER))
-            elif self._authentication.authenticated:
+            elif self.passage.authentication.authenticated:
                 # No end of stream is invented: it would forbid the client to resume (XEP-0198).
                 self._finish(f"the server went away: {reason}", close=(Side.CLIENT, Side.SERVER))
             else:
@@ -227,9 +184,9 @@ class Session:
 
     def _client_received(self, data: bytes) -> None:
         client = self._client
-        if not self._authentication.authenticated:
+        if not self.passage.authentication.authenticated:
             self._unauthenticated += len(data)
-            bound = self._chain.bounds.unauthenticated_bytes or UNAUTHENTICATED_BYTES
+            bound = ceilings.unauthenticated_bytes(self._bounds)
             if self._unauthenticated > bound:
                 raise StreamError(
                     Condition.POLICY_VIOLATION, f"more than {bound} bytes before authentication"
@@ -261,7 +218,7 @@ class Session:
         """Whether what the client sends now can be passed on or answered at once."""
         if self._client.state is not receiving.State.OPEN:
             return True
-        return self._server.ready and not self._authentication.awaiting_server
+        return self._server.ready and not self.passage.authentication.awaiting_server
 
     def _release_client(self) -> None:
         """Read from the client again, if it is held without need."""
@@ -272,36 +229,10 @@ class Session:
 
     def _secured(self, facts: TLSFacts) -> None:
         self._out += (Disarm(Deadline.NEGOTIATION), Arm(Deadline.AUTHENTICATION))
-        self.view = attrs.evolve(self.view, tls=facts)
         self._client.take(receiving.Input.SECURED)
-        self._heed(self._chain.tls_established(self.view))
+        self.passage.tls_established(facts)
 
     # What the client leg asks for
-
-    @property
-    def offers_starttls(self) -> bool:
-        """Whether STARTTLS is on offer in an open stream: before SASL (RFC 6120, 5.3.4)."""
-        return self.rule is TLSRule.REPORT and not self.view.secured and not self.view.authenticated
-
-    def serves(self, domain: str) -> bool:
-        """Whether ``domain`` is one of ours."""
-        return self._domains.serves(domain)
-
-    def default_domain(self) -> str:
-        """Return the domain whose certificate is shown to those who name none."""
-        return self._domains.default()
-
-    def stream_id(self) -> str:
-        """Return a new stream id."""
-        return self._ids.new()
-
-    def issued(self, stream_id: str) -> bool:
-        """Whether a stream id is one of the proxy's own."""
-        return self._ids.issued(stream_id)
-
-    def framing_limits(self) -> Limits:
-        """Return the limits for a stream of the client that begins now."""
-        return _limits(self._chain.bounds, self._authentication.authenticated)
 
     def send_client(self, data: bytes) -> None:
         """Write to the client."""
@@ -322,30 +253,6 @@ class Session:
         self._out.append(Alert(description))
         self._finish(f"TLS refused: {reason}", close=(Side.SERVER,))
 
-    def judge_header(self, header: StreamHeader, domain: str) -> None:
-        """Ask the plugins about a stream; raises StreamError."""
-        self.view = attrs.evolve(self.view, domain=domain)
-        self._heed(self._chain.stream_opened(self.view, header))
-
-    def judge_hello(self, hello: ClientHello, domain: str) -> bool:
-        """Ask the plugins about a handshake."""
-        self.view = attrs.evolve(self.view, domain=domain)
-        return not isinstance(self._chain.client_hello(self.view, hello), Reject)
-
-    def decline_plaintext(self, element: Element) -> None:
-        """Answer an element that came in plaintext though TLS is required.
-
-        A plugin may choose the answer; none can let the element pass.
-        """
-        self._count_element()
-        match self._chain.element(self.view, Direction.TO_SERVER, element):
-            case Reject(condition, text):
-                raise _RefusalError(condition, text)
-            case Reply(raw):
-                self.send_client(raw)
-            case _:
-                raise StreamError(Condition.POLICY_VIOLATION, "TLS is required before this")
-
     def client_opened(self, header: Header) -> None:
         """Pass the client's header on, connecting to the server first if need be."""
         if self._server.state is initiating.State.ABSENT and not self.view.secured:
@@ -364,8 +271,8 @@ class Session:
         """Give up the server leg, for TLS makes a new start."""
         if self._server.state is not initiating.State.ABSENT:
             self._out += (Disarm(Deadline.CONNECT), Abort(Side.SERVER))
-            self._server = Initiating(self, SERVER_LIMITS)
-            self._authentication = Authentication()
+            self._server = Initiating(self, ceilings.SERVER)
+            self.passage.begin_anew()
             self._held = False
 
     def client_sent(self, event: Element | WhiteSpace) -> None:
@@ -373,23 +280,12 @@ class Session:
         if isinstance(event, WhiteSpace):
             self.send_server(event.raw)
             return
-        self._count_element()
-        self._authentication.from_client(event)
-        if not self._pass(event, Direction.TO_SERVER, Side.CLIENT, Side.SERVER):
-            self._authentication.awaiting_server = False  # it has got nothing to answer
+        self.passage.from_client(event)
 
     def client_ended(self, footer: Footer) -> None:
         """Pass on the end of the client's stream and wait for the server's."""
         self.send_server(footer.raw)
         self._out.append(Arm(Deadline.ENDING))
-
-    def _count_element(self) -> None:
-        self.view = attrs.evolve(self.view, elements=self.view.elements + 1)
-        bound = self._chain.bounds.unauthenticated_elements or UNAUTHENTICATED_ELEMENTS
-        if not self.view.authenticated and self.view.elements > bound:
-            raise StreamError(
-                Condition.POLICY_VIOLATION, f"more than {bound} elements before authentication"
-            )
 
     # The server's side
 
@@ -400,7 +296,7 @@ class Session:
             if event is None:
                 return
             self._server.event(event)
-            if self._established and self._join():
+            if self.passage.established and self._join():
                 return
 
     def send_server(self, data: bytes) -> None:
@@ -418,116 +314,62 @@ class Session:
         if isinstance(event, WhiteSpace):
             self.send_client(event.raw)
             return
-        if self._established:
-            self._pass(event, Direction.TO_CLIENT, Side.SERVER, Side.CLIENT)
-            return
-        step = self._authentication.from_server(event)
-        if event.name == ns.FEATURES:
-            self._offer(event)
-        else:
-            self._pass(event, Direction.TO_CLIENT, Side.SERVER, Side.CLIENT)
-        self._advance(step)
+        self._advance(self.passage.from_server(event))
 
     def server_ended(self, footer: Footer) -> None:
         """Pass on the end of the server's stream, and end the session."""
         self.send_client(footer.raw)
         self._finish("the server closed the stream", close=(Side.CLIENT, Side.SERVER))
 
-    def _offer(self, features: Element) -> None:
-        """Pass on what the plugins leave of the server's features."""
-        raw = features.raw
-        match self._chain.features(self.view, features):
-            case Reject(condition, text):
-                raise _RefusalError(condition, text)
-            case Replace(replaced):
-                raw = replaced
-            case _:
-                pass
-        if self.view.secured and b"starttls" in raw:
-            raw = edit(attrs.evolve(features, raw=raw), _cut_starttls)
-        if self.offers_starttls:
-            raw = insert(raw or NO_FEATURES, STARTTLS_OFFER)
-        if raw:
-            self.send_client(raw)
-
     def _advance(self, step: Step) -> None:
         if step is Step.NONE:
             return
         if not self.view.authenticated:
             if self._client.framer is not None:
-                self._client.framer.limits = self.framing_limits()
+                self._client.framer.limits = self.passage.client_limits()
             self._out.append(Disarm(Deadline.AUTHENTICATION))
-            self.view = attrs.evolve(self.view, authenticated=True)
-            self._heed(self._chain.authenticated(self.view))
-            if self.rule is TLSRule.REPORT and not self.view.secured:
-                self._out.append(
-                    Report(
-                        Severity.WARNING,
-                        "would be refused: authenticated without TLS",
-                        {"domain": self.view.domain},
-                    )
-                )
+            self.passage.authenticated()
         if step is Step.RESTART:
             self._client.take(receiving.Input.AUTHENTICATED)
             self._server.take(initiating.Input.AUTHENTICATED)
-        elif step is Step.ESTABLISHED:
-            self._established = True
 
     def _join(self) -> bool:
         """Leave the rest to the relay, unless a plugin wants to see stanzas."""
-        if any(map(self._chain.wants_stanzas, Direction)) or self._client.framer is None:
+        if self.passage.is_watched() or self._client.framer is None:
             return False
         if self._client.state is not receiving.State.OPEN:
             return False  # the client has ended its stream, and `Deadline.ENDING` runs
-        bound = self._chain.bounds.stanza_bytes
-        meter = None if bound is None else Meter(bound, CEILING.depth)
         if self._held:
             self._held = False
             self._out.append(Resume())
-        self._out.append(Join(self._client.framer.release(), self._server.framer.release(), meter))
+        self._out.append(
+            Join(
+                self._client.framer.release(),
+                self._server.framer.release(),
+                self.passage.meter(),
+            )
+        )
         self._over = True
         return True
 
-    # Both sides
+    # How it ends
 
-    def _pass(self, element: Element, direction: Direction, origin: Side, target: Side) -> bool:
-        """Pass on what the plugins leave of an element; return whether that is anything."""
-        raw = element.raw
-        ask = self._chain.stanza if self._established else self._chain.element
-        match ask(self.view, direction, element):
-            case Reject(condition, text):
-                raise _RefusalError(condition, text)
-            case Reply(answer):
-                self._out.append(Send(origin, answer))
-                return False
-            case Replace(replaced):
-                raw = replaced
-            case _:
-                pass
-        if raw:
-            self._out.append(Send(target, raw))
-        return bool(raw)
-
-    def _heed(self, verdict: object) -> None:
-        if isinstance(verdict, Reject):
-            raise _RefusalError(verdict.condition, verdict.text)
-
-    def _guarded(self, action: Callable[[], None]) -> None:
+    def _guarded(self, action: Callable[..., None], *arguments: object) -> None:
         """Do something; a stream error, or a fault of our own, ends the session."""
         if self._over:
             return
         try:
-            action()
+            action(*arguments)
         except StreamError as error:
             self.refuse(error)
         except Exception as error:  # noqa: BLE001 - whatever it was, it must not pass
             self._fault(error)
 
-    def _guarded_server(self, action: Callable[[], None]) -> None:
+    def _guarded_server(self, action: Callable[..., None], *arguments: object) -> None:
         """As `_guarded`, for what the server sends: its errors are not the client's."""
         try:
-            action()
-        except _RefusalError as error:
+            action(*arguments)
+        except RefusalError as error:
             self.refuse(error)
         except StreamError as error:
             self._upstream_failed(f"speaks no XMPP that can be passed on: {error}")
@@ -571,7 +413,8 @@ class Session:
 
     def _flush(self) -> list[Command]:
         self._release_client()
-        out, self._out = self._out, []
+        out = self._out.copy()
+        self._out.clear()
         return out
 
 
@@ -581,18 +424,3 @@ def _domain_or_none_of_ours(name: str) -> str:
         return domain(name)
     except ValueError:
         return ""
-
-
-def _cut_starttls(element: etree._Element) -> Rewrite | None:
-    """Under TLS there is no STARTTLS (RFC 6120, section 5.4.3.3), whatever the server says."""
-    return cut if element.tag == ns.STARTTLS else None
-
-
-@cache
-def _limits(bounds: Bounds, authenticated: bool) -> Limits:
-    """Return what a client's stream may cost."""
-    element = bounds.stanza_bytes or CEILING.element
-    if authenticated:
-        return attrs.evolve(AUTHENTICATED_CEILING, element=element)
-    element = min(element, bounds.unauthenticated_bytes or UNAUTHENTICATED_BYTES)
-    return attrs.evolve(CEILING, element=element, start_tag=min(CEILING.start_tag, element))

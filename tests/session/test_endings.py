@@ -339,7 +339,7 @@ def test_a_fault_of_our_own_when_a_client_connects_is_a_refusal(
         raise RuntimeError("a bug")
 
     book = play()
-    monkeypatch.setattr(book.session._chain, "client_connected", fail)
+    monkeypatch.setattr(book.session.passage._chain, "client_connected", fail)
     book.connected().then(
         Arm(Deadline.NEGOTIATION),
         Report(Severity.ERROR, "fault in the proxy", {"error": "RuntimeError('a bug')"}),

@@ -1,0 +1,45 @@
+"""What a session may cost at most, whatever the plugins allow."""
+
+import sys
+from functools import cache
+from typing import Final
+
+import attrs
+
+from proxy.session.hooks import Bounds
+from proxy.xmpp.framing import Limits
+
+CLIENT: Final = Limits(element=1_048_576)
+"""What a client may cost where no plugin bounds it."""
+
+AUTHENTICATED_CLIENT: Final = attrs.evolve(CLIENT, white_space=sys.maxsize)
+"""The same for a client that is authenticated, which may send keepalives for ever."""
+
+UNAUTHENTICATED_BYTES: Final = 262_144
+"""Bytes a client may send before it is authenticated, where no plugin bounds it."""
+
+UNAUTHENTICATED_ELEMENTS: Final = 256
+"""First-level elements a client may send before that, where no plugin bounds it."""
+
+SERVER: Final = Limits(element=16_777_216, start_tag=1_048_576, attributes=4096)
+"""What the server may cost while it is read: it is ours, yet memory stays bounded."""
+
+
+@cache
+def client_limits(bounds: Bounds, authenticated: bool) -> Limits:
+    """Return the limits for the stream of a client that plugins bound by ``bounds``."""
+    element = bounds.stanza_bytes or CLIENT.element
+    if authenticated:
+        return attrs.evolve(AUTHENTICATED_CLIENT, element=element)
+    element = min(element, unauthenticated_bytes(bounds))
+    return attrs.evolve(CLIENT, element=element, start_tag=min(CLIENT.start_tag, element))
+
+
+def unauthenticated_bytes(bounds: Bounds) -> int:
+    """Return how many bytes a client may send before it is authenticated."""
+    return bounds.unauthenticated_bytes or UNAUTHENTICATED_BYTES
+
+
+def unauthenticated_elements(bounds: Bounds) -> int:
+    """Return how many first-level elements a client may send before it is authenticated."""
+    return bounds.unauthenticated_elements or UNAUTHENTICATED_ELEMENTS

@@ -1,0 +1,205 @@
+"""What passes between the legs of a session, and who has a say in it.
+
+First the core's own rules, which no plugin can loosen, then the chain. Here too is what plugins are
+shown of the session, for both change together.
+"""
+
+from typing import Final
+
+import attrs
+from lxml import etree
+
+from proxy.session import ceilings
+from proxy.session.authentication import Authentication, Step
+from proxy.session.chain import Chain
+from proxy.session.commands import Command, Report, Send, Severity, Side
+from proxy.session.hooks import (
+    ClientHello,
+    Condition,
+    Direction,
+    Element,
+    Reject,
+    Replace,
+    Reply,
+    StreamHeader,
+    TLSFacts,
+    TLSRule,
+    View,
+)
+from proxy.xmpp import namespaces as ns
+from proxy.xmpp.errors import StreamError
+from proxy.xmpp.features import Rewrite, cut, edit, insert
+from proxy.xmpp.framing import Limits
+from proxy.xmpp.meter import Meter
+
+NO_FEATURES: Final = b"<stream:features/>"
+"""What a server offers that offers nothing."""
+
+STARTTLS_OFFER: Final = f"<starttls xmlns='{ns.TLS}'/>".encode()
+
+
+class RefusalError(StreamError):
+    """A plugin's verdict, whichever side it was about."""
+
+
+class Passage:
+    """The way between the legs of one session.
+
+    Args:
+        view: the session as it begins.
+        chain: the plugins.
+        out: takes the commands.
+
+    Attributes:
+        view: the session as it stands.
+        authentication: how far the client has come.
+        established: whether negotiation is over.
+    """
+
+    __slots__ = ("_chain", "_out", "authentication", "established", "view")
+
+    def __init__(self, view: View, chain: Chain, out: list[Command]) -> None:
+        self.view = view
+        self.authentication = Authentication()
+        self.established = False
+        self._chain = chain
+        self._out = out
+
+    @property
+    def offers_starttls(self) -> bool:
+        """Whether STARTTLS is on offer in an open stream: before SASL (RFC 6120, 5.3.4)."""
+        view = self.view
+        return view.rule is TLSRule.REPORT and not view.secured and not view.authenticated
+
+    def begin_anew(self) -> None:
+        """Forget the server and what it was told, for TLS makes a new start."""
+        self.authentication = Authentication()
+
+    def client_limits(self) -> Limits:
+        """Return the limits for a stream of the client."""
+        return ceilings.client_limits(self._chain.bounds, self.authentication.authenticated)
+
+    def client_connected(self) -> None:
+        """Ask whether the client may stay; raises StreamError."""
+        self._heed(self._chain.client_connected(self.view))
+
+    def stream_opened(self, header: StreamHeader, domain: str) -> None:
+        """Ask about a stream that the client opens; raises StreamError."""
+        self.view = attrs.evolve(self.view, domain=domain)
+        self._heed(self._chain.stream_opened(self.view, header))
+
+    def client_hello(self, hello: ClientHello, domain: str) -> bool:
+        """Ask whether a handshake may begin."""
+        self.view = attrs.evolve(self.view, domain=domain)
+        return not isinstance(self._chain.client_hello(self.view, hello), Reject)
+
+    def tls_established(self, facts: TLSFacts) -> None:
+        """Take note of TLS, and ask about it; raises StreamError."""
+        self.view = attrs.evolve(self.view, tls=facts)
+        self._heed(self._chain.tls_established(self.view))
+
+    def decline(self, element: Element) -> None:
+        """Answer an element that came in plaintext though TLS is required.
+
+        A plugin may choose the answer; none can let the element pass.
+
+        Raises:
+            StreamError: the answer is the end of the stream.
+        """
+        self._count_element()
+        match self._chain.element(self.view, Direction.TO_SERVER, element):
+            case Reject(condition, text):
+                raise RefusalError(condition, text)
+            case Reply(raw):
+                self._out.append(Send(Side.CLIENT, raw))
+            case _:
+                raise StreamError(Condition.POLICY_VIOLATION, "TLS is required before this")
+
+    def from_client(self, element: Element) -> None:
+        """Pass on an element of the client's; raises StreamError."""
+        self._count_element()
+        self.authentication.from_client(element)
+        if not self._pass(element, Direction.TO_SERVER, Side.CLIENT, Side.SERVER):
+            self.authentication.awaiting_server = False  # it has got nothing to answer
+
+    def from_server(self, element: Element) -> Step:
+        """Pass on an element of the server's, and say what it brings about; raises StreamError."""
+        if self.established:
+            self._pass(element, Direction.TO_CLIENT, Side.SERVER, Side.CLIENT)
+            return Step.NONE
+        step = self.authentication.from_server(element)
+        if element.name == ns.FEATURES:
+            self._offer(element)
+        else:
+            self._pass(element, Direction.TO_CLIENT, Side.SERVER, Side.CLIENT)
+        self.established = step is Step.ESTABLISHED
+        return step
+
+    def authenticated(self) -> None:
+        """Take note that the server has accepted the client, and ask about it."""
+        self.view = attrs.evolve(self.view, authenticated=True)
+        self._heed(self._chain.authenticated(self.view))
+        if self.view.rule is TLSRule.REPORT and not self.view.secured:
+            text = "would be refused: authenticated without TLS"
+            self._out.append(Report(Severity.WARNING, text, {"domain": self.view.domain}))
+
+    def is_watched(self) -> bool:
+        """Whether a plugin wants to see stanzas of the established session."""
+        return any(map(self._chain.wants_stanzas, Direction))
+
+    def meter(self) -> Meter | None:
+        """Return what counts the client's stanzas from now on; None if nobody counts."""
+        bound = self._chain.bounds.stanza_bytes
+        return None if bound is None else Meter(bound, ceilings.CLIENT.depth)
+
+    def _count_element(self) -> None:
+        self.view = attrs.evolve(self.view, elements=self.view.elements + 1)
+        bound = ceilings.unauthenticated_elements(self._chain.bounds)
+        if not self.view.authenticated and self.view.elements > bound:
+            raise StreamError(
+                Condition.POLICY_VIOLATION, f"more than {bound} elements before authentication"
+            )
+
+    def _offer(self, features: Element) -> None:
+        """Pass on what the core and the plugins leave of the server's features."""
+        raw = features.raw
+        match self._chain.features(self.view, features):
+            case Reject(condition, text):
+                raise RefusalError(condition, text)
+            case Replace(replaced):
+                raw = replaced
+            case _:
+                pass
+        if self.view.secured and b"starttls" in raw:
+            raw = edit(attrs.evolve(features, raw=raw), _cut_starttls)
+        if self.offers_starttls:
+            raw = insert(raw or NO_FEATURES, STARTTLS_OFFER)
+        if raw:
+            self._out.append(Send(Side.CLIENT, raw))
+
+    def _pass(self, element: Element, direction: Direction, origin: Side, target: Side) -> bool:
+        """Pass on what the plugins leave of an element; return whether that is anything."""
+        raw = element.raw
+        ask = self._chain.stanza if self.established else self._chain.element
+        match ask(self.view, direction, element):
+            case Reject(condition, text):
+                raise RefusalError(condition, text)
+            case Reply(answer):
+                self._out.append(Send(origin, answer))
+                return False
+            case Replace(replaced):
+                raw = replaced
+            case _:
+                pass
+        if raw:
+            self._out.append(Send(target, raw))
+        return bool(raw)
+
+    def _heed(self, verdict: object) -> None:
+        if isinstance(verdict, Reject):
+            raise RefusalError(verdict.condition, verdict.text)
+
+
+def _cut_starttls(element: etree._Element) -> Rewrite | None:
+    """Under TLS there is no STARTTLS (RFC 6120, section 5.4.3.3), whatever the server says."""
+    return cut if element.tag == ns.STARTTLS else None

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from time import gmtime, strftime, time
 from typing import Final, TextIO
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
@@ -36,11 +36,8 @@ _LEVELS: Final = {
 }
 _BARE: Final = re.compile(r"[\w.:/@+*%\[\]-]+", re.ASCII)
 
-Clock = Callable[[], datetime]
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+Clock = Callable[[], float]
+"""Seconds since 1970."""
 
 
 @implementer(ILogObserver)
@@ -53,10 +50,12 @@ class Log:
         clock: the time of day.
     """
 
-    def __init__(self, stream: TextIO, *, journal: bool = False, clock: Clock = _now) -> None:
+    def __init__(self, stream: TextIO, *, journal: bool = False, clock: Clock = time) -> None:
         self._stream = stream
         self._journal = journal
         self._clock = clock
+        self._second = -1.0  # the second that is written out
+        self._written = ""
 
     def write(
         self, severity: Severity, message: str, fields: Mapping[str, object] | None = None
@@ -69,13 +68,20 @@ class Log:
         if self._journal:
             line = f"<{_PRIORITIES[severity]}>{line}"
         else:
-            time = self._clock().isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            line = f"{time} {severity.value} {line}"
+            line = f"{self._time()} {severity.value} {line}"
         try:
             self._stream.write(line + "\n")
             self._stream.flush()
         except (OSError, ValueError):
             return
+
+    def _time(self) -> str:
+        """Return the time of day in UTC, to the millisecond."""
+        seconds, fraction = divmod(self._clock(), 1)
+        if seconds != self._second:
+            self._second = seconds
+            self._written = strftime("%Y-%m-%dT%H:%M:%S", gmtime(seconds))
+        return f"{self._written}.{int(fraction * 1000):03d}Z"
 
     def __call__(self, event: LogEvent) -> None:
         """Write what Twisted logs: warnings and worse, a failure with where it happened."""

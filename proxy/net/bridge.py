@@ -321,6 +321,7 @@ class Bridge:
             self._around.report(self.view.id, command)
         else:
             self._view, self._finished = command.view, command.reason
+            self._session = None  # what it holds need not wait until the peer has closed
             self._disarm_all()
 
     def _arm(self, deadline: Deadline) -> None:
@@ -355,7 +356,10 @@ class Bridge:
         self._disarm_all()
         kind = PlainRelay if tls is None else Relay
         relay = kind(
-            self._around.hub, Sockets(client, tls, server), command.meter, self._relay_ended
+            self._around.hub,
+            Sockets(client, tls, server),
+            command.meter,
+            self._relay_ended,
         )
         self._relay = relay
         relay.wait(to_server, to_client)

@@ -12,6 +12,9 @@ import attrs
 LONGEST: Final = 16_384
 """Bytes of handshake that a ClientHello may have here, the limit of one record."""
 
+MOST_RECORDS: Final = 64
+"""Records over which it may be spread: each costs as much as all of it when it is looked at."""
+
 _HANDSHAKE: Final = 0x16
 _CLIENT_HELLO: Final = 1
 _SERVER_NAME: Final = b"\x00\x00"
@@ -53,7 +56,7 @@ def read(data: bytes) -> Hello | Incomplete:
     """
     message = bytearray()
     position = 0
-    while True:
+    for _ in range(MOST_RECORDS):
         end = _record_end(data, position)
         if len(data) < end:
             return Incomplete(end)
@@ -67,6 +70,7 @@ def read(data: bytes) -> Hello | Incomplete:
                 raise MalformedError("the ClientHello is too long")
             if len(message) >= _MESSAGE_HEADER + wanted:
                 return _read_message(bytes(message[4 : 4 + wanted]))
+    raise MalformedError("the ClientHello is spread over too many records")
 
 
 def _record_end(data: bytes, position: int) -> int:
@@ -92,12 +96,17 @@ def _read_message(body: bytes) -> Hello:
         extensions, _ = _vector(body, position, 2)
         position = 0
         while position < len(extensions):
+            # As `_vector` does, but without a call for each of some twenty.
+            start = position + 4
+            end = start + int.from_bytes(extensions[position + 2 : start])
+            if start > len(extensions) or end > len(extensions):
+                raise MalformedError("an extension of the ClientHello is cut short")
             kind = extensions[position : position + 2]
-            content, position = _vector(extensions, position + 2, 2)
             if kind == _SERVER_NAME:
-                server_name = _server_name(content)
+                server_name = _server_name(extensions[start:end])
             elif kind == _ALPN:
-                protocols = _protocols(content)
+                protocols = _protocols(extensions[start:end])
+            position = end
     return Hello(server_name, protocols)
 
 

@@ -24,7 +24,12 @@ from proxy.net.leg_protocol import LegProtocol, Silence
 from proxy.net.tcp import TCPSocket
 from proxy.net.tls import alert, describe, facts
 
-READ_SIZE: Final = 65_536
+READ_SIZE: Final = 16_384
+"""Bytes read at a time; no more come out of TLS at once (RFC 8446, section 5.1)."""
+
+PEEK_SIZE: Final = 20_480
+"""Enough for the longest ClientHello and the headers of its records."""
+
 HIGH_WATER: Final = 65_536
 """Bytes waiting to be written beyond which the producer is paused."""
 
@@ -206,25 +211,22 @@ class Leg(TCPSocket):
         self._tls.set_accept_state()
         self._shake_hands()
 
-    def adopt_tls(self, tls: SSL.Connection | None) -> None:
-        """Go on with TLS that is established on the socket already."""
-        self._tls = tls
-
     def send_alert(self, description: int) -> None:
         """Answer the ClientHello with a fatal alert, then close."""
         self._mode = _Mode.STREAM
         self.write(alert(description))
         self.loseConnection()
 
-    def detach(self) -> tuple[socket.socket, SSL.Connection | None, bytes]:
-        """Give up the socket: return it, its TLS and what waits to be written.
+    def detach(self) -> tuple[socket.socket, Any, bytes]:
+        """Give up the socket: return it, OpenSSL's object for its TLS, and what waits to be written.
 
         The protocol is not told of anything any more.
         """
         assert self._socket is not None  # noqa: S101 - a leg that has ended is not joined
         self._watch_reading(wanted=False)
         self._watch_writing(wanted=False)
-        connection, tls, waiting = self._socket, self._tls, bytes(self._buffer)
+        connection, waiting = self._socket, bytes(self._buffer)
+        tls = None if self._tls is None else self._tls._ssl  # noqa: SLF001 - see relay.Sockets
         self._socket = self._tls = self.protocol = self._producer = None
         self._buffer.clear()
         return connection, tls, waiting
@@ -292,7 +294,7 @@ class Leg(TCPSocket):
         """Read from the socket: None if there is nothing, or the leg has just ended."""
         assert self._socket is not None  # noqa: S101 - only called while there is one
         try:
-            return self._socket.recv(READ_SIZE, flags)
+            return self._socket.recv(PEEK_SIZE if flags else READ_SIZE, flags)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -334,6 +336,9 @@ class Leg(TCPSocket):
             hello = client_hello.read(data)
         except client_hello.MalformedError as error:
             self.protocol.tlsFailed(str(error))
+            return
+        if isinstance(hello, client_hello.Incomplete) and hello.needed > PEEK_SIZE:
+            self.protocol.tlsFailed("the ClientHello is spread too thin")
             return
         if isinstance(hello, client_hello.Incomplete):
             # Wake up when there is enough, and not for each byte that is looked at in vain.
@@ -433,7 +438,7 @@ class Leg(TCPSocket):
         """Write what is waiting, as far as the socket takes it."""
         while self._buffer and self._socket is not None:
             try:
-                with memoryview(self._buffer) as waiting, waiting[:READ_SIZE] as piece:
+                with memoryview(self._buffer) as waiting, waiting[:HIGH_WATER] as piece:
                     sent = self._socket.send(piece) if self._tls is None else self._tls.send(piece)
             except (BlockingIOError, SSL.WantWriteError, SSL.WantReadError):
                 self._watch_writing(wanted=True)
@@ -511,11 +516,6 @@ class Leg(TCPSocket):
             watch(self)
 
 
-def close_politely(
-    reactor: Any, connection: socket.socket, tls: SSL.Connection | None, last_words: bytes
-) -> None:
-    """Write the last words on a socket, then close it so that they arrive."""
-    leg = Leg(reactor, connection, Silence(), peek=False)
-    leg.adopt_tls(tls)
-    leg.write(last_words)
-    leg.loseConnection()
+def close_politely(reactor: Any, connection: socket.socket) -> None:
+    """Close a socket on which all has been said, so that the last words arrive."""
+    Leg(reactor, connection, Silence(), peek=False).loseConnection()

@@ -1,5 +1,7 @@
 """The relay between two plaintext legs, for listeners that let clients pass without TLS."""
 
+from contextlib import suppress
+
 from proxy.net.relay import BUFFER_VIEW, Relay
 from proxy.xmpp.errors import StreamError
 
@@ -54,3 +56,8 @@ class PlainRelay(Relay):
 
     def _notify_client(self) -> None:
         """Nothing is said but the end of the TCP direction."""
+
+    def _say(self, last_words: bytes) -> None:
+        if self._client is not None:
+            with suppress(OSError):
+                self._client.send(last_words)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
-from OpenSSL import SSL
 from OpenSSL._util import ffi, lib
 
 from proxy.net.hub import GONE, IN, OUT, Hub
@@ -43,10 +42,17 @@ _ZERO_RETURN: Final = lib.SSL_ERROR_ZERO_RETURN
 
 @attrs.frozen
 class Sockets:
-    """What is joined: the client's socket, its TLS (None if it has none), the server's socket."""
+    """What is joined.
+
+    Attributes:
+        client: the client's socket.
+        tls: OpenSSL's object for its TLS, as pyOpenSSL keeps it; None if it has none. The relay
+            needs no more of pyOpenSSL's connection, and many sessions mind what that weighs.
+        server: the server's socket.
+    """
 
     client: socket.socket
-    tls: SSL.Connection | None
+    tls: Any
     server: socket.socket
 
 
@@ -76,7 +82,6 @@ class Relay:
         "_server_descriptor",
         "_server_watched",
         "_ssl",
-        "_tls",
         "_to_client",
         "_to_client_done",
         "_to_server",
@@ -92,12 +97,10 @@ class Relay:
         meter: Meter | None,
         ended: Callable[[str], None],
     ) -> None:
-        client, tls, server = sockets.client, sockets.tls, sockets.server
+        client, server = sockets.client, sockets.server
         self._hub = hub
         self._client: socket.socket | None = client
-        self._tls = tls
-        # What pyOpenSSL's own functions are called with.
-        self._ssl = None if tls is None else tls._ssl  # noqa: SLF001
+        self._ssl = sockets.tls
         self._server: socket.socket | None = server
         self._send = server.send
         self._receive = server.recv_into
@@ -437,18 +440,23 @@ class Relay:
         """The client has broken a bound: tell it, and end.
 
         The server has got the first part of the stanza at most, and gets no end of stream. The
-        error stands between stanzas if the server's last bytes ended one; where they did not, the
-        client sees the end of a broken stream, and the connection is closed all the same.
+        error is sent if it can stand between stanzas, which the end of a tag is taken for: the last
+        byte that came from the server. Else the connection is closed without a word.
         """
-        client, tls = self._client, self._tls
+        client = self._client
         assert client is not None  # noqa: S101 - it has just sent something
-        last_words = self._to_client
-        if self._last == ord(">"):
-            last_words += error.serialise() + FOOTER
+        if self._last == ord(">") and not self._to_client:
+            self._say(error.serialise() + FOOTER)
+        self._notify_client()
         self._hub.forget(self._client_descriptor)
-        close_politely(self._hub, client, tls, last_words)
+        close_politely(self._hub, client)
         self._client = None
         self._finish(str(error))
+
+    def _say(self, last_words: bytes) -> None:
+        """Write to the client what it takes at once."""
+        if _write(self._ssl, last_words, len(last_words)) <= 0:
+            _clear_errors()
 
     def fail(self, reason: str) -> None:
         """End, because the code of this session has failed."""
@@ -470,7 +478,7 @@ class Relay:
             self._half_closed = None
         if self._server is not None:
             self._server.close()
-        self._server = self._tls = self._ssl = self._measure = None
+        self._server = self._ssl = self._measure = None
         self._send = self._receive = None  # type: ignore[assignment]
         ended, self._ended = self._ended, None  # type: ignore[assignment]
         ended(reason)

@@ -124,6 +124,26 @@ class View:
     authenticated: bool = False
     elements: int = 0
 
+    def but(
+        self,
+        *,
+        domain: str | None = None,
+        tls: TLSFacts | None = None,
+        authenticated: bool = False,
+        elements: int = 0,
+    ) -> "View":
+        """Return this view with what has come to be known since."""
+        return View(
+            self.id,
+            self.listener,
+            self.rule,
+            self.client,
+            domain or self.domain,
+            tls or self.tls,
+            authenticated or self.authenticated,
+            elements or self.elements,
+        )
+
     @property
     def secured(self) -> bool:
         """Whether the client leg is under TLS."""

@@ -85,17 +85,17 @@ class Passage:
 
     def stream_opened(self, header: StreamHeader, domain: str) -> None:
         """Ask about a stream that the client opens; raises StreamError."""
-        self.view = attrs.evolve(self.view, domain=domain)
+        self.view = self.view.but(domain=domain)
         self._heed(self._chain.stream_opened(self.view, header))
 
     def client_hello(self, hello: ClientHello, domain: str) -> bool:
         """Ask whether a handshake may begin."""
-        self.view = attrs.evolve(self.view, domain=domain)
+        self.view = self.view.but(domain=domain)
         return not isinstance(self._chain.client_hello(self.view, hello), Reject)
 
     def tls_established(self, facts: TLSFacts) -> None:
         """Take note of TLS, and ask about it; raises StreamError."""
-        self.view = attrs.evolve(self.view, tls=facts)
+        self.view = self.view.but(tls=facts)
         self._heed(self._chain.tls_established(self.view))
 
     def decline(self, element: Element) -> None:
@@ -137,7 +137,7 @@ class Passage:
 
     def authenticated(self) -> None:
         """Take note that the server has accepted the client, and ask about it."""
-        self.view = attrs.evolve(self.view, authenticated=True)
+        self.view = self.view.but(authenticated=True)
         self._heed(self._chain.authenticated(self.view))
         if self.view.rule is TLSRule.REPORT and not self.view.secured:
             text = "would be refused: authenticated without TLS"
@@ -153,7 +153,7 @@ class Passage:
         return None if bound is None else Meter(bound, ceilings.CLIENT.depth)
 
     def _count_element(self) -> None:
-        self.view = attrs.evolve(self.view, elements=self.view.elements + 1)
+        self.view = self.view.but(elements=self.view.elements + 1)
         bound = ceilings.unauthenticated_elements(self._chain.bounds)
         if not self.view.authenticated and self.view.elements > bound:
             raise StreamError(

@@ -355,7 +355,7 @@ def test_a_fault_of_our_own_is_a_refusal(
         raise RuntimeError("a bug")
 
     book = play(rule).connected().then(Arm(Deadline.NEGOTIATION))
-    monkeypatch.setattr(book.session, "judge_header", fail)
+    monkeypatch.setattr(book.session.passage._chain, "stream_opened", fail)
     book.client(header()).then(
         Report(Severity.ERROR, "fault in the proxy", {"error": "RuntimeError('a bug')"}),
         *refused(Condition.INTERNAL_SERVER_ERROR, before=own()),

@@ -42,7 +42,10 @@ class FeaturesConfig:
 
 
 class Features(Plugin):
-    """Takes out STARTTLS, compression, channel bindings and what depends on them."""
+    """Hides what the server offers and cannot keep here: STARTTLS, compression, channel binding.
+
+    Without this plugin clients may choose a SASL mechanism that must fail here, one of ``-PLUS``.
+    """
 
     name = "features"
     Config = FeaturesConfig

@@ -87,7 +87,12 @@ class _Allowance:
 
 
 class Limits(Plugin):
-    """Holds clients to the limits of the conf."""
+    """Bounds what a client may send, and how often its own address may connect and begin TLS.
+
+    A limit on sizes ends the session with a stream error that names the limit. Limits by address
+    count the clients' own addresses, which the server behind does not see. Without this plugin
+    only the core's wide ceilings hold, and stanzas after login are not measured.
+    """
 
     name = "limits"
     Config = LimitsConfig

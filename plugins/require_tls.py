@@ -31,7 +31,10 @@ class RequireTLSConfig:
 
 
 class RequireTLS(Plugin):
-    """Answers what comes in plaintext where TLS is required."""
+    """Tells a client that tries to log in without TLS why it is refused; nothing of it passes.
+
+    Which listeners require TLS is said by each listener's ``tls``.
+    """
 
     name = "require_tls"
     Config = RequireTLSConfig

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from time import gmtime, strftime, time
 from typing import Final, TextIO
 
@@ -99,7 +100,11 @@ class Log:
 
 
 def _value(value: object) -> str:
-    text = str(value)
+    return str(value) if value.__class__ is int else _written(str(value))
+
+
+@lru_cache(maxsize=512)
+def _written(text: str) -> str:
     if len(text) <= LONGEST_VALUE and _BARE.fullmatch(text):
         return text
     text = printable(text, LONGEST_VALUE)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
 
 from proxy.daemon.exits import Exit
 from proxy.daemon.log import Log, start
@@ -16,6 +15,7 @@ from proxy.daemon.model import Conf
 from proxy.daemon.model import Listener as ListenerConf
 from proxy.daemon.notify import notify
 from proxy.net.bridge import ENDING, Bridge, Summary, Surroundings
+from proxy.net.deadlines import Deadlines
 from proxy.net.hub import Hub
 from proxy.net.listener import Listener
 from proxy.net.tls import TLSSetupError, server_context
@@ -94,24 +94,20 @@ class Service:
         """
         self._hub = Hub(self._reactor)
         for listener in self._conf.listeners:
+            address = listener.address
             port = Listener(
-                self._reactor,
-                listener.address.host,
-                listener.address.port,
-                self._accepting(listener, self._hub),
+                self._hub, address.host, address.port, self._accepting(listener, self._hub)
             )
             try:
-                port.startListening()
-            except CannotListenError as error:
+                port.start()
+            except OSError as error:
                 self._close_listeners()
-                reason = error.socketError
-                text = getattr(reason, "strerror", None) or str(reason)
-                raise OSError(f"listener {listener.name}: {listener.address}: {text}") from error
+                raise OSError(f"listener {listener.name}: {address}: {error.strerror}") from error
             self._listeners[listener.name] = port
 
     def ports(self) -> Mapping[str, int]:
         """Return the port that each listener has, by the listener's name."""
-        return {name: port.bound_port for name, port in self._listeners.items()}
+        return {name: port.port for name, port in self._listeners.items()}
 
     def stop(self) -> "Deferred[None]":
         """Accept no more, end every session, and fire when that is done or `GRACE` is over."""
@@ -152,12 +148,15 @@ class Service:
                 domain.name: (domain.c2s_server.host, domain.c2s_server.port)
                 for domain in self._conf.domains
             },
-            deadlines={
-                Deadline.NEGOTIATION: deadlines.negotiation,
-                Deadline.AUTHENTICATION: deadlines.authentication,
-                Deadline.CONNECT: deadlines.connect,
-                Deadline.ENDING: ENDING,
-            },
+            deadlines=Deadlines(
+                self._reactor,
+                {
+                    Deadline.NEGOTIATION: deadlines.negotiation,
+                    Deadline.AUTHENTICATION: deadlines.authentication,
+                    Deadline.CONNECT: deadlines.connect,
+                    Deadline.ENDING: ENDING,
+                },
+            ),
             chain=self._chain,
             report=self._report,
             closed=self._closed,

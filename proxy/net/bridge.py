@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from proxy.net import client_hello
 from proxy.net.connector import Connector
+from proxy.net.deadlines import Armed, Deadlines
 from proxy.net.hub import Hub
 from proxy.net.leg import Leg
 from proxy.net.plain_relay import PlainRelay
@@ -75,7 +76,7 @@ class Surroundings:
         hub: watches the sockets.
         contexts: the TLS context for each domain.
         servers: host and port of the server behind each domain.
-        deadlines: seconds for each deadline.
+        deadlines: runs the deadlines.
         chain: the plugins, which are told of the end.
         report: takes what goes to the log: session id, and what the negotiation reports.
         closed: takes the summary of each session.
@@ -85,7 +86,7 @@ class Surroundings:
     hub: Hub
     contexts: Mapping[str, SSL.Context]
     servers: Mapping[str, tuple[str, int]]
-    deadlines: Mapping[Deadline, float]
+    deadlines: Deadlines
     chain: Chain
     report: Callable[[str, Report], None]
     closed: Callable[["Bridge", Summary], None]
@@ -131,7 +132,7 @@ class Bridge:
         self._server: Leg | None = None
         self._connector: Connector | None = None
         self._relay: Relay | None = None
-        self._timers: dict[Deadline, Any] = {}
+        self._timers: dict[Deadline, Armed] = {}
         self._queue: list[Command] = []
         self._busy = False
         self._direct = False
@@ -326,18 +327,16 @@ class Bridge:
 
     def _arm(self, deadline: Deadline) -> None:
         self._disarm(deadline)
-        self._timers[deadline] = self._around.reactor.callLater(
-            self._around.deadlines[deadline], self._expired, deadline
-        )
+        self._timers[deadline] = self._around.deadlines.arm(deadline, self._expired)
 
     def _disarm(self, deadline: Deadline) -> None:
         timer = self._timers.pop(deadline, None)
         if timer is not None:
-            timer.cancel()
+            timer.disarm()
 
     def _disarm_all(self) -> None:
         for timer in self._timers.values():
-            timer.cancel()
+            timer.disarm()
         self._timers.clear()
 
     def _expired(self, deadline: Deadline) -> None:

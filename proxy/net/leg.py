@@ -18,14 +18,14 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from proxy.net import client_hello
+from proxy.net import client_hello, openssl
 from proxy.net.hub import GONE, IN, OUT
 from proxy.net.leg_protocol import LegProtocol, Silence
 from proxy.net.tcp import TCPSocket
 from proxy.net.tls import alert, describe, facts
 
 READ_SIZE: Final = 16_384
-"""Bytes read at a time; no more come out of TLS at once (RFC 8446, section 5.1)."""
+"""Bytes of plaintext read at a time."""
 
 PEEK_SIZE: Final = 20_480
 """Enough for the longest ClientHello and the headers of its records."""
@@ -218,7 +218,7 @@ class Leg(TCPSocket):
         self.loseConnection()
 
     def detach(self) -> tuple[socket.socket, Any, bytes]:
-        """Give up the socket: return it, OpenSSL's object for its TLS, and what waits to be written.
+        """Give up the socket: return it, OpenSSL's object for its TLS, and what is unwritten.
 
         The protocol is not told of anything any more.
         """
@@ -226,7 +226,7 @@ class Leg(TCPSocket):
         self._watch_reading(wanted=False)
         self._watch_writing(wanted=False)
         connection, waiting = self._socket, bytes(self._buffer)
-        tls = None if self._tls is None else self._tls._ssl  # noqa: SLF001 - see relay.Sockets
+        tls = None if self._tls is None else openssl.inside(self._tls)
         self._socket = self._tls = self.protocol = self._producer = None
         self._buffer.clear()
         return connection, tls, waiting
@@ -399,23 +399,26 @@ class Leg(TCPSocket):
         for _ in range(_READS_AT_ONCE):
             if self._tls is None or self.protocol is None or self._paused or self._closing:
                 return
-            try:
-                data = self._tls.recv(READ_SIZE)
-            except SSL.WantReadError:
+            ssl = openssl.inside(self._tls)
+            count = openssl.read(ssl, openssl.BUFFER, openssl.RECORD)
+            if count <= 0:
+                self._tls_read_failed(openssl.get_error(ssl, count))
                 return
-            except SSL.WantWriteError:
-                self._read_blocked = True
-                self._watch_writing(wanted=True)
-                return
-            except SSL.ZeroReturnError:
-                self._read_ended()
-                return
-            except (SSL.Error, OSError) as error:
-                self._end(ConnectionLost(describe(error)))
-                return
+            data = bytes(openssl.VIEW[:count])
             self.protocol.dataReceived(data)
             if not self._pending():
                 return
+
+    def _tls_read_failed(self, error: int) -> None:
+        if error == openssl.WANT_READ:
+            return
+        if error == openssl.WANT_WRITE:
+            self._read_blocked = True
+            self._watch_writing(wanted=True)
+        elif error == openssl.ZERO_RETURN:
+            self._read_ended()
+        else:
+            self._end(ConnectionLost(describe(openssl.pending_error())))
 
     def _pending(self) -> int:
         """How many bytes OpenSSL holds decrypted; what was read may have ended the leg."""

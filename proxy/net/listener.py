@@ -1,93 +1,112 @@
-"""A listening port whose connections become bridges."""
+"""A listening socket whose connections become bridges."""
 
+import errno
 import ipaddress
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
-from twisted.internet import tcp
-from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Factory
+from twisted.logger import Logger
 
+from proxy.net.hub import IN, Hub
 from proxy.net.tcp import set_options
 from proxy.session.hooks import Address
 
 Accepted = Callable[[socket.socket, Address], None]
 
-BACKLOG = 4096
+BACKLOG: Final = 4096
 """Connections that the kernel holds until they are accepted; it may hold fewer."""
 
+PAUSE: Final = 0.5
+"""Seconds without accepting when the system has no descriptor or memory left for a connection."""
 
-class _Accepting(Factory):
-    """Makes no protocol: the port hands sockets over instead."""
-
-    noisy = False
-
-    def __init__(self, accepted: Accepted) -> None:
-        self.accepted = accepted
-
-    def buildProtocol(self, _address: IAddress | None) -> Any:
-        return _HandOver(self.accepted)
+_AT_ONCE: Final = 64
+_EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+_log = Logger()
 
 
-class _HandOver:
-    """Stands where Twisted's port expects a protocol, for the moment between its two calls."""
-
-    def __init__(self, accepted: Accepted) -> None:
-        self._accepted = accepted
-
-    def makeConnection(self, transport: "_Accepted") -> None:
-        """Hand the socket over."""
-        self._accepted(transport.connection, transport.address)
-
-
-class _Accepted:
-    """A connection that Twisted's port has accepted."""
-
-    def __init__(
-        self,
-        connection: socket.socket,
-        _protocol: _HandOver,
-        address: tuple[Any, ...],
-        _port: tcp.Port,
-        _number: int,
-        _reactor: Any,
-    ) -> None:
-        connection.setblocking(False)
-        self.connection = connection
-        self.address = client_address(address)
-
-
-class Listener(tcp.Port):
-    """Twisted's port, with its care for exhausted descriptors, but without its transports.
+class Listener:
+    """Accepts connections; those that cannot be accepted now wait in the kernel.
 
     Args:
-        reactor: the reactor.
+        hub: watches the socket.
         host: an IPv4 or IPv6 address.
         port: the TCP port; 0 for any.
         accepted: takes each socket, not blocking, and where its peer is.
     """
 
-    transport = _Accepted  # type: ignore[assignment]
+    def __init__(self, hub: Hub, host: str, port: int, accepted: Accepted) -> None:
+        self._hub = hub
+        self._host = host
+        self._port = port
+        self._accepted = accepted
+        self._socket: socket.socket | None = None
+        self._pause: Any = None
 
-    def __init__(self, reactor: Any, host: str, port: int, accepted: Accepted) -> None:
-        super().__init__(
-            port, _Accepting(accepted), backlog=BACKLOG, interface=host, reactor=reactor
-        )
+    def start(self) -> None:
+        """Listen.
 
-    def startListening(self) -> None:
-        """Listen; what is accepted has the options of the listening socket."""
-        super().startListening()
-        set_options(self.socket)
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            set_options(listening)  # what is accepted has them too
+            listening.bind((self._host, self._port))
+            listening.listen(BACKLOG)
+        except OSError:
+            listening.close()
+            raise
+        self._socket = listening
+        self._hub.watch(listening.fileno(), self._ready, IN)
 
     @property
-    def bound_port(self) -> int:
+    def port(self) -> int:
         """The port that is listened on."""
-        return int(self._realPortNumber or 0)
+        return self._port if self._socket is None else int(self._socket.getsockname()[1])
 
     def stop(self) -> None:
         """Accept no more."""
-        self.stopListening()  # type: ignore[no-untyped-call]
+        if self._socket is not None:
+            if self._pause is None:
+                self._hub.forget(self._socket.fileno())
+            else:
+                self._pause.cancel()
+            self._socket.close()
+            self._socket = None
+
+    def fail(self, reason: str) -> None:
+        """Take note that accepting has failed: the next connection may fare better."""
+        _log.error("a connection could not be accepted: {reason}", reason=reason)
+
+    def _ready(self, _events: int) -> None:
+        for _ in range(_AT_ONCE):
+            if self._socket is None:
+                return
+            try:
+                connection, address = self._socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._rest(error)
+                    return
+                continue  # this connection is gone already
+            connection.setblocking(False)
+            self._accepted(connection, client_address(address))
+
+    def _rest(self, error: OSError) -> None:
+        if self._socket is not None:
+            _log.warn("accepting pauses: {reason}", reason=error.strerror)
+            self._hub.forget(self._socket.fileno())
+            self._pause = self._hub.callLater(PAUSE, self._go_on)
+
+    def _go_on(self) -> None:
+        self._pause = None
+        if self._socket is not None:
+            self._hub.watch(self._socket.fileno(), self._ready, IN)
 
 
 def client_address(address: tuple[Any, ...]) -> Address:

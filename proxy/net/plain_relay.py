@@ -2,7 +2,8 @@
 
 from contextlib import suppress
 
-from proxy.net.relay import BUFFER_VIEW, Relay
+from proxy.net.openssl import VIEW
+from proxy.net.relay import Relay
 from proxy.xmpp.errors import StreamError
 
 
@@ -18,7 +19,7 @@ class PlainRelay(Relay):
             self._rest_client(events)
             return
         try:
-            count = self._client.recv_into(BUFFER_VIEW)
+            count = self._client.recv_into(VIEW)
         except BlockingIOError:
             return
         except OSError as error:
@@ -29,7 +30,7 @@ class PlainRelay(Relay):
             return
         if self._measure is not None:
             try:
-                self._measure(BUFFER_VIEW[:count])
+                self._measure(VIEW[:count])
             except StreamError as error:
                 self._violated(error)
                 return
@@ -38,7 +39,7 @@ class PlainRelay(Relay):
     def _on_server(self, events: int) -> None:
         count = self._read_server(events)
         if count:
-            self._to_client = bytes(BUFFER_VIEW[:count])
+            self._to_client = bytes(VIEW[:count])
             self._flush_to_client()
 
     def _flush_to_client(self) -> bool:

@@ -10,34 +10,26 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
-from OpenSSL._util import ffi, lib
 
+from proxy.net import openssl
 from proxy.net.hub import GONE, IN, OUT, Hub
 from proxy.net.leg import close_politely
+from proxy.net.openssl import (
+    BUFFER,
+    PIECES,
+    RECORD,
+    VIEW,
+    WANT_READ,
+    WANT_WRITE,
+    ZERO_RETURN,
+)
 from proxy.xmpp.errors import FOOTER, StreamError
 from proxy.xmpp.meter import Meter
 
-RECORD: Final = 16_384
-"""The largest piece of a TLS record (RFC 8446, section 5.1)."""
-
-RECORDS: Final = 4
 HALF_CLOSED: Final = 30.0
 """Seconds for which one direction may outlive the other."""
 
 _UNWATCHED: Final = -1
-
-_BUFFER: Final = ffi.new("char[]", RECORD * RECORDS)
-_PIECES: Final = tuple(_BUFFER + RECORD * index for index in range(RECORDS))
-BUFFER_VIEW: Final = memoryview(ffi.buffer(_BUFFER))
-"""The bytes that have just been read, of whichever relay."""
-
-_read = lib.SSL_read
-_write = lib.SSL_write
-_get_error = lib.SSL_get_error
-_clear_errors = lib.ERR_clear_error
-_WANT_READ: Final = lib.SSL_ERROR_WANT_READ
-_WANT_WRITE: Final = lib.SSL_ERROR_WANT_WRITE
-_ZERO_RETURN: Final = lib.SSL_ERROR_ZERO_RETURN
 
 
 @attrs.frozen
@@ -147,7 +139,7 @@ class Relay:
             self._rest_client(events)
             return
         ssl = self._ssl
-        count = _read(ssl, _BUFFER, RECORD)
+        count = openssl.read(ssl, BUFFER, RECORD)
         if count <= 0:
             self._client_read_failed(count)
             return
@@ -155,7 +147,7 @@ class Relay:
             count = self._gather(count)
         if self._measure is not None:
             try:
-                self._measure(BUFFER_VIEW[:count])
+                self._measure(VIEW[:count])
             except StreamError as error:
                 self._violated(error)
                 return
@@ -164,12 +156,12 @@ class Relay:
     def _gather(self, count: int) -> int:
         """A full record has been read: more is likely, so read some before sending."""
         ssl = self._ssl
-        for piece in _PIECES[1:]:
-            more = _read(ssl, piece, RECORD)
+        for piece in PIECES[1:]:
+            more = openssl.read(ssl, piece, RECORD)
             if more <= 0:
-                if _get_error(ssl, more) not in (_WANT_READ, _WANT_WRITE):
+                if openssl.get_error(ssl, more) not in (WANT_READ, WANT_WRITE):
                     # Seen again at the next read, after what came before it has passed.
-                    _clear_errors()
+                    openssl.clear_errors()
                 break
             count += more
             if more < RECORD:
@@ -180,26 +172,26 @@ class Relay:
         """Send what has just been read to the server."""
         self.up += count
         try:
-            sent = self._send(BUFFER_VIEW[:count])
+            sent = self._send(VIEW[:count])
         except BlockingIOError:
             sent = 0
         except OSError as error:
             self._server_takes_no_more(error)
             return
         if sent < count:
-            self._to_server = bytes(BUFFER_VIEW[sent:count])
+            self._to_server = bytes(VIEW[sent:count])
             self._watch_server()
             self._watch_client()
 
     def _client_read_failed(self, result: int) -> None:
-        error = _get_error(self._ssl, result)
-        if error == _WANT_READ:
+        error = openssl.get_error(self._ssl, result)
+        if error == WANT_READ:
             return
-        if error == _WANT_WRITE:
+        if error == WANT_WRITE:
             self._watch_client(OUT)
             return
-        _clear_errors()
-        if error == _ZERO_RETURN:
+        openssl.clear_errors()
+        if error == ZERO_RETURN:
             self._client_closed()
         else:
             self.end(self._reason or "the client went away: connection lost")
@@ -245,7 +237,7 @@ class Relay:
             self._rest_server(events)
             return 0
         try:
-            count = self._receive(BUFFER_VIEW)
+            count = self._receive(VIEW)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -255,7 +247,7 @@ class Relay:
             self._server_closed()
             return 0
         self.down += count
-        self._last = BUFFER_VIEW[count - 1]
+        self._last = VIEW[count - 1]
         return count
 
     def _on_server(self, events: int) -> None:
@@ -264,14 +256,14 @@ class Relay:
             return
         ssl = self._ssl
         if count <= RECORD:
-            written = _write(ssl, _BUFFER, count)
+            written = openssl.write(ssl, BUFFER, count)
             if written == count:
                 return
             done = max(written, 0)
         else:
             done = 0
-            for piece in _PIECES:
-                written = _write(ssl, piece, min(count - done, RECORD))
+            for piece in PIECES:
+                written = openssl.write(ssl, piece, min(count - done, RECORD))
                 if written <= 0:
                     break
                 done += written
@@ -281,15 +273,15 @@ class Relay:
                     break
         if written <= 0 and not self._client_write_failed(written):
             return
-        self._to_client = bytes(BUFFER_VIEW[done:count])
+        self._to_client = bytes(VIEW[done:count])
         self._watch_client()
         self._watch_server()
 
     def _client_write_failed(self, result: int) -> bool:
         """Whether writing goes on later; otherwise the session has ended."""
-        if _get_error(self._ssl, result) in (_WANT_WRITE, _WANT_READ):
+        if openssl.get_error(self._ssl, result) in (WANT_WRITE, WANT_READ):
             return True
-        _clear_errors()
+        openssl.clear_errors()
         self.end("the client went away: connection lost")
         return False
 
@@ -303,7 +295,7 @@ class Relay:
         """Write what the client has not taken; whether all of it is gone."""
         while self._to_client:
             piece = self._to_client[:RECORD]
-            written = _write(self._ssl, piece, len(piece))
+            written = openssl.write(self._ssl, piece, len(piece))
             if written <= 0:
                 if self._client_write_failed(written):
                     self._watch_client()
@@ -425,8 +417,8 @@ class Relay:
 
     def _notify_client(self) -> None:
         """Send ``close_notify``; a client that is gone need not get it."""
-        if lib.SSL_shutdown(self._ssl) < 0:
-            _clear_errors()
+        if openssl.shutdown(self._ssl) < 0:
+            openssl.clear_errors()
 
     def _limit_half_closed(self) -> None:
         if self._half_closed is None:
@@ -455,8 +447,8 @@ class Relay:
 
     def _say(self, last_words: bytes) -> None:
         """Write to the client what it takes at once."""
-        if _write(self._ssl, last_words, len(last_words)) <= 0:
-            _clear_errors()
+        if openssl.write(self._ssl, last_words, len(last_words)) <= 0:
+            openssl.clear_errors()
 
     def fail(self, reason: str) -> None:
         """End, because the code of this session has failed."""

@@ -7,8 +7,8 @@ from sys import intern
 from typing import Final
 
 from OpenSSL import SSL
-from OpenSSL._util import lib
 
+from proxy.net import openssl
 from proxy.session.hooks import TLSFacts
 from proxy.session.receiving import PROTOCOL
 
@@ -48,8 +48,7 @@ def server_context(certificates: Iterable[tuple[Path, Path]], scope: str) -> SSL
     )
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_cipher_list(CIPHERS.encode())
-    # pyOpenSSL has no public name for this yet, but carries the function under its old one.
-    if lib.SSL_CTX_set1_curves_list(context._context, GROUPS.encode()) != 1:  # noqa: SLF001
+    if not openssl.set_groups(context, GROUPS):
         raise TLSSetupError(f"OpenSSL does not know the groups {GROUPS}")
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets only
     context.set_session_id(hashlib.sha256(scope.encode()).digest())
@@ -86,7 +85,7 @@ def facts(connection: SSL.Connection, *, server_name: str | None, direct: bool) 
         group=intern(connection.get_group_name() or ""),
         protocol=connection.get_alpn_proto_negotiated().decode("ascii", "replace"),
         server_name=server_name,
-        resumed=bool(lib.SSL_session_reused(connection._ssl)),  # noqa: SLF001
+        resumed=openssl.was_resumed(connection),
         direct=direct,
     )
 

@@ -132,7 +132,7 @@ class View:
         authenticated: bool = False,
         elements: int = 0,
     ) -> "View":
-        """Return this view with what has come to be known since."""
+        """Return this view with what has come to be known since; what is left out stays."""
         return View(
             self.id,
             self.listener,

@@ -85,12 +85,12 @@ class Passage:
 
     def stream_opened(self, header: StreamHeader, domain: str) -> None:
         """Ask about a stream that the client opens; raises StreamError."""
-        self.view = self.view.but(domain=domain)
+        self._name(domain)
         self._heed(self._chain.stream_opened(self.view, header))
 
     def client_hello(self, hello: ClientHello, domain: str) -> bool:
         """Ask whether a handshake may begin."""
-        self.view = self.view.but(domain=domain)
+        self._name(domain)
         return not isinstance(self._chain.client_hello(self.view, hello), Reject)
 
     def tls_established(self, facts: TLSFacts) -> None:
@@ -151,6 +151,10 @@ class Passage:
         """Return what counts the client's stanzas from now on; None if nobody counts."""
         bound = self._chain.bounds.stanza_bytes
         return None if bound is None else Meter(bound, ceilings.CLIENT.depth)
+
+    def _name(self, domain: str) -> None:
+        if domain != self.view.domain:
+            self.view = self.view.but(domain=domain)
 
     def _count_element(self) -> None:
         self.view = self.view.but(elements=self.view.elements + 1)

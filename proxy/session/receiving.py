@@ -197,6 +197,13 @@ class Receiving:
         """The bytes of the present stream from which no event has been taken."""
         return self.framer.rest if self.framer is not None else b""
 
+    def feed(self, data: bytes) -> None:
+        """Take in bytes of the client's stream; where TLS is to begin there are none to take."""
+        if self.framer is None and self.state is State.SECURE_HEADER:
+            self.renew()
+        if self.framer is not None:
+            self.framer.feed(data)
+
     def renew(self) -> Framer:
         """Begin a new stream: nothing of the old one is kept but its unread bytes.
 
@@ -205,11 +212,14 @@ class Receiving:
         framer = Framer(self._around.passage.client_limits())
         framer.feed(self.unread.lstrip(SPACE))
         self.framer = framer
+        self._forget()
+        return framer
+
+    def _forget(self) -> None:
         self.answered = False
         self._peer = None
         self._versioned = True
         self.header = b""
-        return framer
 
     # Actions
 
@@ -322,7 +332,7 @@ class Receiving:
     def _secure(self, _value: object) -> None:
         self.secured = True
         self.framer = None
-        self.renew()
+        self._forget()
 
     def _restart(self, _value: object) -> None:
         self.renew()

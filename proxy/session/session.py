@@ -195,8 +195,8 @@ class Session:
             return  # nothing can follow the end of a stream
         if client.state is receiving.State.WAITING:
             client.begin(data)
-        elif client.framer is not None:
-            client.framer.feed(data)
+        else:
+            client.feed(data)
         self._pump_client()
 
     def _pump_client(self) -> None:

@@ -1,0 +1,56 @@
+"""OpenSSL's own functions, called on the object inside pyOpenSSL's connection.
+
+pyOpenSSL's methods make a buffer and an exception where a session that is established needs
+neither. What is read goes into one buffer that all sessions share: take it out before the next
+read.
+"""
+
+from typing import Any, Final
+
+from OpenSSL import SSL
+from OpenSSL._util import exception_from_error_queue, ffi, lib
+
+RECORD: Final = 16_384
+"""The largest piece of a TLS record (RFC 8446, section 5.1)."""
+
+RECORDS: Final = 4
+BUFFER: Final = ffi.new("char[]", RECORD * RECORDS)
+PIECES: Final = tuple(BUFFER + RECORD * index for index in range(RECORDS))
+VIEW: Final = memoryview(ffi.buffer(BUFFER))
+"""The bytes that have just been read, of whichever session."""
+
+read = lib.SSL_read
+write = lib.SSL_write
+get_error = lib.SSL_get_error
+clear_errors = lib.ERR_clear_error
+shutdown = lib.SSL_shutdown
+WANT_READ: Final = lib.SSL_ERROR_WANT_READ
+WANT_WRITE: Final = lib.SSL_ERROR_WANT_WRITE
+ZERO_RETURN: Final = lib.SSL_ERROR_ZERO_RETURN
+
+
+def inside(connection: SSL.Connection) -> Any:
+    """Return OpenSSL's object; it lives on when pyOpenSSL's connection is gone."""
+    return connection._ssl  # noqa: SLF001 - there is no public way
+
+
+def was_resumed(connection: SSL.Connection) -> bool:
+    """Whether the handshake took up an earlier session."""
+    return bool(lib.SSL_session_reused(inside(connection)))
+
+
+def set_groups(context: SSL.Context, groups: str) -> bool:
+    """Set the groups of key exchange, in order; whether OpenSSL knows them.
+
+    pyOpenSSL has no public name for this yet, but carries the function under its old one.
+    """
+    names = groups.encode()
+    return bool(lib.SSL_CTX_set1_curves_list(context._context, names) == 1)  # noqa: SLF001
+
+
+def pending_error() -> BaseException | None:
+    """Take the errors that OpenSSL has queued and return them as an exception."""
+    try:
+        exception_from_error_queue(SSL.Error)  # never returns
+    except SSL.Error as error:
+        return error if error.args[0] else None

@@ -385,9 +385,7 @@ class Leg(TCPSocket):
             self.protocol.tlsFailed("the ClientHello has changed under way")
             return
         self._mode = _Mode.STREAM
-        self.protocol.tlsEstablished(
-            facts(self._tls, server_name=hello.server_name, direct=self._direct)
-        )
+        self.protocol.tlsEstablished(facts(self._tls, hello, direct=self._direct))
         if self._mode is _Mode.STREAM and not self._paused and self._socket is not None:
             self._read_tls()
 

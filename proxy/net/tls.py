@@ -9,6 +9,7 @@ from typing import Final
 from OpenSSL import SSL
 
 from proxy.net import openssl
+from proxy.net.client_hello import Hello
 from proxy.session.hooks import TLSFacts
 from proxy.session.receiving import PROTOCOL
 
@@ -76,15 +77,16 @@ def _select_protocol(_connection: SSL.Connection, offered: list[bytes]) -> bytes
     raise SSL.Error([("ALPN", "", "no application protocol in common")])
 
 
-def facts(connection: SSL.Connection, *, server_name: str | None, direct: bool) -> TLSFacts:
-    """Return what the finished handshake of ``connection`` agreed on."""
+def facts(connection: SSL.Connection, hello: Hello, *, direct: bool) -> TLSFacts:
+    """Return what the finished handshake of ``connection``, begun with ``hello``, agreed on."""
     return TLSFacts(
         # The same few words in every session: each is kept once.
         version=intern(connection.get_protocol_version_name()),
         cipher=intern(connection.get_cipher_name() or ""),
         group=intern(connection.get_group_name() or ""),
-        protocol=connection.get_alpn_proto_negotiated().decode("ascii", "replace"),
-        server_name=server_name,
+        # There is one protocol that can have been chosen, if any was offered.
+        protocol=PROTOCOL.decode() if hello.protocols else "",
+        server_name=hello.server_name,
         resumed=openssl.was_resumed(connection),
         direct=direct,
     )

@@ -73,7 +73,7 @@ class Initiating:
         self._limits = limits
         self._opening = b""  # the client's header, to be sent
         self.state = State.ABSENT
-        self.framer = Framer(limits)
+        self.framer: Framer | None = None
 
     @property
     def ready(self) -> bool:
@@ -84,6 +84,12 @@ class Initiating:
         """Open a stream with the client's own header, connecting first if need be."""
         self._opening = header
         self.take(Input.REOPEN if self.state is State.RESTART else Input.CONNECT)
+
+    def feed(self, data: bytes) -> None:
+        """Take in bytes of the server's stream."""
+        if self.framer is None:
+            self.framer = Framer(self._limits)
+        self.framer.feed(data)
 
     def event(self, event: Event) -> None:
         """Take what the framer has found."""
@@ -133,9 +139,9 @@ class Initiating:
         self._around.server_ended(footer)
 
     def _restart(self, _value: object) -> None:
-        unread = self.framer.rest.lstrip(SPACE)  # which belongs to the old stream
+        unread = b"" if self.framer is None else self.framer.rest
         self.framer = Framer(self._limits)
-        self.framer.feed(unread)
+        self.framer.feed(unread.lstrip(SPACE))  # white space belongs to the old stream
 
     def _ignore(self, _event: object) -> None:
         """Take no notice."""

@@ -9,8 +9,6 @@ requires TLS, no `Connect` and no `Send` to the server is ever returned.
 
 from collections.abc import Callable
 
-import attrs
-
 from proxy.session import ceilings, initiating, receiving
 from proxy.session.authentication import Step
 from proxy.session.chain import Chain
@@ -120,7 +118,8 @@ class Session:
     def hello(self, hello: ClientHello) -> list[Command]:
         """Take the ClientHello that follows `AwaitTLS`, its server name as sent."""
         if hello.server_name is not None:
-            hello = attrs.evolve(hello, server_name=_domain_or_none_of_ours(hello.server_name))
+            name = _domain_or_none_of_ours(hello.server_name)
+            hello = ClientHello(name, hello.protocols, direct=hello.direct)
         self._guarded(self._client.take, receiving.Input.HELLO, hello)
         return self._flush()
 
@@ -290,9 +289,9 @@ class Session:
     # The server's side
 
     def _server_received(self, data: bytes) -> None:
-        self._server.framer.feed(data)
-        while not self._over:
-            event = self._server.framer.next_event()
+        self._server.feed(data)
+        while (framer := self._server.framer) is not None and not self._over:
+            event = framer.next_event()
             if event is None:
                 return
             self._server.event(event)
@@ -335,20 +334,15 @@ class Session:
 
     def _join(self) -> bool:
         """Leave the rest to the relay, unless a plugin wants to see stanzas."""
-        if self.passage.is_watched() or self._client.framer is None:
+        client, server = self._client.framer, self._server.framer
+        if self.passage.is_watched() or client is None or server is None:
             return False
         if self._client.state is not receiving.State.OPEN:
             return False  # the client has ended its stream, and `Deadline.ENDING` runs
         if self._held:
             self._held = False
             self._out.append(Resume())
-        self._out.append(
-            Join(
-                self._client.framer.release(),
-                self._server.framer.release(),
-                self.passage.meter(),
-            )
-        )
+        self._out.append(Join(client.release(), server.release(), self.passage.meter()))
         self._over = True
         return True
 

@@ -145,7 +145,7 @@ def log_in(stream: Stream) -> None:
     stream.send_header()
     stream.read_until("</stream:features>")
     stream.send(AUTH)
-    stream.read_until("<success [^>]*/>")
+    stream.read_until("<success [^>]*/>|</success>")
     stream.send_header()
     stream.read_until("</stream:features>")
     stream.send(BIND)

@@ -17,9 +17,10 @@ from proxy.net import client_hello
 from proxy.net.connector import Connector
 from proxy.net.deadlines import Armed, Deadlines
 from proxy.net.hub import Hub
+from proxy.net.joined import Joined, Sockets
 from proxy.net.leg import Leg
 from proxy.net.plain_relay import PlainRelay
-from proxy.net.relay import Relay, Sockets
+from proxy.net.relay import Relay
 from proxy.net.tls import describe
 from proxy.session.chain import Chain
 from proxy.session.commands import (
@@ -131,7 +132,7 @@ class Bridge:
         )
         self._server: Leg | None = None
         self._connector: Connector | None = None
-        self._relay: Relay | None = None
+        self._relay: Joined | None = None
         self._timers: dict[Deadline, Armed] = {}
         self._queue: list[Command] = []
         self._busy = False
@@ -353,7 +354,7 @@ class Bridge:
         server, _, to_server = self._server.detach()
         self._session = self._client = self._server = None
         self._disarm_all()
-        kind = PlainRelay if tls is None else Relay
+        kind: type[Joined] = PlainRelay if tls is None else Relay
         relay = kind(
             self._around.hub,
             Sockets(client, tls, server),

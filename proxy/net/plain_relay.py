@@ -2,13 +2,13 @@
 
 from contextlib import suppress
 
+from proxy.net.joined import Joined
 from proxy.net.openssl import VIEW
-from proxy.net.relay import Relay
 from proxy.xmpp.errors import StreamError
 
 
-class PlainRelay(Relay):
-    """Two joined sockets, neither under TLS; else as `Relay`."""
+class PlainRelay(Joined):
+    """Two joined sockets, neither under TLS."""
 
     __slots__ = ()
 

@@ -33,11 +33,9 @@ NASTY = ["\n" + FORGED, "\r" + FORGED, "\x1b[2K" + FORGED, "\u202eevil", "\u2028
 STREAM = "xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'"
 
 
-@pytest.fixture
-def talkative(
-    tmp_path_factory: pytest.TempPathFactory, domains: list[Served], legacy: LegacyServer
-) -> Iterator[Front]:
-    """A daemon that says all it ever says."""
+@pytest.fixture(scope="module")
+def talkative(tmp_path_factory: pytest.TempPathFactory, domains: list[Served]) -> Iterator[Front]:
+    """A daemon that says all it ever says, and is judged by that when all are done with it."""
     with Front(
         tmp_path_factory.mktemp("talkative"),
         domains,
@@ -163,6 +161,7 @@ def test_attack_24_no_password_is_logged_whatever_goes_wrong(
                 stream.connection.shutdown(socket.SHUT_WR)
                 read_all(stream.connection)
     # What the server says on success may be a token, too (XEP-0484).
+    legacy.forget()
     legacy.script = with_token
     with plaintext(talkative.port, DOMAIN) as stream:
         secure(stream, authority.ca_path)

@@ -24,6 +24,7 @@ check: $(VENV)/.ready ## Lint, formatting, types, generated files
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(PYTHON) -m proxy.daemon.reference --check
+	$(PYTHON) tools/tables.py --check
 
 bench: $(VENV)/.ready ## Measure Bascule beside HAProxy (ARGS: options of the benchmark)
 	@tools/setup.sh packages bench

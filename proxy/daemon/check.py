@@ -71,7 +71,8 @@ def summary(conf: Conf, certificates: Sequence[CertificateFacts]) -> str:
         )
         for facts in certificates
     ]
-    return "\n\n".join((_columns(listeners), _columns(domains), f"Plugins: {one_line(chain)}"))
+    plugins = f"Plugins: {one_line(chain)}"
+    return "\n\n".join((_columns(listeners), _columns(domains), plugins, "No mistakes."))
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> str:

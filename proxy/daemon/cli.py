@@ -80,10 +80,10 @@ def run(conf_path: Path) -> int:
     # The service brings Twisted along, which the other commands do without.
     from proxy.daemon import service  # noqa: PLC0415
 
-    return service.run(report.conf, [str(caution) for caution in report.cautions])
+    return service.run(report.conf, [Finding.__str__(caution) for caution in report.cautions])
 
 
-@cli.command()
+@cli.command(short_help="Report every mistake in the configuration.")
 @_conf_option
 def check(conf_path: Path) -> int:
     """Report every mistake in the configuration, certificates included.
@@ -99,7 +99,7 @@ def check(conf_path: Path) -> int:
     return Exit.OK
 
 
-@cli.command("show-config")
+@cli.command("show-config", short_help="Print the effective configuration, defaults filled in.")
 @_conf_option
 def show_config(conf_path: Path) -> int:
     """Print the effective configuration as TOML, defaults filled in.

@@ -83,7 +83,9 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         text = file.read_bytes().decode("utf-8")
     except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}; a TOML file is needed") from error
+        raise ValueError(
+            f"cannot be read: {error.strerror}; conf/bascule.toml is a template"
+        ) from error
     except UnicodeDecodeError as error:
         raise ValueError("is not UTF-8; TOML files are") from error
     try:

@@ -5,8 +5,10 @@ import resource
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from typing import Any, Final
 
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 
 from proxy.daemon.exits import Exit
@@ -238,15 +240,27 @@ def run(conf: Conf, warnings: Sequence[str]) -> int:
     except OSError as error:
         log.write(Severity.ERROR, str(error))
         return Exit.UNAVAILABLE
-    for listener in conf.listeners:
-        log.write(
-            Severity.INFO,
-            "listening",
-            {"listener": listener.name, "address": listener.address, "tls": listener.tls.value},
-        )
+    _announce(log, conf, service)
     _settle_memory()
     _run_reactor(reactor, service, log)
     return Exit.OK
+
+
+def _announce(log: Log, conf: Conf, service: Service) -> None:
+    plugins = ",".join(setting.name for setting in conf.plugins) or "none"
+    log.write(
+        Severity.INFO,
+        "started",
+        {
+            "version": version("bascule"),
+            "openssl": SSL.OpenSSL_version(SSL.OPENSSL_VERSION).decode().split()[1],
+            "plugins": plugins,
+        },
+    )
+    for listener in conf.listeners:
+        address = Address(listener.address.host, service.ports()[listener.name])
+        fields = {"listener": listener.name, "address": address, "tls": listener.tls.value}
+        log.write(Severity.INFO, "listening", fields)
 
 
 def _run_reactor(reactor: Any, service: Service, log: Log) -> None:

@@ -44,6 +44,7 @@ from proxy.session.commands import (
 )
 from proxy.session.hooks import ClientHello, TLSFacts, View
 from proxy.session.session import Session
+from proxy.xmpp.errors import Condition, StreamError
 
 ENDING: Final = 5.0
 """Seconds that a server gets to end its stream after the client has ended its own."""
@@ -158,7 +159,7 @@ class Bridge:
     def shut_down(self) -> None:
         """End the session because the daemon ends."""
         if self._relay is not None:
-            self._relay.end("the proxy is shutting down")
+            self._relay.refuse(StreamError(Condition.SYSTEM_SHUTDOWN, "the proxy is shutting down"))
         elif self._session is not None:
             self._perform(self._session.shut_down())
 

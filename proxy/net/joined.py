@@ -170,7 +170,7 @@ class Joined(ABC):
             try:
                 self._measure(data)
             except StreamError as error:
-                self._violated(error)
+                self.refuse(error)
                 return
         self.up += len(data)
         self._to_server += data
@@ -344,18 +344,20 @@ class Joined(ABC):
         self._half_closed = None
         self.end(self._reason)
 
-    def _violated(self, error: StreamError) -> None:
-        """The client has broken a bound: tell it, and end.
+    def refuse(self, error: StreamError) -> None:
+        """Tell the client why, and end.
 
-        The server has got the first part of the stanza at most, and gets no end of stream. The
-        error is sent if it can stand between stanzas, which the end of a tag is taken for: the last
-        byte that came from the server. Else the connection is closed without a word.
+        The server has got the first part of a stanza at most, and gets no end of stream. The error
+        is sent if it can stand between stanzas, which the end of a tag is taken for: the last byte
+        that came from the server. Else the connection is closed without a word.
         """
         client = self._client
-        assert client is not None  # noqa: S101 - it has just sent something
-        if self._last == ord(">") and not self._to_client:
+        if client is None:
+            return
+        if self._last == ord(">") and not self._to_client and not self._to_client_done:
             self._say(error.serialise() + FOOTER)
-        self._notify_client()
+        if not self._to_client_done:
+            self._notify_client()
         self._hub.forget(self._client_descriptor)
         close_politely(self._hub, client)
         self._client = None

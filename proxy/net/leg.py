@@ -7,9 +7,7 @@ is plaintext; the ClientHello it never takes at all.
 """
 
 import socket
-from collections.abc import Callable
 from enum import Enum
-from select import POLLERR, POLLHUP, POLLRDHUP, poll
 from typing import Any, Final
 
 from OpenSSL import SSL
@@ -18,20 +16,16 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from proxy.net import client_hello, openssl
+from proxy.net import openssl
+from proxy.net.buffered import BufferedSocket
+from proxy.net.client_hello import Hello, MalformedError
+from proxy.net.hello_watch import HelloWatch, Wait
 from proxy.net.hub import GONE, IN, OUT
 from proxy.net.leg_protocol import LegProtocol, Silence
-from proxy.net.tcp import TCPSocket
 from proxy.net.tls import alert, describe, facts
 
 READ_SIZE: Final = 16_384
 """Bytes of plaintext read at a time."""
-
-PEEK_SIZE: Final = 20_480
-"""Enough for the longest ClientHello and the headers of its records."""
-
-HIGH_WATER: Final = 65_536
-"""Bytes waiting to be written beyond which the producer is paused."""
 
 LINGER: Final = 2.0
 """Seconds for which a closed leg waits for its peer to close, so that the last words arrive."""
@@ -49,7 +43,7 @@ class _Mode(Enum):
 
 
 @implementer(interfaces.ITCPTransport, interfaces.IReadWriteDescriptor, interfaces.IPushProducer)
-class Leg(TCPSocket):
+class Leg(BufferedSocket):
     """A connected socket as a transport.
 
     Args:
@@ -61,46 +55,33 @@ class Leg(TCPSocket):
 
     __slots__ = (
         "__weakref__",
-        "_buffer",
-        "_closing",
         "_direct",
         "_hello",
         "_linger",
-        "_low_water",
         "_mode",
         "_paused",
         "_peer_closed",
-        "_producer",
-        "_producer_paused",
-        "_reactor",
         "_read_blocked",
-        "_reading",
         "_tls",
-        "_writing",
+        "_watch",
         "protocol",
     )
 
     def __init__(
         self, reactor: Any, connection: socket.socket, protocol: LegProtocol, *, peek: bool
     ) -> None:
-        self._reactor = reactor
+        super().__init__(reactor)
         self._socket = connection
         self._tls: SSL.Connection | None = None
         self.protocol: LegProtocol | None = protocol
         self._mode = _Mode.PEEK if peek else _Mode.STREAM
-        self._buffer = bytearray()
-        self._closing = False
         self._direct = False
-        self._hello: client_hello.Hello | None = None
+        self._hello: Hello | None = None
         self._linger: Any = None
-        self._low_water = False  # whether the socket tells of more bytes than one only
         self._paused = False
         self._peer_closed = False
-        self._producer: Any = None
-        self._producer_paused = False
         self._read_blocked = False  # reading waits until TLS could write
-        self._reading = False
-        self._writing = False
+        self._watch: HelloWatch | None = None
 
     def start(self) -> None:
         """Tell the protocol that it is connected, and begin to read."""
@@ -110,20 +91,6 @@ class Leg(TCPSocket):
             self._watch_reading(wanted=True)
 
     # ITCPTransport
-
-    def write(self, data: bytes) -> None:
-        """Send ``data``, at once as far as the socket takes it."""
-        if self._socket is None or self._closing or not data:
-            return
-        self._buffer += data
-        if not self._writing:
-            self._flush()
-        if len(self._buffer) > HIGH_WATER and self._producer is not None:
-            self._pause_producer()
-
-    def writeSequence(self, iovec: Any) -> None:
-        """Send the pieces of ``iovec`` in order."""
-        self.write(b"".join(iovec))
 
     def loseConnection(self) -> None:
         """Send what is waiting, then close: ``close_notify`` under TLS, and the TCP direction.
@@ -151,7 +118,7 @@ class Leg(TCPSocket):
         """Not done: a leg ends whole (`loseConnection`)."""
         self.loseConnection()
 
-    # Producer and consumer
+    # Producer
 
     def pauseProducing(self) -> None:
         """Read no more."""
@@ -173,29 +140,12 @@ class Leg(TCPSocket):
         """End the leg, for nobody takes what it reads."""
         self.loseConnection()
 
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Pause ``producer`` while more than `HIGH_WATER` bytes wait to be written."""
-        if not streaming:
-            raise ValueError("a leg takes streaming producers only")
-        self._producer = producer
-        self._producer_paused = False
-        if len(self._buffer) > HIGH_WATER:
-            self._pause_producer()
-
-    def unregisterProducer(self) -> None:
-        """Forget the producer."""
-        self._producer = None
-
-    def _pause_producer(self) -> None:
-        if not self._producer_paused:
-            self._producer_paused = True
-            self._producer.pauseProducing()
-
     # TLS
 
     def await_hello(self, *, direct: bool) -> None:
         """Take no more plaintext; tell the protocol of the ClientHello when it is there."""
         self._mode = _Mode.HELLO
+        self._watch = HelloWatch()
         self._direct = direct
 
     def start_tls(self, context: SSL.Context) -> None:
@@ -294,7 +244,7 @@ class Leg(TCPSocket):
         """Read from the socket: None if there is nothing, or the leg has just ended."""
         assert self._socket is not None  # noqa: S101 - only called while there is one
         try:
-            return self._socket.recv(PEEK_SIZE if flags else READ_SIZE, flags)
+            return self._socket.recv(READ_SIZE, flags)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -326,45 +276,32 @@ class Leg(TCPSocket):
             self._peek_hello()
 
     def _peek_hello(self) -> None:
-        data = self._receive(socket.MSG_PEEK)
-        if data is None or self._socket is None or self.protocol is None:
-            return
-        if not data:
-            self._read_ended()
+        if self._socket is None or self.protocol is None or self._watch is None:
             return
         try:
-            hello = client_hello.read(data)
-        except client_hello.MalformedError as error:
+            found = self._watch.look(self._socket)
+        except MalformedError as error:
             self.protocol.tlsFailed(str(error))
             return
-        if isinstance(hello, client_hello.Incomplete) and hello.needed > PEEK_SIZE:
-            self.protocol.tlsFailed("the ClientHello is spread too thin")
+        except OSError as error:
+            self._end(error)
             return
-        if isinstance(hello, client_hello.Incomplete):
-            # Wake up when there is enough, and not for each byte that is looked at in vain.
-            self._low_water = True
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, hello.needed)
-            if self._hung_up():
-                self._read_ended()
-            elif self._reading:
+        match found:
+            case Wait.READABLE:
+                pass
+            case Wait.LATER:
                 self._watch_reading(wanted=False)
                 self._reactor.callLater(_RETRY, self._watch_again)
-            return
-        if self._low_water:
-            self._low_water = False
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-        self._hello = hello
-        self.protocol.helloReceived(hello)
+            case Wait.ENDED:
+                self._read_ended()
+            case _:
+                self._watch = None
+                self._hello = found
+                self.protocol.helloReceived(found)
 
     def _watch_again(self) -> None:
         if not self._paused and not self._closing:
             self._watch_reading(wanted=True)
-
-    def _hung_up(self) -> bool:
-        """Whether the peer has closed, which looking at what it sent does not show."""
-        watch = poll()
-        watch.register(self.fileno(), POLLRDHUP)
-        return any(event & (POLLRDHUP | POLLHUP | POLLERR) for _, event in watch.poll(0))
 
     def _shake_hands(self) -> None:
         if self._tls is None or self.protocol is None or self._hello is None:
@@ -435,26 +372,14 @@ class Leg(TCPSocket):
 
     # Writing
 
-    def _flush(self) -> None:
-        """Write what is waiting, as far as the socket takes it."""
-        while self._buffer and self._socket is not None:
-            try:
-                with memoryview(self._buffer) as waiting, waiting[:HIGH_WATER] as piece:
-                    sent = self._socket.send(piece) if self._tls is None else self._tls.send(piece)
-            except (BlockingIOError, SSL.WantWriteError, SSL.WantReadError):
-                self._watch_writing(wanted=True)
-                return
-            except (SSL.Error, OSError) as error:
-                self._buffer.clear()
-                self._end_soon(ConnectionLost(describe(error)))
-                return
-            del self._buffer[:sent]
-        self._watch_writing(wanted=False)
-        if self._closing:
-            self._shut()
-        elif self._producer is not None and self._producer_paused:
-            self._producer_paused = False
-            self._producer.resumeProducing()
+    def _send(self, piece: memoryview) -> int:
+        if self._tls is not None:
+            return self._tls.send(piece)
+        assert self._socket is not None  # noqa: S101 - only called while there is one
+        return self._socket.send(piece)
+
+    def _write_failed(self, error: BaseException) -> None:
+        self._end_soon(ConnectionLost(describe(error)))
 
     def _shut(self) -> None:
         """Everything is written: say so, and read on only to see the peer close."""
@@ -499,22 +424,6 @@ class Leg(TCPSocket):
         protocol, self.protocol = self.protocol, None
         if protocol is not None:
             protocol.connectionLost(Failure(reason))  # type: ignore[no-untyped-call]
-
-    def _watch_reading(self, *, wanted: bool) -> None:
-        if wanted != self._reading and self._socket is not None:
-            self._reading = wanted
-            watch: Callable[[Any], None] = (
-                self._reactor.addReader if wanted else self._reactor.removeReader
-            )
-            watch(self)
-
-    def _watch_writing(self, *, wanted: bool) -> None:
-        if wanted != self._writing and self._socket is not None:
-            self._writing = wanted
-            watch: Callable[[Any], None] = (
-                self._reactor.addWriter if wanted else self._reactor.removeWriter
-            )
-            watch(self)
 
 
 def close_politely(reactor: Any, connection: socket.socket) -> None:

@@ -32,7 +32,7 @@ class PlainRelay(Joined):
             try:
                 self._measure(VIEW[:count])
             except StreamError as error:
-                self._violated(error)
+                self.refuse(error)
                 return
         self._send_on(count)
 

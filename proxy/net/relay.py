@@ -42,7 +42,7 @@ class Relay(Joined):
             try:
                 self._measure(VIEW[:count])
             except StreamError as error:
-                self._violated(error)
+                self.refuse(error)
                 return
         self._send_on(count)
 

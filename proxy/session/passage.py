@@ -140,8 +140,13 @@ class Passage:
         self.view = self.view.but(authenticated=True)
         self._heed(self._chain.authenticated(self.view))
         if self.view.rule is TLSRule.REPORT and not self.view.secured:
+            fields = {
+                "listener": self.view.listener,
+                "client": self.view.client,
+                "domain": self.view.domain,
+            }
             text = "would be refused: authenticated without TLS"
-            self._out.append(Report(Severity.WARNING, text, {"domain": self.view.domain}))
+            self._out.append(Report(Severity.WARNING, text, fields))
 
     def is_watched(self) -> bool:
         """Whether a plugin wants to see stanzas of the established session."""

@@ -61,7 +61,11 @@ def test_sound_conf(authority: Authority, tmp_path: Path) -> None:
         str(certificate.days_left),
         str(certificate.file),
     ] in lines
-    assert text.splitlines()[-1] == "Plugins: require_tls, features, limits"
+    assert text.splitlines()[-3:] == [
+        "Plugins: require_tls, features, limits",
+        "",
+        "No mistakes.",
+    ]
 
 
 def test_mistakes_of_conf_and_of_certificates_together(
@@ -103,7 +107,9 @@ def test_files_that_are_not_toml(tmp_path: Path, text: bytes, expected: str) -> 
 
 def test_directory_instead_of_a_file(tmp_path: Path) -> None:
     [mistake] = inspect(tmp_path, NOW, PLUGINS).mistakes
-    assert f"{tmp_path}: cannot be read: Is a directory; a TOML file is needed" == str(mistake)
+    assert f"{tmp_path}: cannot be read: Is a directory; conf/bascule.toml is a template" == str(
+        mistake
+    )
 
 
 @given(st.binary(max_size=200))

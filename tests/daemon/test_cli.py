@@ -57,7 +57,7 @@ def test_check_prints_warnings_and_passes(good: str, capsys: pytest.CaptureFixtu
         file.write('tls = "report"\n')
     assert main(["check", "-c", good]) == 0
     captured = capsys.readouterr()
-    assert captured.err.startswith(f'{good}: listener "c2s".tls: warning: ')
+    assert captured.err.startswith(f'{good}: listener "c2s".tls: with "report"')
     assert captured.err.count("\n") == 1
 
 
@@ -91,7 +91,7 @@ def test_run_hands_over_to_the_service(good: str, monkeypatch: pytest.MonkeyPatc
     assert main(["run", "-c", good]) == 69
     [(handed, [warning])] = seen
     assert handed.listeners[0].name == "c2s"
-    assert warning.startswith(f'{good}: listener "c2s".tls: warning: ')
+    assert warning.startswith(f'{good}: listener "c2s".tls: with "report"')
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,9 @@ def bascule(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
 def test_as_a_process(tmp_path: Path) -> None:
     missing = tmp_path / "none.toml"
     done = bascule("check", "-c", str(missing), stdout=subprocess.PIPE)
-    text = f"{missing}: cannot be read: No such file or directory; a TOML file is needed\n"
+    text = (
+        f"{missing}: cannot be read: No such file or directory; conf/bascule.toml is a template\n"
+    )
     assert (78, "", text) == (done.returncode, done.stdout, done.stderr)
 
 

@@ -22,7 +22,7 @@ def test_the_state_reaches_a_socket_in_the_file_system(
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     with manager(address) as listening:
         notify("READY=1")
-        assert b"READY=1" == listening.recv(100)
+        assert listening.recv(100) == b"READY=1"
 
 
 def test_the_state_reaches_an_abstract_socket(
@@ -32,7 +32,7 @@ def test_the_state_reaches_an_abstract_socket(
     monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
     with manager(f"\0{name}") as listening:
         notify("STOPPING=1")
-        assert b"STOPPING=1" == listening.recv(100)
+        assert listening.recv(100) == b"STOPPING=1"
 
 
 def test_without_a_manager_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,7 @@ def test_report_lets_a_client_turn_to_tls(
         stream.send("<presence/>")
         server.read_until(b"<presence/>")
     # The connection that plaintext had begun is given up: TLS makes a new start.
-    assert 2 == len(legacy.connections)
+    assert len(legacy.connections) == 2
 
 
 def test_none_offers_no_tls_and_refuses_it(
@@ -193,7 +193,7 @@ def test_a_capable_client_gets_the_hybrid_key_exchange(front: Front, authority: 
         client.set_tlsext_host_name(DOMAIN.encode())
         client.set_connect_state()
         client.do_handshake()
-        assert "X25519MLKEM768" == client.get_group_name()
+        assert client.get_group_name() == "X25519MLKEM768"
 
 
 # The log
@@ -212,7 +212,7 @@ def test_each_session_leaves_one_line(
         up = len(server.got)
         server.send(b"<message/></stream:stream>")
         server.close()
-        assert "<message/></stream:stream>" == stream.read_to_end()
+        assert stream.read_to_end() == "<message/></stream:stream>"
     lone.wait_for_log(f"domain={DOMAIN}")
     (summary,) = told(lone)
     assert re.fullmatch(r"[0-9a-f]{12}", summary["session"])
@@ -238,8 +238,8 @@ def test_a_session_that_comes_to_nothing_leaves_one_line_too(lone: Front) -> Non
         assert "<host-unknown " in stream.read_to_end()
     lone.wait_for_log("host-unknown")
     (summary,) = told(lone)
-    assert "none" == summary["tls"]
-    assert "no" == summary["authenticated"]
+    assert summary["tls"] == "none"
+    assert summary["authenticated"] == "no"
     assert summary["reason"].startswith("host-unknown: ")
 
 
@@ -277,7 +277,7 @@ def test_sigterm_ends_sessions_and_the_daemon(
         assert b"</stream" not in server.read_to_end()
         relayed.connection.close()
         server.close()
-        assert 0 == daemon.wait(20)
+        assert daemon.wait(20) == 0
     assert "stopping" in lone.log()
     ended = {summary["client"] for summary in lone.summaries()}
     assert addresses <= ended
@@ -289,7 +289,7 @@ def test_a_port_in_use_is_told_in_one_line(
     second = Front(tmp_path, domains)
     second.named["c2s"] = front.port
     ended = run(second)
-    assert 69 == ended.returncode
+    assert ended.returncode == 69
     (line,) = ended.stderr.splitlines()
     assert line.endswith(f"listener c2s: {HOST}:{front.port}: Address already in use")
 
@@ -306,7 +306,7 @@ def test_a_certificate_that_cannot_serve_stops_the_start(
     }[fault]
     front = Front(tmp_path, [served(legacy, [pair])])
     ended = run(front)
-    assert 78 == ended.returncode
+    assert ended.returncode == 78
     (line,) = ended.stderr.splitlines()
     assert text in line
 
@@ -331,10 +331,10 @@ def test_the_service_manager_is_told_of_start_and_stop(
         manager.bind(str(address))
         manager.settimeout(20)
         with Front(tmp_path, domains, environment={"NOTIFY_SOCKET": str(address)}) as front:
-            assert b"READY=1" == manager.recv(100)
+            assert manager.recv(100) == b"READY=1"
             with plaintext(front.port, DOMAIN) as stream:
                 offered(stream)  # it keeps what it has promised
-        assert b"STOPPING=1" == manager.recv(100)
+        assert manager.recv(100) == b"STOPPING=1"
 
 
 def test_descriptors_that_run_out_come_back(

@@ -130,7 +130,7 @@ def await_proceed(connection: socket.socket) -> None:
         data = connection.recv(len(PROCEED) - len(read))
         assert data, f"the stream ended: {read!r}"
         read += data
-    assert PROCEED == read
+    assert read == PROCEED
 
 
 def secure(stream: Stream, authority: Path, domain: str = DOMAIN) -> None:

@@ -53,7 +53,7 @@ class Turning:
     """A reactor that a test turns by hand, and a hub on it."""
 
     def __init__(self) -> None:
-        self.reactor = EPollReactor()
+        self.reactor = EPollReactor()  # type: ignore[no-untyped-call]
         self.reactor.startRunning(installSignalHandlers=False)
         self.hub = Hub(self.reactor)
 

@@ -59,9 +59,7 @@ class Front(Bascule):
         ]
         return "\n".join(parts)
 
-    def launch(
-        self, *arguments: str | Path, environment: Mapping[str, str] | None = None
-    ) -> None:
+    def launch(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> None:
         before: tuple[str, ...] = ()
         if self._descriptors is not None:
             before = ("sh", "-c", f'ulimit -n {self._descriptors}; exec "$@"', "sh")
@@ -102,8 +100,6 @@ def _toml(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
-def served(
-    legacy: LegacyServer, pairs: Sequence[tuple[Path, Path]], name: str = DOMAIN
-) -> Served:
+def served(legacy: LegacyServer, pairs: Sequence[tuple[Path, Path]], name: str = DOMAIN) -> Served:
     """Return a domain whose server is ``legacy``."""
     return Served(name, pairs, legacy.port)

@@ -20,7 +20,7 @@ class InProcess:
     def __init__(self, configuration: Path) -> None:
         conf = load(configuration).conf
         assert conf is not None
-        self._reactor = EPollReactor()
+        self._reactor = EPollReactor()  # type: ignore[no-untyped-call]
         self._service = Service(conf, self._reactor)
         self._thread = threading.Thread(
             target=self._reactor.run, kwargs={"installSignalHandlers": False}

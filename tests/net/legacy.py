@@ -175,9 +175,7 @@ class LegacyServer:
                 threading.Thread(target=_serve, args=arguments, daemon=True).start()
 
 
-def _serve(
-    connection: Connection, script: Script, established: "queue.Queue[Connection]"
-) -> None:
+def _serve(connection: Connection, script: Script, established: "queue.Queue[Connection]") -> None:
     with contextlib.suppress(OSError, EOFError):
         script(connection)
         established.put(connection)

@@ -22,7 +22,7 @@ from tests.net.client import (
     read_all,
     secure,
 )
-from tests.net.front import DOMAIN, OTHER_DOMAIN, Front, served
+from tests.net.front import DOMAIN, OTHER_DOMAIN, Front
 from tests.net.legacy import Connection, LegacyServer
 from tests.servers.bascule import Served
 from tests.servers.program import free_port
@@ -77,11 +77,11 @@ def test_attack_13_the_client_hello_is_waited_for_in_vain(hasty: Front) -> None:
         with plaintext(hasty.port, DOMAIN) as stream:
             proceeding(stream)
             stream.send(sent)
-            assert b"" == read_all(stream.connection)
+            assert read_all(stream.connection) == b""
         if sent:
             with connected(hasty.port) as connection:
                 connection.sendall(sent)
-                assert b"" == read_all(connection)
+                assert read_all(connection) == b""
 
 
 def test_attack_13_the_end_of_the_handshake_is_waited_for_in_vain(hasty: Front) -> None:
@@ -187,9 +187,7 @@ def test_an_idle_session_outlives_all_deadlines(
 
 
 @pytest.fixture(scope="module")
-def stingy(
-    tmp_path_factory: pytest.TempPathFactory, domains: list[Served]
-) -> Iterator[Front]:
+def stingy(tmp_path_factory: pytest.TempPathFactory, domains: list[Served]) -> Iterator[Front]:
     """A daemon that grants an address little."""
     limits = {"connections_per_address": 3, "handshakes_per_minute": 2}
     with Front(
@@ -218,7 +216,7 @@ def test_attack_13_connections_and_handshakes_of_an_address_are_capped(
     with retry(stingy) as stream:
         stream.send(HandTLS(lax_context()).hello())
         answer_to_hello = read_all(stream.connection)
-    assert ALERT == answer_to_hello[0]
+    assert answer_to_hello[0] == ALERT
 
 
 class retry:  # noqa: N801 - reads as the context manager it is

@@ -55,9 +55,7 @@ def talkative(tmp_path_factory: pytest.TempPathFactory, domains: list[Served]) -
 
 def attribute(text: str) -> str:
     """Write text so that an XML parser gives it back, line ends and all."""
-    return "".join(
-        f"&#{ord(each)};" if each in "\r\n\u202e\u2028" else each for each in text
-    )
+    return "".join(f"&#{ord(each)};" if each in "\r\n\u202e\u2028" else each for each in text)
 
 
 def hang_up(connection: Connection) -> None:
@@ -179,4 +177,3 @@ def with_token(connection: Connection) -> None:
     connection.send(rote.HEADER + rote.BIND)
     connection.read_until(BIND[-5:].encode())
     connection.send(rote.BOUND)
-

@@ -4,8 +4,9 @@ import re
 import shutil
 import ssl
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from OpenSSL import SSL
@@ -39,9 +40,7 @@ def ticket(context: ssl.SSLContext, port: int) -> ssl.SSLSession:
     return session
 
 
-def resumes(
-    context: ssl.SSLContext, port: int, name: str | None, session: ssl.SSLSession
-) -> bool:
+def resumes(context: ssl.SSLContext, port: int, name: str | None, session: ssl.SSLSession) -> bool:
     """Present a ticket; return whether the session was resumed."""
     with connected(port) as connection:
         tls = HandTLS(context, name, session)
@@ -106,7 +105,7 @@ def test_attack_08_early_data_is_never_accepted(
     assert re.search(r"Max Early Data: 0\b", told)
 
 
-def _raise(*_arguments: object) -> bytes:
+def _raise(*_arguments: object) -> Any:
     raise RuntimeError("made up")
 
 
@@ -126,7 +125,8 @@ def test_attack_09_an_exception_in_a_callback_of_tls_refuses_the_handshake(
     legacy: LegacyServer,
     domains: list[Served],
     monkeypatch: pytest.MonkeyPatch,
-    break_context: object,
+    *,
+    break_context: Callable[[SSL.Context], None],
     version: ssl.TLSVersion,
 ) -> None:
     """CVE-2026-27448: what goes wrong while a certificate is chosen must not let TLS go on."""
@@ -134,7 +134,6 @@ def test_attack_09_an_exception_in_a_callback_of_tls_refuses_the_handshake(
     def broken(certificates: Iterable[tuple[Path, Path]], scope: str) -> SSL.Context:
         context = server_context(certificates, scope)
         if scope.endswith(f"/{DOMAIN}"):
-            assert callable(break_context)
             break_context(context)
         return context
 
@@ -150,10 +149,10 @@ def test_attack_09_an_exception_in_a_callback_of_tls_refuses_the_handshake(
                 tls = HandTLS(context, DOMAIN)
                 connection.sendall(tls.hello())
                 answer = read_all(connection)
-            assert not answer or ALERT == answer[0]
+            assert not answer or answer[0] == ALERT
         assert service.running
         # The other domain does not suffer.
         with plaintext(front.port, OTHER_DOMAIN) as stream:
             secure(stream, authority.ca_path, OTHER_DOMAIN)
             log_in(stream)
-    assert 1 == len(legacy.connections)
+    assert len(legacy.connections) == 1

@@ -32,9 +32,7 @@ def outcome() -> Iterator[Outcome]:
 
 
 def connector(turning: Turning, outcome: Outcome, host: str, port: int) -> Connector:
-    return Connector(
-        turning.reactor, host, port, outcome.sockets.append, outcome.failures.append
-    )
+    return Connector(turning.reactor, host, port, outcome.sockets.append, outcome.failures.append)
 
 
 @pytest.mark.parametrize("host", [HOST, "localhost"])
@@ -55,14 +53,14 @@ def test_ipv6_is_connected_to(turning: Turning, outcome: Outcome) -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as listening:
         connector(turning, outcome, "::1", listening.getsockname()[1]).start()
         turning.until(lambda: outcome)
-    assert 1 == len(outcome.sockets)
+    assert len(outcome.sockets) == 1
 
 
 def test_a_refusal_is_told_once_and_in_words(turning: Turning, outcome: Outcome) -> None:
     connector(turning, outcome, HOST, free_port()).start()
     turning.until(lambda: outcome)
     turning.turn()
-    assert ["Connection refused"] == outcome.failures
+    assert outcome.failures == ["Connection refused"]
     assert not outcome.sockets
 
 
@@ -91,22 +89,22 @@ def test_the_addresses_of_a_name_are_tried_in_order(turning: Turning, outcome: O
         )
         connector(turning, outcome, "example.com", port).start()
         turning.until(lambda: outcome)
-    (connection,) = outcome.sockets
-    assert HOST == connection.getpeername()[0]
+        (connection,) = outcome.sockets
+        assert connection.getpeername()[0] == HOST
 
 
 def test_a_name_without_addresses_fails(turning: Turning, outcome: Outcome) -> None:
     turning.reactor.installNameResolver(Resolver())  # type: ignore[arg-type]
     connector(turning, outcome, "example.com", 5222).start()
     turning.until(lambda: outcome)
-    assert ["the name example.com has no address"] == outcome.failures
+    assert outcome.failures == ["the name example.com has no address"]
 
 
 def test_a_network_that_cannot_be_reached_fails(turning: Turning, outcome: Outcome) -> None:
     """A multicast address takes no TCP connection; the system says so at once."""
     connector(turning, outcome, "224.0.0.1", 5222).start()
     turning.until(lambda: outcome)
-    assert 1 == len(outcome.failures)
+    assert len(outcome.failures) == 1
 
 
 def test_without_a_descriptor_it_fails_in_words(turning: Turning, outcome: Outcome) -> None:
@@ -116,7 +114,7 @@ def test_without_a_descriptor_it_fails_in_words(turning: Turning, outcome: Outco
         connector(turning, outcome, HOST, 5222).start()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert ["Too many open files"] == outcome.failures
+    assert outcome.failures == ["Too many open files"]
 
 
 def test_a_cancelled_attempt_calls_nobody(turning: Turning, outcome: Outcome) -> None:

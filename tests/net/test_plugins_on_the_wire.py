@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.authority import Authority
-from tests.net.client import FOOTER, log_in, logged_in, offered, plaintext, secure
+from tests.net.client import FOOTER, log_in, logged_in, offered, secure
 from tests.net.front import DOMAIN, OTHER_DOMAIN, Front
 from tests.net.legacy import LegacyServer
 from tests.servers.bascule import Served
+from tests.servers.stream import plaintext
 
 HOOKS = [
     "client_connected",
@@ -122,12 +123,13 @@ def test_a_plugin_that_raises_ends_its_session_and_not_the_daemon(
     installed: Path,
     legacy: LegacyServer,
     authority: Authority,
+    *,
     hook: str,
 ) -> None:
     with front_with(tmp_path, domains, installed, "fault", hook=hook) as front:
         with plaintext(front.port, DOMAIN) as stream:
             if hook == "client_hello":
-                with pytest.raises(OSError, match="(?i)alert|EOF|reset"):
+                with pytest.raises(OSError, match=r"(?i)alert|EOF|reset"):
                     secure(stream, authority.ca_path)
             elif hook in ("client_connected", "stream_opened"):
                 stream.send_header()
@@ -191,17 +193,17 @@ def test_a_plugin_sees_replaces_and_answers_stanzas_after_login(
             "<message><body>replace</body></message>"
             "<message><body>reply</body></message><iq/>"
         )
-        assert (
+        assert server.read_until(b"<iq/>") == (
             b"<message><body>pass</body></message> <presence/>"
             b"<message><body>replaced</body></message><iq/>"
-        ) == server.read_until(b"<iq/>")
-        assert "<message type='error'/>" == stream.read_until("/>")
+        )
+        assert stream.read_until("/>") == "<message type='error'/>"
         server.send(
             b"<message><body>drop</body></message>"
             b"<message><body>reply</body></message><message><body>replace</body></message>\n<iq/>"
         )
-        assert "<message><body>replaced</body></message>\n<iq/>" == stream.read_until("<iq/>")
-        assert b"<message type='error'/>" == server.read_until(b"/>")
+        assert stream.read_until("<iq/>") == "<message><body>replaced</body></message>\n<iq/>"
+        assert server.read_until(b"/>") == b"<message type='error'/>"
 
 
 @pytest.mark.parametrize("from_client", [True, False], ids=["client", "server"])
@@ -239,7 +241,7 @@ def test_a_plugin_that_is_not_installed_is_a_mistake_in_the_conf(
     tmp_path: Path, domains: list[Served]
 ) -> None:
     front = Front(tmp_path, domains, tables={"plugins": {"chain": ["require_tls", "censor"]}})
-    with pytest.raises(RuntimeError, match='(?s)exit status 78.*"censor"'):
+    with pytest.raises(RuntimeError, match=r'(?s)exit status 78.*"censor"'):
         front.start()
 
 

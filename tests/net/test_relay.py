@@ -40,9 +40,7 @@ class Joined:
 
 
 @contextlib.contextmanager
-def joined(
-    front: Front, legacy: LegacyServer, authority: Authority, way: str
-) -> Iterator[Joined]:
+def joined(front: Front, legacy: LegacyServer, authority: Authority, way: str) -> Iterator[Joined]:
     how = way if way in ("starttls", "direct") else "plaintext"
     with logged_in(front.named[WAYS[way]], authority.ca_path, how) as client:
         server = legacy.next()
@@ -52,7 +50,7 @@ def joined(
 
 def stanzas(chance: random.Random, size: int) -> bytes:
     """Valid stanzas of all sizes, entities, sections and foreign scripts among them."""
-    made = []
+    made: list[bytes] = []
     total = 0
     while total < size:
         text = chance.choice(["x", "ß", "水", "&lt;", "&#x1F600;", "<![CDATA[</a> > ]]>", " "])
@@ -190,9 +188,9 @@ def test_the_client_may_close_its_direction_first(
         server = legacy.next()
         client.sendall(b"<message/></stream:stream>")
         client.shutdown()  # close_notify, and no more
-        assert b"<message/></stream:stream>" == server.read_to_end()
+        assert server.read_to_end() == b"<message/></stream:stream>"
         server.send(b"<presence/></stream:stream>")
-        assert b"<presence/></stream:stream>" == read_exactly(client, 27)
+        assert read_exactly(client, 27) == b"<presence/></stream:stream>"
         server.close()
         with pytest.raises(SSL.ZeroReturnError):
             client.recv(1)
@@ -206,7 +204,7 @@ def test_the_server_may_close_its_direction_first(
     with joined(front, legacy, authority, way) as ends:
         ends.server.send(b"<presence/></stream:stream>")
         ends.server.socket.shutdown(socket.SHUT_WR)
-        assert "<presence/></stream:stream>" == ends.client.read_to_end()
+        assert ends.client.read_to_end() == "<presence/></stream:stream>"
         ends.client.send(b"<message/></stream:stream>")
         assert ends.server.read_until(b"</stream:stream>").endswith(b"<message/></stream:stream>")
 
@@ -220,7 +218,7 @@ def test_a_plaintext_client_may_close_its_direction_first(
         assert ends.server.read_to_end().endswith(b"<message/>")
         ends.server.send(b"<presence/>" * 1000)
         ends.server.close()
-        assert "<presence/>" * 1000 == ends.client.read_to_end()
+        assert ends.client.read_to_end() == "<presence/>" * 1000
 
 
 @each_way
@@ -230,7 +228,7 @@ def test_a_server_that_vanishes_gets_no_end_of_stream_invented(
     with joined(front, legacy, authority, way) as ends:
         ends.server.send(b"<message/>")
         ends.server.close()
-        assert "<message/>" == ends.client.read_to_end()
+        assert ends.client.read_to_end() == "<message/>"
 
 
 @each_way

@@ -133,7 +133,7 @@ def test_attack_03_proceed_is_the_last_plaintext_byte(front: Front, legacy: Lega
         tls = HandTLS(lax_context())
         connection.sendall(tls.hello())
         first = connection.recv(65536)
-        assert HANDSHAKE == first[0]
+        assert first[0] == HANDSHAKE
         tls.incoming.write(first)
         tls.finish(connection)
         greet(connection, tls)
@@ -148,7 +148,7 @@ def test_attack_03_the_hello_never_reaches_the_xml_parser(
         hello = HandTLS(lax_context()).hello()
         stream.send(STARTTLS + hello)
         await_proceed(stream.connection)
-        assert HANDSHAKE == stream.connection.recv(65536)[0]
+        assert stream.connection.recv(65536)[0] == HANDSHAKE
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_half_a_client_hello_and_then_the_end(front: Front, legacy: LegacyServer
             hello = HandTLS(lax_context()).hello()
             stream.send(hello[: len(hello) // 2])
             stream.connection.shutdown(socket.SHUT_WR)
-            assert b"" == read_all(stream.connection)
+            assert read_all(stream.connection) == b""
     assert not legacy.connections
 
 
@@ -220,7 +220,7 @@ def test_an_old_tls_version_is_refused_with_an_alert(front: Front, legacy: Legac
         body = b"\x03\x01" + bytes(32) + b"\x00" + b"\x00\x02\x00\x2f" + b"\x01\x00"
         connection.sendall(spread(b"\x01" + len(body).to_bytes(3) + body, 500))
         answer = read_all(connection)
-    assert (ALERT, FATAL) == (answer[0], answer[5])
+    assert (answer[0], answer[5]) == (ALERT, FATAL)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -240,4 +240,4 @@ def test_a_client_logs_in_and_out(
         server.read_until(b"</stream:stream>")
         server.send(b"</stream:stream>")
         server.close()
-        assert "</stream:stream>" == stream.read_to_end()
+        assert stream.read_to_end() == "</stream:stream>"

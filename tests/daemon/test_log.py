@@ -1,0 +1,157 @@
+"""Lines of the log: one for each event, whatever stands in it."""
+
+import io
+import re
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.logger import Logger, LogLevel, globalLogPublisher
+
+from proxy.daemon.log import LONGEST_VALUE, Log, start
+from proxy.session.commands import Severity
+
+NOON = 1_700_000_000.25
+FIELD = re.compile(r'name=(?:[\w.:/@+*%\[\]-]+|"(?:[^"\\]|\\.)*")\n', re.ASCII)
+
+
+def written(
+    message: str = "said",
+    *,
+    journal: bool = False,
+    severity: Severity = Severity.INFO,
+    **fields: object,
+) -> str:
+    stream = io.StringIO()
+    Log(stream, journal=journal, clock=lambda: NOON).write(severity, message, fields)
+    return stream.getvalue()
+
+
+def test_a_line_has_the_time_the_severity_the_message_and_fields() -> None:
+    expected = "2023-11-14T22:13:20.250Z info session ended client=192.0.2.1:5222 count=3\n"
+    assert expected == written("session ended", client="192.0.2.1:5222", count=3)
+
+
+@pytest.mark.parametrize(
+    ("severity", "priority"),
+    [(Severity.DEBUG, 7), (Severity.INFO, 6), (Severity.WARNING, 4), (Severity.ERROR, 3)],
+)
+def test_the_journal_gets_priorities_and_no_time(severity: Severity, priority: int) -> None:
+    assert f"<{priority}>said\n" == written(journal=True, severity=severity)
+
+
+def test_fields_without_a_value_are_left_out() -> None:
+    assert written().endswith(" said\n")
+    assert written(one=None, two="").endswith(" said\n")
+    assert written(zero=0, no=False).endswith(" said zero=0 no=False\n")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("two words", '"two words"'),
+        ('say "so"', '"say \\"so\\""'),
+        ("a\nb", '"a\\nb"'),
+        ("a\rb", '"a\\rb"'),
+        ("\x1b[31m", '"\\x1b[31m"'),
+        ("\u202egnp.exe", '"\\u202egnp.exe"'),
+        ("a=b", '"a=b"'),
+        ("back\\slash", '"back\\\\slash"'),
+        ("水", '"水"'),
+    ],
+)
+def test_what_could_mislead_is_escaped(value: str, expected: str) -> None:
+    assert written(name=value).endswith(f" said name={expected}\n")
+
+
+def test_a_long_value_is_cut() -> None:
+    assert written(name="x" * 10_000).endswith(f' name="{"x" * LONGEST_VALUE}…"\n')
+
+
+def test_a_message_is_escaped_and_cut_too() -> None:
+    line = written("forged\n2030 " + "x" * 10_000)
+    assert line.count("\n") == 1
+    assert "forged\\n2030" in line
+    assert len(line) < LONGEST_VALUE + 50
+
+
+@given(st.text(min_size=1))
+def test_any_value_makes_one_field_of_one_line(value: str) -> None:
+    line = written(name=value)
+    assert FIELD.fullmatch(line.partition(" said ")[2])
+    assert line.removesuffix("\n").isprintable()
+
+
+class Broken(io.StringIO):
+    """A stream whose reader has gone."""
+
+    def write(self, _text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_line_that_cannot_be_written_is_lost_and_no_more() -> None:
+    Log(Broken()).write(Severity.ERROR, "said")
+    closed = io.StringIO()
+    closed.close()
+    Log(closed).write(Severity.ERROR, "said")
+
+
+def test_times_follow_the_clock() -> None:
+    stream = io.StringIO()
+    times = iter([0.0, 0.9995, 1.0, 61.001])
+    log = Log(stream, clock=lambda: next(times))
+    for _ in range(4):
+        log.write(Severity.INFO, "tick")
+    assert stream.getvalue().splitlines() == [
+        "1970-01-01T00:00:00.000Z info tick",
+        "1970-01-01T00:00:00.999Z info tick",
+        "1970-01-01T00:00:01.000Z info tick",
+        "1970-01-01T00:01:01.000Z info tick",
+    ]
+
+
+def test_failures_that_twisted_logs_are_told_in_one_line() -> None:
+    stream = io.StringIO()
+    log = Log(stream, clock=lambda: NOON)
+    logger = Logger("test", observer=log)
+    try:
+        int("two\nlines")
+    except ValueError:
+        logger.failure("fault in a session")
+    line = stream.getvalue()
+    assert line.count("\n") == 1
+    assert re.search(
+        r'error fault in a session error="ValueError: [^"]*\\\\n[^"]*" at=test_log\.py:\d+\n', line
+    )
+
+
+def test_of_what_twisted_logs_only_warnings_and_worse_are_told() -> None:
+    stream = io.StringIO()
+    logger = Logger("test", observer=Log(stream, clock=lambda: NOON))
+    logger.debug("debug")
+    logger.info("info")
+    assert not stream.getvalue()
+    logger.emit(LogLevel.warn, "warned of {what}", what="x\ny")
+    logger.critical("critical")
+    first, second = stream.getvalue().splitlines()
+    assert first.endswith("warning warned of x\\ny")
+    assert second.endswith("error critical")
+
+
+@pytest.mark.parametrize("journal", [False, True])
+def test_start_logs_to_standard_error(monkeypatch: pytest.MonkeyPatch, *, journal: bool) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    if journal:
+        monkeypatch.setenv("JOURNAL_STREAM", "8:1")
+    else:
+        monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    log = start()
+    try:
+        Logger("test").emit(LogLevel.warn, "from Twisted")
+    finally:
+        globalLogPublisher.removeObserver(log)
+    (line,) = stream.getvalue().splitlines()
+    assert (line == "<4>from Twisted") is journal
+    assert line.endswith("from Twisted")

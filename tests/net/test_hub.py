@@ -1,0 +1,119 @@
+"""The hub: sockets of many sessions, one reader of the reactor."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from proxy.net.hub import IN, OUT, Hub
+from tests.net.conftest import Turning
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    ours, theirs = socket.socketpair()
+    for each in (ours, theirs):
+        each.setblocking(False)
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+class Watched:
+    """Notes the events it is called with."""
+
+    def __init__(self, connection: socket.socket, hub: Hub | None = None) -> None:
+        self._connection = connection
+        self._hub = hub
+        self.seen: list[int] = []
+        self.failed: list[str] = []
+        self.faulty = False
+
+    def fileno(self) -> int:
+        return self._connection.fileno()
+
+    def ready(self, events: int) -> None:
+        self.seen.append(events)
+        if self.faulty:
+            raise RuntimeError("made up")
+        if events & IN:
+            self._connection.recv(100)
+
+    def fail(self, reason: str) -> None:
+        self.failed.append(reason)
+        if self._hub is not None:
+            self._hub.forget(self.fileno())
+
+
+def test_what_is_watched_is_called(turning: Turning, pair: Pair) -> None:
+    ours, theirs = pair
+    watched = Watched(ours)
+    turning.hub.watch(ours.fileno(), watched.ready, IN)
+    turning.turn()
+    assert not watched.seen
+    theirs.send(b"x")
+    turning.until(lambda: watched.seen)
+    assert watched.seen == [IN]
+    turning.hub.change(ours.fileno(), OUT)
+    turning.until(lambda: OUT in watched.seen)
+    turning.hub.forget(ours.fileno())
+    watched.seen.clear()
+    theirs.send(b"x")
+    turning.turn()
+    assert not watched.seen
+    turning.hub.forget(ours.fileno())  # twice does no harm
+
+
+def test_readers_and_writers_come_and_go(turning: Turning, pair: Pair) -> None:
+    ours, theirs = pair
+    watched = Watched(ours)
+    turning.hub.addReader(watched)
+    turning.hub.addWriter(watched)
+    theirs.send(b"x")
+    turning.until(lambda: IN | OUT in watched.seen)
+    turning.hub.removeWriter(watched)
+    watched.seen.clear()
+    turning.turn()
+    assert not watched.seen
+    theirs.send(b"x")
+    turning.until(lambda: watched.seen)
+    assert watched.seen == [IN]
+    turning.hub.removeReader(watched)
+    turning.hub.removeReader(watched)
+    theirs.send(b"x")
+    turning.turn()
+    assert watched.seen == [IN]
+
+
+def test_a_fault_in_one_session_is_not_the_others(turning: Turning, pair: Pair) -> None:
+    ours, theirs = pair
+    faulty, sound = Watched(ours, turning.hub), Watched(theirs)
+    faulty.faulty = True
+    turning.hub.watch(ours.fileno(), faulty.ready, IN)
+    turning.hub.watch(theirs.fileno(), sound.ready, IN)
+    theirs.send(b"x")
+    ours.send(b"x")
+    turning.until(lambda: sound.seen and faulty.failed)
+    assert len(faulty.failed) == 1
+    turning.turn()
+    assert len(faulty.seen) == 1
+
+
+def test_a_session_may_forget_another_in_the_same_turn(turning: Turning, pair: Pair) -> None:
+    """As a relay does that ends: the event of its other socket is dropped."""
+    calls = []
+
+    class Relay:
+        def ready(self, _events: int) -> None:
+            calls.append("called")
+            for each in pair:
+                turning.hub.forget(each.fileno())
+
+    relay = Relay()
+    for each in pair:
+        turning.hub.watch(each.fileno(), relay.ready, IN)
+        each.send(b"x")
+    turning.turn()
+    assert calls == ["called"]

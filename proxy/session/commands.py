@@ -6,7 +6,7 @@ from enum import Enum
 import attrs
 
 from proxy.session.hooks import View
-from proxy.session.singletons import Singletons
+from proxy.session.table import Singletons
 from proxy.xmpp.meter import Meter
 
 

@@ -4,13 +4,13 @@ The client's own header goes out once the client leg may pass anything at all, a
 answer comes back, so that stream ids, prefixes and ``xml:lang`` are end to end.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 from weakref import proxy
 
 from proxy.session.hooks import Condition
 from proxy.session.ids import StreamIds
-from proxy.session.singletons import Singletons
+from proxy.session.table import Singletons, Table, step
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import StreamError
 from proxy.xmpp.events import Element, Event, Footer, Header, WhiteSpace
@@ -105,12 +105,7 @@ class Initiating:
 
     def take(self, what: Input, value: Any = None) -> None:
         """Take an input as the table says; what it does not name is no XMPP server's doing."""
-        row = TABLE[self.state].get(what)
-        if row is None:
-            raise StreamError(
-                Condition.BAD_FORMAT, f"out of place: {what.value}, while {self.state.value}"
-            )
-        self.state, action = row
+        self.state, action = step(TABLE, self.state, what)
         action(self, value)
 
     # Actions
@@ -143,13 +138,10 @@ class Initiating:
         self.framer = Framer(self._limits)
         self.framer.feed(unread.lstrip(SPACE))  # white space belongs to the old stream
 
-    def _ignore(self, _event: object) -> None:
-        """Take no notice."""
-
 
 Action = Callable[[Initiating, Any], None]
 
-TABLE: Final[Mapping[State, Mapping[Input, tuple[State, Action]]]] = {
+TABLE: Final[Table[State, Input, tuple[State, Action]]] = {
     State.ABSENT: {
         Input.CONNECT: (State.CONNECTING, Initiating._connect),
     },

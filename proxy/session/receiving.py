@@ -5,14 +5,14 @@ the end says what may come when; all else is refused. Whatever was learnt before
 when TLS is up, but for the domain whose certificate was shown, to which the client stays bound.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 from weakref import proxy
 
 from proxy.session.hooks import ClientHello, Condition, TLSRule
 from proxy.session.ids import StreamIds
 from proxy.session.passage import Passage
-from proxy.session.singletons import Singletons
+from proxy.session.table import Singletons, Table, step
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import FOOTER, PROCEED, STARTTLS_FAILURE, StreamError
 from proxy.xmpp.events import Element, Event, Footer, Header, WhiteSpace
@@ -173,12 +173,7 @@ class Receiving:
 
     def take(self, what: Input, value: Any = None) -> None:
         """Take an input as the table says; refuse what it does not name."""
-        row = TABLE[self.state].get(what)
-        if row is None:
-            raise StreamError(
-                Condition.BAD_FORMAT, f"out of place: {what.value}, while {self.state.value}"
-            )
-        self.state, action = row
+        self.state, action = step(TABLE, self.state, what)
         action(self, value)
 
     def own_header(self) -> bytes:
@@ -353,7 +348,7 @@ class Receiving:
 
 Action = Callable[[Receiving, Any], None]
 
-TABLE: Final[Mapping[State, Mapping[Input, tuple[State, Action]]]] = {
+TABLE: Final[Table[State, Input, tuple[State, Action]]] = {
     State.WAITING: {
         Input.TLS_RECORD: (State.HELLO, Receiving._begin_direct),
         Input.TEXT: (State.HEADER, Receiving._begin_text),

@@ -12,6 +12,7 @@ from tests.net.client import (
     ALERT,
     AUTH,
     FOOTER,
+    HANDSHAKE,
     HandTLS,
     connected,
     lax_context,
@@ -87,7 +88,9 @@ def test_attack_13_the_client_hello_is_waited_for_in_vain(hasty: Front) -> None:
 def test_attack_13_the_end_of_the_handshake_is_waited_for_in_vain(hasty: Front) -> None:
     with connected(hasty.port) as connection:
         connection.sendall(HandTLS(lax_context()).hello())
-        assert b"<" not in read_all(connection)[-100:].replace(b"\x16", b"")[:0]
+        answer = read_all(connection)
+    assert answer[0] == HANDSHAKE
+    assert b"<stream:" not in answer
     hasty.wait_for_log("TLS was not established in time")
 
 
@@ -179,7 +182,7 @@ def test_an_idle_session_outlives_all_deadlines(
     port = hasty.named["none"] if way == "plaintext" else hasty.port
     with logged_in(port, authority.ca_path, way) as stream:
         server = legacy.next()
-        time.sleep(2 * sum(SHORT.values()))
+        time.sleep(sum(SHORT.values()) + 0.2)
         stream.send("<presence/>")
         server.read_until(b"<presence/>")
         server.send(b"<message/>")

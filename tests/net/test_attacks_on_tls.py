@@ -156,3 +156,27 @@ def test_attack_09_an_exception_in_a_callback_of_tls_refuses_the_handshake(
             secure(stream, authority.ca_path, OTHER_DOMAIN)
             log_in(stream)
     assert len(legacy.connections) == 1
+
+
+def test_tls_that_breaks_elsewhere_does_not_touch_a_session(
+    front: Front, legacy: LegacyServer, authority: Authority
+) -> None:
+    """OpenSSL keeps its errors in one place for all connections."""
+    with plaintext(front.port, DOMAIN) as stream:
+        secure(stream, authority.ca_path)
+        log_in(stream)
+        server = legacy.next()
+        for round_ in range(40):
+            with connected(front.port) as connection:
+                tls = HandTLS(lax_context(), DOMAIN)
+                connection.sendall(tls.hello())
+                if round_ % 2:
+                    tls.finish(connection)
+                # A record that cannot be read, in the handshake or after it.
+                connection.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+                read_all(connection)
+            stanza = f"<message id='{round_}'/>"
+            stream.send(stanza)
+            server.read_until(stanza.encode())
+            server.send(stanza.encode())
+            assert stream.read_until("/>") == stanza

@@ -1,5 +1,6 @@
 """Plugins of another distribution, installed by its entry points, in a running daemon."""
 
+import contextlib
 import os
 import textwrap
 from collections.abc import Iterator
@@ -155,6 +156,7 @@ def test_a_plugin_that_raises_ends_its_session_and_not_the_daemon(
                 secure(stream, authority.ca_path)
                 log_in(stream)
         assert front.alive()
+        legacy.forget()  # or the daemon waits for it when it stops
 
 
 def test_a_plugin_that_raises_at_the_end_ends_nothing_else(
@@ -180,6 +182,7 @@ def censored(
     with front_with(tmp_path, domains, installed, "censor", word="fnord") as front:
         yield front
         assert front.alive()
+        legacy.forget()  # or the daemon waits for it when it stops
 
 
 def test_a_plugin_sees_replaces_and_answers_stanzas_after_login(
@@ -204,6 +207,28 @@ def test_a_plugin_sees_replaces_and_answers_stanzas_after_login(
         )
         assert stream.read_until("<iq/>") == "<message><body>replaced</body></message>\n<iq/>"
         assert server.read_until(b"/>") == b"<message type='error'/>"
+
+
+def test_attack_13_a_slow_reader_pauses_the_other_leg_where_stanzas_are_watched(
+    censored: Front, legacy: LegacyServer, authority: Authority
+) -> None:
+    """The server floods, the client does not read: what the proxy holds stays small."""
+    stanza = b"<message><body>" + b"x" * 16_000 + b"</body></message>"
+    with logged_in(censored.port, authority.ca_path) as stream:
+        server = legacy.next()
+        before = censored.resident()
+        server.socket.settimeout(0.5)
+        sent = 0
+        with contextlib.suppress(TimeoutError):
+            while sent < 200 << 20:
+                sent += server.socket.send(stanza[sent % len(stanza) :])
+        assert sent < 200 << 20, "the source was never paused"
+        assert censored.resident() - before < 8 << 20
+        got = 0
+        while got < sent - len(stanza):
+            data = stream.connection.recv(1 << 20)
+            assert data
+            got += len(data)
 
 
 @pytest.mark.parametrize("from_client", [True, False], ids=["client", "server"])

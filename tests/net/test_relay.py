@@ -167,7 +167,7 @@ def test_attack_13_a_slow_reader_pauses_the_other_leg(
         source, target = pair if to_server else reversed(pair)
         stanza = b"<message><body>" + b"x" * 16_000 + b"</body></message>"
         before = front.resident()
-        source.settimeout(1)
+        source.settimeout(0.5)
         sent = 0
         with contextlib.suppress(TimeoutError, ssl.SSLWantWriteError):
             while sent < PLENTY:

@@ -212,8 +212,8 @@ def _fields(summary: Summary) -> dict[str, object]:
         "resumed": "yes" if tls is not None and tls.resumed else None,
         "authenticated": "yes" if view.authenticated else "no",
         "seconds": f"{summary.seconds:.3f}",
-        "to_server": summary.to_server,
-        "to_client": summary.to_client,
+        "from_client": summary.from_client,
+        "from_server": summary.from_server,
         "reason": summary.reason,
     }
 

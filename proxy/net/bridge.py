@@ -57,15 +57,15 @@ class Summary:
     Attributes:
         view: the session as it was at its end.
         seconds: how long it lasted.
-        to_server: bytes that came from the client, those of TLS not counted.
-        to_client: bytes that came from the server.
+        from_client: bytes that came from the client, those of TLS not counted.
+        from_server: bytes that came from the server.
         reason: why it ended.
     """
 
     view: View
     seconds: float
-    to_server: int
-    to_client: int
+    from_client: int
+    from_server: int
     reason: str
 
 

@@ -79,9 +79,7 @@ class Authentication:
         elif element.name in ns.STANZAS:
             raise _not_authorized()
         elif element.name != ns.ERROR:
-            raise StreamError(
-                Condition.UNSUPPORTED_STANZA_TYPE, "authentication comes first, and this is none"
-            )
+            raise StreamError(Condition.UNSUPPORTED_STANZA_TYPE, "log in first")
 
     def _iq_from_client(self, element: Element) -> None:
         namespace, _ = ns.split(_child(element))
@@ -148,4 +146,4 @@ def _child(element: Element) -> str:
 
 
 def _not_authorized() -> StreamError:
-    return StreamError(Condition.NOT_AUTHORIZED, "stanzas can be sent after authentication")
+    return StreamError(Condition.NOT_AUTHORIZED, "log in before sending stanzas")

@@ -238,8 +238,10 @@ class Receiving:
                 Condition.POLICY_VIOLATION,
                 f"the stream must be to {self.domain}, for which TLS was set up",
             )
-        if found.to is None or not self._around.domains.serves(found.to):
-            raise StreamError(Condition.HOST_UNKNOWN, "this domain is not served here")
+        if found.to is None:
+            raise StreamError(Condition.HOST_UNKNOWN, "the stream does not say to which domain")
+        if not self._around.domains.serves(found.to):
+            raise StreamError(Condition.HOST_UNKNOWN, f"{found.to} is not served here")
         self.domain = found.to
         self._around.passage.stream_opened(found, found.to)
         return found
@@ -256,7 +258,7 @@ class Receiving:
         found = self._read_header(header)
         if not found.has_features:
             raise StreamError(
-                Condition.POLICY_VIOLATION, "TLS is required, and version 1.0 with it"
+                Condition.POLICY_VIOLATION, "TLS is required here, and STARTTLS takes XMPP 1.0"
             )
         self._around.send_client(self.own_header() + STARTTLS_REQUIRED)
 
@@ -316,7 +318,7 @@ class Receiving:
         if hello.protocols and PROTOCOL not in hello.protocols:
             self._around.alert(NO_APPLICATION_PROTOCOL, "ALPN asks for another protocol")
         elif not self._around.domains.serves(domain) or (self.domain or domain) != domain:
-            self._around.alert(UNRECOGNIZED_NAME, "SNI names another domain")
+            self._around.alert(UNRECOGNIZED_NAME, f"SNI names another domain: {domain}")
         elif not self._around.passage.client_hello(hello, domain):
             self._around.alert(ACCESS_DENIED, "a plugin refused TLS")
         else:

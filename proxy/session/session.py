@@ -366,7 +366,7 @@ class Session:
         except RefusalError as error:
             self.refuse(error)
         except StreamError as error:
-            self._upstream_failed(f"speaks no XMPP that can be passed on: {error}")
+            self._upstream_failed(f"does not speak XMPP for clients: {error}")
         except Exception as error:  # noqa: BLE001 - whatever it was, it must not pass
             self._fault(error)
 

@@ -90,7 +90,7 @@ class Framer:
         self._raw = bytearray()  # taken, of the event that is under way
         self._spaces = 0
         self._finished = False
-        self._failure: StreamError | None = None
+        self._failure: tuple[Condition, str] | None = None
         self._content = Content(limits.depth)
         self._decoder = codecs.getincrementaldecoder("utf-8")("strict")
         # The parser knows the content and not the framer: nothing here holds itself alive.
@@ -124,11 +124,12 @@ class Framer:
             StreamError: the stream breaks XML's rules, XMPP's or a limit. It cannot go on.
         """
         if self._failure is not None:
-            raise self._failure
+            raise StreamError(*self._failure)
         try:
             return self._take_event()
         except StreamError as failure:
-            self._failure = failure
+            # Not the exception itself: its traceback would hold on to this.
+            self._failure = (failure.condition, failure.text)
             raise
 
     def _take_event(self) -> Event | None:

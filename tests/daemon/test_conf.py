@@ -338,7 +338,8 @@ def test_load_says_nothing_is_missing_when_a_file_cannot_be_read(tmp_path: Path)
     found = load(tmp_path / "none.toml", PLUGINS)
     assert found.conf is None
     assert [
-        f"{tmp_path}/none.toml: cannot be read: No such file or directory; conf/bascule.toml is a template"
+        f"{tmp_path}/none.toml: cannot be read: No such file or directory; "
+        "conf/bascule.toml is a template"
     ] == [str(mistake) for mistake in found.mistakes]
 
 

@@ -119,9 +119,9 @@ def test_attack_13_authentication_is_waited_for_in_vain(
     ("script", "text"),
     [
         (rote.silence, "did not answer in time"),
-        (lambda connection: connection.send(b"220 mail.example ESMTP\r\n"), "speaks no XMPP"),
+        (lambda connection: connection.send(b"220 mail.example ESMTP\r\n"), "does not speak XMPP"),
         (lambda connection: connection.send(b"<stream:stream "), "did not answer in time"),
-        (lambda connection: connection.send(b"\x00\xff"), "speaks no XMPP"),
+        (lambda connection: connection.send(b"\x00\xff"), "does not speak XMPP"),
         (Connection.close, "closed the connection"),
         (Connection.reset, "closed the connection"),
     ],

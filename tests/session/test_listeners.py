@@ -71,7 +71,7 @@ def test_a_client_before_1_0_is_relayed_on_direct_tls(play: Play) -> None:
 def test_a_client_before_1_0_is_refused_on_starttls(play: Play) -> None:
     book = play().connected().then(Arm(Deadline.NEGOTIATION))
     book.client(header(version=None)).then(
-        *refused(Condition.POLICY_VIOLATION, "version 1.0", before=own(version=False))
+        *refused(Condition.POLICY_VIOLATION, "XMPP 1.0", before=own(version=False))
     )
 
 

@@ -58,7 +58,7 @@ def attributes(data: bytes) -> dict[str, str]:
 
 def test_rule_01_a_client_of_version_1_0_is_needed(play: Play) -> None:
     book = play().connected().then(Arm(Deadline.NEGOTIATION)).client(header(version=None))
-    book.then(*refused(Condition.POLICY_VIOLATION, "version 1.0", before=own(version=False)))
+    book.then(*refused(Condition.POLICY_VIOLATION, "XMPP 1.0", before=own(version=False)))
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1", "01.00", "1.13"])

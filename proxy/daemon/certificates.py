@@ -5,9 +5,8 @@ from starting. One that has expired does not: clients that care will refuse it, 
 """
 
 import stat
-import warnings
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,18 +14,15 @@ import attrs
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-)
-from cryptography.utils import CryptographyDeprecationWarning
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from proxy.daemon.conf import Claim
 from proxy.daemon.identities import presented
 from proxy.daemon.model import Caution, CertificateFiles, Finding, Mistake
+from proxy.daemon.pem import read_chain, read_key
 from proxy.daemon.tables import Placed
+from proxy.session.options import shown
 
 SOON = timedelta(days=21)
 """How long before its end a certificate is called to mind."""
@@ -34,21 +30,21 @@ SOON = timedelta(days=21)
 LEAST_RSA_BITS = 2048
 """RFC 9325 section 4.5."""
 
-_LONGEST_FILE = 1 << 20
-_DAY = timedelta(days=1)
-
 _Key = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
 
 @attrs.frozen
 class CertificateFacts:
-    """What `bascule check` tells about one certificate; ``days_left`` is negative when past."""
+    """What `bascule check` tells about one certificate.
+
+    ``days_left`` counts days of the calendar (UTC): 0 on the last one, ``None`` once it is past.
+    """
 
     name: str
     file: Path
     kind: str
     not_after: datetime
-    days_left: int
+    days_left: int | None
 
 
 @attrs.frozen
@@ -113,8 +109,7 @@ def examine(claims: Sequence[Placed[Claim]], now: datetime) -> Examination:
 
 
 def _examine_pair(files: CertificateFiles, notes: _Notes, now: datetime) -> CertificateFacts | None:
-    chain = _read_chain(files.certificate, notes)
-    key = _read_key(files.private_key, notes)
+    chain, key = _read_pair(files, notes)
     if chain is None or (key is not None and not _matches(key, chain, files, notes)):
         return None
     leaf = chain[0]
@@ -125,7 +120,7 @@ def _examine_pair(files: CertificateFiles, notes: _Notes, now: datetime) -> Cert
     if not names.covers(notes.claim.value.name):
         notes.mistake(
             "certificate",
-            f"{files.certificate} does not cover {notes.claim.value.name}; it names {names}",
+            f"{files.certificate} does not cover {notes.claim.value.name}; {names}",
         )
     _examine_validity(chain, files.certificate, notes, now)
     _examine_chain(chain, files.certificate, notes)
@@ -135,7 +130,7 @@ def _examine_pair(files: CertificateFiles, notes: _Notes, now: datetime) -> Cert
         file=files.certificate,
         kind=kind,
         not_after=end,
-        days_left=(end - now) // _DAY,
+        days_left=None if now > end else _days(now, end),
     )
 
 
@@ -155,55 +150,27 @@ def _matches(
     return False
 
 
-def _read_file(path: Path) -> bytes:
-    """Read a regular file; ``ValueError`` with a phrase when that cannot be done."""
+def _read_pair(
+    files: CertificateFiles, notes: _Notes
+) -> tuple[list[x509.Certificate] | None, bytes | None]:
+    """Read a certificate's chain and the public half of its key, each where that can be done."""
+    chain: list[x509.Certificate] | None = None
+    public: bytes | None = None
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{path} is not a regular file; a PEM file is needed")
-        if status.st_size > _LONGEST_FILE:
-            raise ValueError(f"{path} is too long; a PEM file is needed")
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _read_chain(path: Path, notes: _Notes) -> list[x509.Certificate] | None:
-    try:
-        content = _read_file(path)
+        chain = read_chain(files.certificate)
     except ValueError as error:
         notes.mistake("certificate", str(error))
-        return None
     try:
-        with warnings.catch_warnings():
-            # What cryptography may refuse one day still serves today, and clients decide.
-            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-            return x509.load_pem_x509_certificates(content)
-    except (ValueError, x509.InvalidVersion):
-        notes.mistake("certificate", f"{path} holds no certificate in PEM that can be read")
-        return None
-
-
-def _read_key(path: Path, notes: _Notes) -> bytes | None:
-    """Read a private key, and give its public half as DER."""
-    try:
-        content = _read_file(path)
-        mode = path.stat().st_mode
-    except (ValueError, OSError) as error:
+        key = read_key(files.private_key)
+    except ValueError as error:
         notes.mistake("private_key", str(error))
-        return None
-    if mode & stat.S_IRWXO:
-        text = f"{path} is open to every user of the machine (mode {stat.S_IMODE(mode):04o})"
-        notes.caution("private_key", f"{text}; take the others' rights away")
-    try:
-        key = load_pem_private_key(content, password=None)
-        return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except TypeError:
-        text = f"{path} has a passphrase; allowed: a private key without one"
-    except (ValueError, UnsupportedAlgorithm):
-        text = f"{path} holds no private key in PEM that can be read"
-    notes.mistake("private_key", text)
-    return None
+    else:
+        public = key.public
+        if key.mode & stat.S_IRWXO:
+            text = f"is open to every user of the machine (mode {key.mode:04o})"
+            text = f"{files.private_key} {text}; take the others' rights away"
+            notes.caution("private_key", text)
+    return chain, public
 
 
 def _spki(certificate: x509.Certificate) -> bytes | None:
@@ -245,13 +212,31 @@ def _examine_validity(
                 f"{which} IS NOT VALID BEFORE {begin:%Y-%m-%d}: clients will refuse it until then"
             )
         elif end - now < SOON:
-            text = f"{which} expires on {end:%Y-%m-%d}, in {(end - now) // _DAY} days"
+            days = _days(now, end)
+            left = {0: "today", 1: "tomorrow"}.get(days, f"in {days} days")
+            text = f"{which} expires on {end:%Y-%m-%d}, {left}"
         else:
             continue
         notes.caution("certificate", text)
 
 
+def _days(now: datetime, end: datetime) -> int:
+    """Count days as the calendar does, so that they agree with the date beside them."""
+    return (end.astimezone(UTC).date() - now.astimezone(UTC).date()).days
+
+
 def _examine_chain(chain: list[x509.Certificate], path: Path, notes: _Notes) -> None:
+    leaf = chain[0]
+    if leaf.issuer == leaf.subject:
+        text = "is self-signed: clients refuse it unless they were told to trust it"
+        notes.caution("certificate", f"{path} {text}")
+    elif len(chain) == 1:
+        notes.caution(
+            "certificate",
+            f"{path} holds the domain's certificate alone, issued by "
+            f"{shown(leaf.issuer.rfc4514_string())}: unless clients know that issuer, they also "
+            "need the certificates in between (Certbot: fullchain.pem)",
+        )
     for number, (lower, upper) in enumerate(pairwise(chain), start=1):
         if lower.issuer != upper.subject:
             notes.caution(

@@ -66,7 +66,7 @@ def summary(conf: Conf, certificates: Sequence[CertificateFacts]) -> str:
             servers[facts.name],
             facts.kind,
             f"{facts.not_after:%Y-%m-%d}",
-            str(facts.days_left),
+            "EXPIRED" if facts.days_left is None else str(facts.days_left),
             str(facts.file),
         )
         for facts in certificates

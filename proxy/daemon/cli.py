@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import attrs
 import click
@@ -151,6 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code, one of `Exit` or what a command's own work ended with.
     """
     invocation = _Invocation()
+    if sys.stdout is None:
+        sys.stdout = _unwritable()
     try:
         words = sys.argv[1:] if arguments is None else list(arguments)
         with cli.make_context("bascule", words, obj=invocation) as context:
@@ -164,15 +166,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        # Nobody reads on; what Python still has buffered must not complain on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_lost_output()  # nobody reads on
         return Exit.IO
     except Exception as error:  # noqa: BLE001 - the last resort: no traceback for users
+        if isinstance(error, OSError) and _give_up_lost_output():
+            _complain(f"output cannot be written: {error.strerror}")
+            return Exit.IO
         if invocation.debug:
             traceback.print_exc()
         _complain(f"internal fault: {type(error).__name__}: {error}")
         return Exit.SOFTWARE
     return code if isinstance(code, int) else Exit.OK
+
+
+def _unwritable() -> TextIO:
+    """Stand in for standard output that was closed: what is written fails, as it would there.
+
+    Its descriptor also keeps a socket from becoming standard output.
+    """
+    return os.fdopen(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")
+
+
+def _give_up_lost_output() -> bool:
+    """Whether output could not be written; what is still buffered then goes nowhere, quietly."""
+    lost = False
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            lost = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return lost
 
 
 def _explain(error: click.ClickException) -> None:

@@ -26,7 +26,7 @@ from proxy.daemon.model import (
     Section,
 )
 from proxy.daemon.plugin_tables import read_plugins
-from proxy.daemon.tables import Placed, item_key, read_values, unknown
+from proxy.daemon.tables import Placed, Places, item_key, read_values, unknown
 from proxy.session.options import options_of
 
 
@@ -59,16 +59,19 @@ def load(path: Path, plugins: Mapping[str, type[Any]] | None = None) -> Loaded:
         path: The main file.
         plugins: The plugin classes by name; those that are installed when left out.
     """
-    documents, mistakes = read_documents(path)
+    reading = read_documents(path)
     loaded = build(
-        documents,
+        reading.documents,
         InstalledPlugins() if plugins is None else plugins,
         main=path.absolute(),
-        complete=not mistakes,
+        complete=not reading.mistakes,
     )
-    if not mistakes:
-        return loaded
-    return attrs.evolve(loaded, conf=None, mistakes=(*mistakes, *loaded.mistakes))
+    return attrs.evolve(
+        loaded,
+        conf=None if reading.mistakes else loaded.conf,
+        mistakes=(*reading.mistakes, *loaded.mistakes),
+        cautions=(*reading.cautions, *loaded.cautions),
+    )
 
 
 def build(
@@ -88,24 +91,25 @@ def build(
             called missing.
     """
     merged, mistakes = merge(documents, main)
-    mistakes += _check_sections(merged)
+    places = Places(plugins)
+    mistakes += _check_sections(merged, places)
     if complete:
         mistakes += _check_present(merged, documents, main)
     chain, more = read_plugins(_section(merged, PLUGINS), plugins)
     mistakes += more
     deadlines, more = read_values(
-        _section(merged, DEADLINES), options_of(Deadlines), DEADLINES.name
+        _section(merged, DEADLINES), options_of(Deadlines), DEADLINES.name, places
     )
     mistakes += more
-    domains, more = _read_items(merged, DOMAINS)
+    domains, more = _read_items(merged, DOMAINS, places)
     mistakes += more
-    listeners, more = _read_items(merged, LISTENERS)
+    listeners, more = _read_items(merged, LISTENERS, places)
     mistakes += more
     claims, more = _claims(domains)
     mistakes += more
-    mistakes += crosscheck.duplicates(domains, "name")
-    mistakes += crosscheck.duplicates(listeners, "name")
-    mistakes += crosscheck.duplicates(listeners, "address", apart_from=_any_port)
+    mistakes += crosscheck.duplicates(DOMAINS, domains, "name")
+    mistakes += crosscheck.duplicates(LISTENERS, listeners, "name")
+    mistakes += crosscheck.duplicates(LISTENERS, listeners, "address", apart_from=_any_port)
     mistakes += crosscheck.rules_without_plugin(chain, listeners)
     mistakes += crosscheck.loops(domains, listeners)
     conf = None
@@ -124,12 +128,12 @@ def _any_port(address: Endpoint) -> bool:
     return address.port == 0
 
 
-def _check_sections(merged: Merged) -> list[Mistake]:
+def _check_sections(merged: Merged, places: Places) -> list[Mistake]:
     known = [section.name for section in SECTIONS]
     mistakes = []
     for name, entry in merged.root.entries.items():
         if name not in known:
-            mistakes.append(Mistake(entry.file, name, unknown(name, known)))
+            mistakes.append(Mistake(entry.file, name, unknown(name, known, places.of(name))))
         elif isinstance(entry, Given):
             text = f"is not a table; it is written [{name}]"
             mistakes.append(Mistake(entry.file, name, text))
@@ -150,14 +154,14 @@ def _section(merged: Merged, section: Section) -> Table:
 
 
 def _read_items(
-    merged: Merged, section: Section
+    merged: Merged, section: Section, places: Places
 ) -> tuple[list[Placed[dict[str, Any]]], list[Mistake]]:
     options = options_of(section.declaring)
     placed: list[Placed[dict[str, Any]]] = []
     mistakes: list[Mistake] = []
     for position, item in enumerate(merged.arrays[section.name], start=1):
         key = item_key(section.name, item, position)
-        values, more = read_values(item, options, key)
+        values, more = read_values(item, options, key, places)
         placed.append(Placed(value=values, file=item.file, key=key))
         mistakes += more
     return placed, mistakes

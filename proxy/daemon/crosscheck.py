@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from proxy.daemon.endpoints import Endpoint
-from proxy.daemon.model import Caution, Mistake
+from proxy.daemon.model import Caution, Mistake, Section
 from proxy.daemon.plugin_tables import Chain
 from proxy.daemon.tables import Placed
 from proxy.session.options import shown
@@ -16,6 +16,7 @@ Values = dict[str, Any]
 
 
 def duplicates(
+    section: Section,
     placed: Iterable[Placed[Values]],
     option: str,
     *,
@@ -24,19 +25,22 @@ def duplicates(
     """Find tables of one array that share what must be theirs alone.
 
     Args:
+        section: The array.
         placed: The tables in their order.
         option: The option that must differ.
         apart_from: Which values may stand in several tables.
     """
-    seen: dict[Any, Placed[Values]] = {}
+    seen: dict[Any, tuple[int, Placed[Values]]] = {}
     mistakes = []
-    for table in placed:
+    for position, table in enumerate(placed, start=1):
         value = table.value.get(option)
         if value is None or (apart_from is not None and apart_from(value)):
             continue
-        first = seen.setdefault(value, table)
+        where, first = seen.setdefault(value, (position, table))
         if first is not table:
-            text = f"{shown(str(value))} is taken by another table in {first.file} already"
+            # Tables of the same name can be told apart by their places alone.
+            other = first.key if first.key != table.key else f"{section.name}[{where}]"
+            text = f"{shown(str(value))} is taken by {other} in {first.file} already"
             mistakes.append(Mistake(table.file, f"{table.key}.{option}", text))
     return mistakes
 

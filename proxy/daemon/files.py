@@ -12,10 +12,14 @@ from typing import Any
 
 import attrs
 
-from proxy.daemon.model import SECTIONS, Mistake
+from proxy.daemon.model import SECTIONS, Caution, Mistake
 
 DEFAULT_PATH = Path("/etc/bascule/bascule.toml")
 FRAGMENTS = "conf.d"
+
+_SUFFIX = ".toml"
+_LEFT_BEHIND = ("~", "#", ".bak", ".old", ".orig", ".swp", ".dpkg-dist", ".dpkg-new", ".dpkg-old")
+"""How names end that editors, people and packages give to what is not to be read."""
 
 # [plugins.limits] is the deepest table there is; a table below that is a value out of place.
 _DEEPEST_TABLE = 2
@@ -53,20 +57,35 @@ class Merged:
     arrays: Mapping[str, list[Table]]
 
 
-def read_documents(path: Path) -> tuple[list[Document], list[Mistake]]:
+@attrs.frozen
+class Reading:
+    """The files that could be read, in their order, and what is to be said about others."""
+
+    documents: list[Document]
+    mistakes: list[Mistake]
+    cautions: list[Caution]
+
+
+def read_documents(path: Path) -> Reading:
     """Read a configuration file and the fragments beside it.
 
     Returns:
-        The files that could be read, in their order, and a mistake for each that could not.
+        The files, a mistake for each that could not be read, and a caution for each beside the
+        fragments whose name keeps it from being one, unless it is hidden or left behind.
     """
     documents: list[Document] = []
     mistakes: list[Mistake] = []
+    cautions: list[Caution] = []
     path = path.absolute()
     fragments: list[Path] = []
     try:
-        fragments = sorted(
-            entry for entry in (path.parent / FRAGMENTS).iterdir() if entry.suffix == ".toml"
-        )
+        entries = sorted((path.parent / FRAGMENTS).iterdir())
+        fragments = [entry for entry in entries if entry.suffix == _SUFFIX]
+        cautions = [
+            Caution(entry, "", f"is not read: its name does not end in {_SUFFIX}")
+            for entry in entries
+            if entry.suffix != _SUFFIX and _is_meant(entry)
+        ]
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
@@ -76,7 +95,13 @@ def read_documents(path: Path) -> tuple[list[Document], list[Mistake]]:
             documents.append(Document(file, _read(file)))
         except ValueError as error:
             mistakes.append(Mistake(file, "", str(error)))
-    return documents, mistakes
+    return Reading(documents=documents, mistakes=mistakes, cautions=cautions)
+
+
+def _is_meant(entry: Path) -> bool:
+    """Whether somebody may believe that a file is read, whatever its name."""
+    name = entry.name
+    return not name.startswith((".", "#")) and not name.endswith(_LEFT_BEHIND) and entry.is_file()
 
 
 def _read(file: Path) -> dict[str, Any]:

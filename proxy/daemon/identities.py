@@ -40,11 +40,16 @@ _MULTIBYTE_TAG: Final = 0x1F
 
 @attrs.frozen
 class Presented:
-    """The identities of one certificate that could be understood."""
+    """The identities of one certificate that could be understood.
+
+    ``stated`` is false when it has no subjectAltName to state them in. ``str()`` gives a clause
+    about the certificate: what it names.
+    """
 
     dns: tuple[DNSPattern, ...]
     srv: tuple[SRVPattern, ...]
     xmpp: tuple[str, ...]
+    stated: bool = True
 
     def covers(self, name: str, service: str = CLIENT_SERVICE) -> bool:
         """Whether any identity proves a domain.
@@ -69,7 +74,11 @@ class Presented:
             for srv in self.srv
         ]
         names += [f"xmpp:{address}" for address in self.xmpp]
-        return ", ".join(names) if names else "no name at all"
+        if names:
+            return f"it names {', '.join(names)}"
+        if not self.stated:
+            return "it has no subjectAltName, and the common name does not count"
+        return "its subjectAltName names no domain that can be understood"
 
 
 def presented(tbs_certificate: bytes) -> Presented:
@@ -84,8 +93,10 @@ def presented(tbs_certificate: bytes) -> Presented:
     dns: list[DNSPattern] = []
     srv: list[SRVPattern] = []
     xmpp: list[str] = []
+    stated = True
     try:
         names = list(_general_names(tbs_certificate))
+        stated = bool(names)
     except ValueError:
         names = []
     for tag, content in names:
@@ -100,7 +111,7 @@ def presented(tbs_certificate: bytes) -> Presented:
                     xmpp.append(text)
         except (ValueError, LookupError, CertificateError):
             continue
-    return Presented(dns=tuple(dns), srv=tuple(srv), xmpp=tuple(xmpp))
+    return Presented(dns=tuple(dns), srv=tuple(srv), xmpp=tuple(xmpp), stated=stated)
 
 
 def _names(address: str, name: str) -> bool:

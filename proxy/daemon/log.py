@@ -13,7 +13,7 @@ from functools import lru_cache
 from time import gmtime, strftime, time
 from typing import Final, TextIO
 
-from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogBeginner
 from zope.interface import implementer
 
 from proxy.session.commands import Severity
@@ -114,5 +114,5 @@ def _written(text: str) -> str:
 def start() -> Log:
     """Make the daemon's log and have Twisted's go there too."""
     log = Log(sys.stderr, journal="JOURNAL_STREAM" in os.environ)
-    globalLogPublisher.addObserver(log)
+    globalLogBeginner.beginLoggingTo([log], discardBuffer=True, redirectStandardIO=False)
     return log

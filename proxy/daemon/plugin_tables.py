@@ -8,7 +8,7 @@ import attrs
 
 from proxy.daemon.files import Table
 from proxy.daemon.model import PLUGINS, Mistake, PluginSetting
-from proxy.daemon.tables import read_values, unknown
+from proxy.daemon.tables import Places, read_values, unknown
 from proxy.session.options import one_line, options_of, shown
 
 CHAIN = "chain"
@@ -50,7 +50,7 @@ def read_plugins(table: Table, plugins: Mapping[str, type[Any]]) -> tuple[Chain,
             mistakes.append(Mistake(entry.file, f"plugins.{name}", text))
         else:
             rest.entries[name] = entry
-    values, more = read_values(rest, options, PLUGINS.name)
+    values, more = read_values(rest, options, PLUGINS.name, Places(plugins))
     mistakes += more
     names: tuple[str, ...] | None = values.get(CHAIN)
     file = rest.entries[CHAIN].file if CHAIN in rest.entries else table.file
@@ -99,7 +99,7 @@ def _read_setting(
     except Exception as error:  # noqa: BLE001
         text = f"the plugin cannot be loaded: {_describe(error)}"
         return None, [Mistake(table.file, key, text)]
-    values, mistakes = read_values(table, options, key)
+    values, mistakes = read_values(table, options, key, Places(plugins))
     if mistakes:
         return None, mistakes
     try:

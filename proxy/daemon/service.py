@@ -3,6 +3,7 @@
 import gc
 import resource
 import secrets
+import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -23,6 +24,7 @@ from proxy.net.listener import Listener
 from proxy.net.tls import TLSSetupError, server_context
 from proxy.session.chain import Chain, ChainError
 from proxy.session.commands import Deadline, Report, Severity
+from proxy.session.faults import located
 from proxy.session.hooks import Address
 from proxy.session.ids import StreamIds
 from proxy.session.rules import TLSRule
@@ -147,7 +149,7 @@ class Service:
             hub=hub,
             contexts=self._contexts.get(listener.name, {}),
             servers={
-                domain.name: (domain.c2s_server.host, domain.c2s_server.port)
+                domain.name: Address(domain.c2s_server.host, domain.c2s_server.port)
                 for domain in self._conf.domains
             },
             deadlines=Deadlines(
@@ -188,13 +190,13 @@ class Service:
     def _closed(self, bridge: Bridge, summary: Summary) -> None:
         self._bridges.discard(bridge)
         if self._log is not None:
-            self._log.write(Severity.INFO, "session ended", _fields(summary))
+            self._log.write(summary.severity, "session ended", _fields(summary))
         if self._emptied is not None and not self._bridges:
             self._stopped()
 
     def _plugin_failed(self, name: str, text: str, error: BaseException | None) -> None:
         if self._log is not None:
-            fields = {"plugin": name, "error": None if error is None else repr(error)}
+            fields = {"plugin": name, "error": None if error is None else located(error)}
             self._log.write(Severity.ERROR, f"plugin failed: {text}", fields)
 
 
@@ -210,7 +212,9 @@ def _fields(summary: Summary) -> dict[str, object]:
         "tls": "none" if tls is None else f"{tls.version}/{tls.cipher}/{tls.group}",
         "start": None if tls is None else ("direct" if tls.direct else "starttls"),
         "resumed": "yes" if tls is not None and tls.resumed else None,
+        "server": summary.server,
         "authenticated": "yes" if view.authenticated else "no",
+        "failed_logins": view.failed_logins or None,
         "seconds": f"{summary.seconds:.3f}",
         "from_client": summary.from_client,
         "from_server": summary.from_server,
@@ -270,6 +274,12 @@ def _run_reactor(reactor: Any, service: Service, log: Log) -> None:
         return service.stop()
 
     reactor.addSystemEventTrigger("before", "shutdown", stop)
+
+    def hung_up(_signal: int, _frame: object) -> None:
+        text = "SIGHUP: there is no reload; restart to take up a new conf"
+        reactor.callFromThread(log.write, Severity.WARNING, text)
+
+    reactor.callWhenRunning(signal.signal, signal.SIGHUP, hung_up)
     reactor.callWhenRunning(notify, "READY=1")
     reactor.run()
 

@@ -1,15 +1,15 @@
 """Reading one table of a configuration against the options that are declared for it."""
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import attrs
 
 from proxy.daemon.files import Given, Table
-from proxy.daemon.model import Mistake
-from proxy.session.options import Option, one_line, shown
+from proxy.daemon.model import PLUGINS, SECTIONS, Mistake
+from proxy.session.options import Option, one_line, options_of, shown
 
 T = TypeVar("T")
 
@@ -23,8 +23,38 @@ class Placed(Generic[T]):
     key: str
 
 
+@attrs.frozen
+class Places:
+    """Where each key belongs, for the hint about one that stands elsewhere.
+
+    ``plugins`` are the plugin classes by name, of which a look-up may raise anything.
+    """
+
+    plugins: Mapping[str, type[Any]]
+
+    def of(self, name: str) -> tuple[str, ...]:
+        """Name the tables in which a key is known, as their headers are written."""
+        found = [
+            f"[[{section.name}]]" if section.array else f"[{section.name}]"
+            for section in SECTIONS
+            if _declares(section.declaring, name)
+        ]
+        for plugin in self.plugins:
+            try:
+                if _declares(self.plugins[plugin].Config, name):
+                    found.append(f"[{PLUGINS.name}.{plugin}]")
+            # The code of others may raise anything; its own table says so, where it has one.
+            except Exception:  # noqa: BLE001, S112
+                continue
+        return tuple(found)
+
+
+def _declares(declaring: type[Any], name: str) -> bool:
+    return any(option.name == name for option in options_of(declaring))
+
+
 def read_values(
-    table: Table, options: Iterable[Option], key: str
+    table: Table, options: Iterable[Option], key: str, places: Places
 ) -> tuple[dict[str, Any], list[Mistake]]:
     """Read the options of a table.
 
@@ -32,6 +62,7 @@ def read_values(
         table: The table; relative paths in it start at the directory of their file.
         options: What may stand in it.
         key: The table's own key, to which mistakes add the option's.
+        places: Where a key that is not known here may belong.
 
     Returns:
         A value for each option that could be read or has a default, and the mistakes: keys that
@@ -40,7 +71,7 @@ def read_values(
     known = {option.name: option for option in options}
     values: dict[str, Any] = {}
     mistakes = [
-        Mistake(entry.file, f"{key}.{name}", unknown(name, known))
+        Mistake(entry.file, f"{key}.{name}", unknown(name, known, places.of(name)))
         for name, entry in table.entries.items()
         if name not in known
     ]
@@ -65,10 +96,19 @@ def raw(entry: Given | Table) -> Any:
     return entry.value if isinstance(entry, Given) else {}
 
 
-def unknown(name: str, known: Collection[str]) -> str:
-    """Say that a key or a name is not known, and what could have been meant."""
+def unknown(name: str, known: Collection[str], places: Collection[str] = ()) -> str:
+    """Say that a key or a name is not known, and what could have been meant.
+
+    Args:
+        name: The key or the name.
+        known: What is known where it stands.
+        places: The tables in which it is known instead.
+    """
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {shown(close[0])}?" if close else ""
+    if places:
+        hint = f"; it belongs in {' or '.join(places)}"
+    else:
+        hint = f"; did you mean {shown(close[0])}?" if close else ""
     listed = f"known here: {', '.join(known)}" if known else "none is known here"
     return f"is not known{hint} ({listed})"
 

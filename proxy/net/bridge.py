@@ -39,10 +39,11 @@ from proxy.session.commands import (
     Report,
     Resume,
     Send,
+    Severity,
     Side,
     StartTLS,
 )
-from proxy.session.hooks import ClientHello, TLSFacts, View
+from proxy.session.hooks import Address, ClientHello, TLSFacts, View
 from proxy.session.session import Session
 from proxy.xmpp.errors import Condition, StreamError
 
@@ -60,6 +61,8 @@ class Summary:
         from_client: bytes that came from the client, those of TLS not counted.
         from_server: bytes that came from the server.
         reason: why it ended.
+        severity: how much that matters to the operator.
+        server: where the server leg was to go; None if it never came to that.
     """
 
     view: View
@@ -67,6 +70,8 @@ class Summary:
     from_client: int
     from_server: int
     reason: str
+    severity: Severity
+    server: Address | None
 
 
 @attrs.frozen
@@ -77,7 +82,7 @@ class Surroundings:
         reactor: the reactor.
         hub: watches the sockets.
         contexts: the TLS context for each domain.
-        servers: host and port of the server behind each domain.
+        servers: where the server behind each domain is.
         deadlines: runs the deadlines.
         chain: the plugins, which are told of the end.
         report: takes what goes to the log: session id, and what the negotiation reports.
@@ -87,7 +92,7 @@ class Surroundings:
     reactor: Any
     hub: Hub
     contexts: Mapping[str, SSL.Context]
-    servers: Mapping[str, tuple[str, int]]
+    servers: Mapping[str, Address]
     deadlines: Deadlines
     chain: Chain
     report: Callable[[str, Report], None]
@@ -116,7 +121,9 @@ class Bridge:
         "_queue",
         "_relay",
         "_server",
+        "_server_address",
         "_session",
+        "_severity",
         "_started",
         "_timers",
         "_up",
@@ -139,6 +146,8 @@ class Bridge:
         self._busy = False
         self._direct = False
         self._finished: str | None = None
+        self._severity = Severity.INFO
+        self._server_address: Address | None = None
         self._view: View = session.view
         self._started = time.monotonic()
         self._up = 0
@@ -233,10 +242,23 @@ class Bridge:
             # The list grows while it is worked through.
             for command in self._queue:
                 self._do(command)
+        except BaseException:
+            self._abandon()
+            raise
         finally:
             self._queue.clear()
             self._busy = False
         self._settle()
+
+    def _abandon(self) -> None:
+        """End everything at once, our own code having failed."""
+        self._finished = self._finished or "fault in the proxy; see the log"
+        self._severity = Severity.ERROR
+        self._session = None
+        self._disarm_all()
+        self._end(Side.SERVER, at_once=True)
+        if self._client is not None:
+            self._client.abortConnection()
 
     def _do(self, command: Command) -> None:
         match command:
@@ -247,7 +269,7 @@ class Bridge:
             case Hold() | Resume() | AwaitTLS() | StartTLS() | Alert():
                 self._do_to_client(command)
             case Connect(domain):
-                self._connect(*self._around.servers[domain])
+                self._connect(self._around.servers[domain])
             case Close(side) | Abort(side):
                 self._end(side, at_once=isinstance(command, Abort))
             case Arm(deadline):
@@ -265,9 +287,9 @@ class Bridge:
             return
         match command:
             case Hold():
-                client.pauseProducing()
+                client.hold()
             case Resume():
-                client.resumeProducing()
+                client.release()
             case AwaitTLS(direct=direct):
                 self._direct = direct
                 client.await_hello(direct=direct)
@@ -295,9 +317,10 @@ class Bridge:
         else:
             leg.loseConnection()
 
-    def _connect(self, host: str, port: int) -> None:
+    def _connect(self, address: Address) -> None:
+        self._server_address = address
         self._connector = Connector(
-            self._around.reactor, host, port, self._connected, self._unreachable
+            self._around.reactor, address.host, address.port, self._connected, self._unreachable
         )
         self._connector.start()
 
@@ -324,6 +347,7 @@ class Bridge:
             self._around.report(self.view.id, command)
         else:
             self._view, self._finished = command.view, command.reason
+            self._severity = command.severity
             self._session = None  # what it holds need not wait until the peer has closed
             self._disarm_all()
 
@@ -387,8 +411,16 @@ class Bridge:
         reason, self._finished = self._finished, None
         self._session = None
         self._around.chain.session_closed(self._view)
-        seconds = time.monotonic() - self._started
-        self._around.closed(self, Summary(self._view, seconds, self._up, self._down, reason))
+        summary = Summary(
+            view=self._view,
+            seconds=time.monotonic() - self._started,
+            from_client=self._up,
+            from_server=self._down,
+            reason=reason,
+            severity=self._severity,
+            server=self._server_address,
+        )
+        self._around.closed(self, summary)
 
 
 class _LegProtocol:

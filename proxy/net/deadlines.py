@@ -8,7 +8,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from twisted.logger import Logger
+
 from proxy.session.commands import Deadline
+
+_log = Logger()
 
 Expired = Callable[[Deadline], None]
 
@@ -60,4 +64,7 @@ class Deadlines:
             self._reactor.callLater(queue[0].at - now, self._look, kind)
         for armed in over:
             if armed.expired is not None:
-                armed.expired(kind)
+                try:
+                    armed.expired(kind)
+                except BaseException:  # noqa: BLE001 - one session's fault is not the others'
+                    _log.failure("fault in a session")

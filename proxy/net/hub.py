@@ -65,7 +65,7 @@ class Hub:
             if call is not None:
                 try:
                     call(events)
-                except Exception:  # noqa: BLE001 - one session's fault is not the others'
+                except BaseException:  # noqa: BLE001 - one session's fault is not the others'
                     _log.failure("fault in a session")
                     self._fail(call)
 
@@ -73,7 +73,7 @@ class Hub:
         """End the session whose code has failed."""
         try:
             call.__self__.fail("fault in the proxy; see the log")  # type: ignore[attr-defined]
-        except Exception:  # noqa: BLE001 - it has failed already
+        except BaseException:  # noqa: BLE001 - it has failed already
             _log.failure("fault in ending a session")
 
     def connectionLost(self, _reason: Failure) -> None:

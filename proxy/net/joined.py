@@ -55,6 +55,7 @@ class Joined(ABC):
     """
 
     __slots__ = (
+        "_blocked",
         "_client",
         "_client_descriptor",
         "_client_watched",
@@ -100,6 +101,7 @@ class Joined(ABC):
         self._to_client = b""
         self._to_server_done = False  # the client has closed its direction
         self._to_client_done = False
+        self._blocked = False  # whether reading from the client waits until it can be written to
         self._half_closed: Any = None
         self._reason = ""
         self._last = ord(">")
@@ -237,12 +239,13 @@ class Joined(ABC):
 
     # Watching
 
-    def _watch_client(self, more: int = 0) -> None:
-        wanted = more
-        if self._to_client:
-            wanted |= OUT
-        if not self._to_server and not self._to_server_done:
-            wanted |= IN
+    def _watch_client(self) -> None:
+        if self._blocked:
+            wanted = OUT
+        else:
+            wanted = OUT if self._to_client else 0
+            if not self._to_server and not self._to_server_done:
+                wanted |= IN
         if wanted != self._client_watched:
             self._client_watched = self._set(
                 self._client_descriptor, self._on_client, self._client_watched, wanted
@@ -274,6 +277,7 @@ class Joined(ABC):
             else:
                 self._hub.forget(self._client_descriptor)
                 self._client_watched = _UNWATCHED
+                self._limit_half_closed()
         else:
             self._watch_client()
 
@@ -282,6 +286,7 @@ class Joined(ABC):
         if events & GONE:
             self._hub.forget(self._server_descriptor)
             self._server_watched = _UNWATCHED
+            self._limit_half_closed()
         else:
             self._watch_server()
 
@@ -292,6 +297,7 @@ class Joined(ABC):
         self._to_server = b""
         self._to_server_done = True
         self._reason = self._reason or f"the server went away: {error.strerror}"
+        self._limit_half_closed()
         self._watch_server()
         self._watch_client()
 
@@ -299,6 +305,7 @@ class Joined(ABC):
         """The client has closed its direction: pass that on, and let the other one go on."""
         self._to_server_done = True
         self._reason = self._reason or "the client closed the connection"
+        self._limit_half_closed()
         self._watch_client()
         if not self._to_server:
             self._shut_server()
@@ -307,6 +314,7 @@ class Joined(ABC):
         """As `_client_closed`, for the server."""
         self._to_client_done = True
         self._reason = self._reason or "the server closed the connection"
+        self._limit_half_closed()
         self._watch_server()
         if not self._to_client:
             self._shut_client()
@@ -320,8 +328,6 @@ class Joined(ABC):
             self._server.shutdown(socket.SHUT_WR)
         except OSError:
             self.end(self._reason)
-            return
-        self._limit_half_closed()
 
     def _shut_client(self) -> None:
         assert self._client is not None  # noqa: S101 - not ended
@@ -333,16 +339,15 @@ class Joined(ABC):
             self._client.shutdown(socket.SHUT_WR)
         except OSError:
             self.end(self._reason)
-            return
-        self._limit_half_closed()
 
     def _limit_half_closed(self) -> None:
+        """One side is done; what the other has still to take or to say has its time."""
         if self._half_closed is None:
             self._half_closed = self._hub.callLater(HALF_CLOSED, self._too_long)
 
     def _too_long(self) -> None:
         self._half_closed = None
-        self.end(self._reason)
+        self.end(self._reason or "the client went away: connection lost")
 
     def refuse(self, error: StreamError) -> None:
         """Tell the client why, and end.

@@ -56,6 +56,7 @@ class Leg(BufferedSocket):
     __slots__ = (
         "__weakref__",
         "_direct",
+        "_held",
         "_hello",
         "_linger",
         "_mode",
@@ -76,6 +77,7 @@ class Leg(BufferedSocket):
         self.protocol: LegProtocol | None = protocol
         self._mode = _Mode.PEEK if peek else _Mode.STREAM
         self._direct = False
+        self._held = False
         self._hello: Hello | None = None
         self._linger: Any = None
         self._paused = False
@@ -101,6 +103,7 @@ class Leg(BufferedSocket):
         if self._socket is None or self._closing:
             return
         self._closing = True
+        self._watch_reading(wanted=False)
         self.unregisterProducer()
         if self._mode in (_Mode.HELLO, _Mode.HANDSHAKE):
             self._end(ConnectionDone())
@@ -121,20 +124,30 @@ class Leg(BufferedSocket):
     # Producer
 
     def pauseProducing(self) -> None:
-        """Read no more."""
+        """Read no more, for the other leg cannot take more."""
         self._paused = True
         self._watch_reading(wanted=False)
 
     def resumeProducing(self) -> None:
         """Read again."""
-        if self._socket is None or not self._paused:
-            return
         self._paused = False
-        if not self._closing:
-            self._watch_reading(wanted=True)
-            if self._tls is not None and self._mode is _Mode.STREAM and self._tls.pending():
-                # OpenSSL holds it already, so the socket will not tell.
-                self._reactor.callLater(0, self._read_pending)
+        self._read_on()
+
+    def hold(self) -> None:
+        """Read no more, for it is not the peer's turn."""
+        self._held = True
+        self._watch_reading(wanted=False)
+
+    def release(self) -> None:
+        """Read again."""
+        self._held = False
+        self._read_on()
+
+    def _read_on(self) -> None:
+        self._watch_if_read()
+        if self._tls is not None and self._mode is _Mode.STREAM and self._tls.pending():
+            # OpenSSL holds it already, so the socket will not tell.
+            self._reactor.callLater(0, self._read_pending)
 
     def stopProducing(self) -> None:
         """End the leg, for nobody takes what it reads."""
@@ -158,6 +171,7 @@ class Leg(BufferedSocket):
             return
         self._mode = _Mode.HANDSHAKE
         self._tls = SSL.Connection(context, self._socket)
+        openssl.read_a_record_at_a_time(self._tls)
         self._tls.set_accept_state()
         self._shake_hands()
 
@@ -232,6 +246,7 @@ class Leg(BufferedSocket):
         self._flush()
         if self._read_blocked:
             self._read_blocked = False
+            self._watch_if_read()
             self.doRead()
 
     def connectionLost(self, reason: Failure) -> None:
@@ -268,12 +283,23 @@ class Leg(BufferedSocket):
             self._read_ended()
             return
         taken = self.protocol.dataPeeked(data)
-        if taken:
-            assert self._socket is not None  # noqa: S101 - looking ends no leg
-            self._socket.recv(taken)
+        if taken and not self._drop(taken):
+            return
         self.protocol.dataTaken()
         if self._mode is _Mode.HELLO and taken < len(data) and self._socket is not None:
             self._peek_hello()
+
+    def _drop(self, count: int) -> bool:
+        """Take bytes off the socket that were looked at; whether they were there to be taken."""
+        assert self._socket is not None  # noqa: S101 - looking ends no leg
+        try:
+            gone = len(self._socket.recv(count))
+        except OSError as error:
+            self._end(error)
+            return False
+        if gone != count:
+            self._end(ConnectionLost("what was looked at could not be taken"))
+        return gone == count
 
     def _peek_hello(self) -> None:
         if self._socket is None or self.protocol is None or self._watch is None:
@@ -291,7 +317,7 @@ class Leg(BufferedSocket):
                 pass
             case Wait.LATER:
                 self._watch_reading(wanted=False)
-                self._reactor.callLater(_RETRY, self._watch_again)
+                self._reactor.callLater(_RETRY, self._watch_if_read)
             case Wait.ENDED:
                 self._read_ended()
             case _:
@@ -299,8 +325,9 @@ class Leg(BufferedSocket):
                 self._hello = found
                 self.protocol.helloReceived(found)
 
-    def _watch_again(self) -> None:
-        if not self._paused and not self._closing:
+    def _watch_if_read(self) -> None:
+        """Watch for what is to be read, unless nothing is."""
+        if not (self._paused or self._held or self._closing or self._read_blocked):
             self._watch_reading(wanted=True)
 
     def _shake_hands(self) -> None:
@@ -349,6 +376,7 @@ class Leg(BufferedSocket):
             return
         if error == openssl.WANT_WRITE:
             self._read_blocked = True
+            self._watch_reading(wanted=False)
             self._watch_writing(wanted=True)
         elif error == openssl.ZERO_RETURN:
             self._read_ended()

@@ -34,6 +34,15 @@ def inside(connection: SSL.Connection) -> Any:
     return connection._ssl  # noqa: SLF001 - there is no public way
 
 
+def read_a_record_at_a_time(connection: SSL.Connection) -> None:
+    """Have a read return after a record without data, such as a KeyUpdate.
+
+    pyOpenSSL sets the contrary. A peer that sends nothing else could keep a read busy for ever, and
+    with it the whole process; this way other sockets and deadlines have their turn.
+    """
+    lib.SSL_clear_mode(inside(connection), lib.SSL_MODE_AUTO_RETRY)
+
+
 def was_resumed(connection: SSL.Connection) -> bool:
     """Whether the handshake took up an earlier session."""
     return bool(lib.SSL_session_reused(inside(connection)))

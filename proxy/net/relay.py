@@ -6,7 +6,6 @@ no queue, no callback.
 """
 
 from proxy.net import openssl
-from proxy.net.hub import OUT
 from proxy.net.joined import Joined
 from proxy.net.openssl import (
     BUFFER,
@@ -26,6 +25,9 @@ class Relay(Joined):
     __slots__ = ()
 
     def _on_client(self, events: int) -> None:
+        if self._blocked:
+            self._blocked = False
+            self._watch_client()
         if self._to_client and not self._flush_to_client():
             return
         if self._to_server or self._to_server_done:
@@ -66,7 +68,8 @@ class Relay(Joined):
         if error == WANT_READ:
             return
         if error == WANT_WRITE:
-            self._watch_client(OUT)
+            self._blocked = True
+            self._watch_client()
             return
         openssl.clear_errors()
         if error == ZERO_RETURN:

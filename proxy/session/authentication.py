@@ -46,12 +46,22 @@ _NEVER_FROM_CLIENT: Final = frozenset((ns.TLS, ns.COMPRESSION))
 class Authentication:
     """Follows one session from its first stream to an established session."""
 
-    __slots__ = ("_auth_id", "_bind_id", "_bound", "_sasl", "authenticated", "awaiting_server")
+    __slots__ = (
+        "_auth_id",
+        "_bind_id",
+        "_bound",
+        "_sasl",
+        "authenticated",
+        "awaiting_server",
+        "failures",
+    )
 
     def __init__(self) -> None:
         self.authenticated = False
         self.awaiting_server = False
         """Whether it is the server's turn and the client must not be read."""
+        self.failures = 0
+        """How often the server has refused to log the client in."""
         self._sasl = ""  # the namespace of the SASL exchange under way
         self._auth_id: str | None = None
         self._bind_id: str | None = None
@@ -69,7 +79,7 @@ class Authentication:
                 Condition.UNSUPPORTED_STANZA_TYPE, "this was not on offer and is not supported"
             )
         if self.authenticated:
-            if element.name == ns.IQ and _child(element) == ns.qualified(ns.BIND, "bind"):
+            if element.name == ns.IQ and element.child == ns.qualified(ns.BIND, "bind"):
                 self._bind_id = element.attributes.get("id")
         elif element.name in _SASL_TURN:
             self._sasl = namespace
@@ -82,7 +92,7 @@ class Authentication:
             raise StreamError(Condition.UNSUPPORTED_STANZA_TYPE, "log in first")
 
     def _iq_from_client(self, element: Element) -> None:
-        namespace, _ = ns.split(_child(element))
+        namespace, _ = ns.split(element.child)
         if namespace not in _IQ_BEFORE_AUTHENTICATION:
             raise _not_authorized()
         if namespace == ns.AUTH and element.attributes.get("type") == "set":
@@ -106,6 +116,7 @@ class Authentication:
         self.awaiting_server = False
         if local == "failure":
             self._sasl = ""
+            self.failures += 1
         if local != "success":
             return Step.NONE
         self.authenticated = True
@@ -129,6 +140,7 @@ class Authentication:
             if kind == "result":
                 self.authenticated = True
                 return Step.ESTABLISHED
+            self.failures += 1
         if self.authenticated and stanza_id == self._bind_id and kind == "result":
             return Step.ESTABLISHED
         return Step.NONE
@@ -136,13 +148,6 @@ class Authentication:
 
 _BOUND: Final = ns.qualified(ns.BIND2, "bound")
 _RESUMED: Final = ns.qualified(ns.STREAM_MANAGEMENT, "resumed")
-
-
-def _child(element: Element) -> str:
-    """Return the qualified name of an element's first child; empty if there is none."""
-    for child in element.tree.iterchildren(etree.Element):
-        return str(child.tag)
-    return ""
 
 
 def _not_authorized() -> StreamError:

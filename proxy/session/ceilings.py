@@ -21,8 +21,11 @@ UNAUTHENTICATED_BYTES: Final = 262_144
 UNAUTHENTICATED_ELEMENTS: Final = 256
 """First-level elements a client may send before that, where no plugin bounds it."""
 
-SERVER: Final = Limits(element=16_777_216, start_tag=1_048_576, attributes=4096)
-"""What the server may cost while it is read: it is ours, yet memory stays bounded."""
+SERVER: Final = Limits(element=262_144, white_space=sys.maxsize)
+"""What the server may cost while it negotiates: it is ours, yet memory and time stay bounded."""
+
+ESTABLISHED_SERVER: Final = attrs.evolve(SERVER, element=16_777_216, start_tag=1_048_576)
+"""The same for an established session in which a plugin watches stanzas."""
 
 
 @cache

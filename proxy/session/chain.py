@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import attrs
+from lxml import etree
 
 from proxy.session.hooks import (
     Bounds,
@@ -105,7 +106,7 @@ class Chain:
         for plugin, method in self._asked["session_closed"]:
             try:
                 method(view)
-            except Exception as error:  # noqa: BLE001 - any plugin may raise anything
+            except BaseException as error:  # noqa: BLE001 - any plugin may raise anything
                 self._failed(plugin.name, "on_session_closed raised", error)
 
     def wants_stanzas(self, direction: Direction) -> bool:
@@ -162,11 +163,11 @@ class Chain:
     ) -> Verdict:
         try:
             verdict = method(*arguments)
-        except Exception as error:  # noqa: BLE001 - any plugin may raise anything
+        except BaseException as error:  # noqa: BLE001 - any plugin may raise anything
             return self._fail(plugin, f"on_{hook} raised", error)
         if type(verdict) in allowed:
             return verdict  # type: ignore[no-any-return]
-        return self._fail(plugin, f"on_{hook} gave {verdict!r}, which is no verdict here", None)
+        return self._fail(plugin, f"on_{hook} gave {type(verdict).__name__}, no verdict here", None)
 
     def _fail(self, plugin: Plugin, text: str, error: BaseException | None) -> Reject:
         """Tell of a plugin that failed, which ends the session."""
@@ -199,7 +200,8 @@ def _replaced(element: Element, raw: bytes) -> Element:
     """Return the element that ``raw`` is, where ``element`` stood; raises StreamError."""
     tree = parse(raw, element.namespaces)
     attributes = {str(name): str(value) for name, value in tree.attrib.items()}
-    return attrs.evolve(element, raw=raw, name=str(tree.tag), attributes=attributes)
+    child = next((str(each.tag) for each in tree.iterchildren(etree.Element)), "")
+    return attrs.evolve(element, raw=raw, name=str(tree.tag), attributes=attributes, child=child)
 
 
 def _wanted(hook: str, plugin: Plugin, direction: Direction | None, name: str) -> bool:

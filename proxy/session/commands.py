@@ -149,6 +149,7 @@ class Finish:
 
     view: View
     reason: str
+    severity: Severity = Severity.INFO
 
 
 Command = (

@@ -113,6 +113,7 @@ class View:
         tls: what TLS on the client leg agreed on; None while the leg is plaintext.
         authenticated: whether the server has accepted the client's credentials.
         elements: how many first-level elements the client has sent.
+        failed_logins: how often the server has refused to log the client in.
     """
 
     id: str
@@ -123,6 +124,7 @@ class View:
     tls: TLSFacts | None = None
     authenticated: bool = False
     elements: int = 0
+    failed_logins: int = 0
 
     def but(
         self,
@@ -131,6 +133,7 @@ class View:
         tls: TLSFacts | None = None,
         authenticated: bool = False,
         elements: int = 0,
+        failed_logins: int = 0,
     ) -> "View":
         """Return this view with what has come to be known since; what is left out stays."""
         return View(
@@ -142,6 +145,7 @@ class View:
             tls or self.tls,
             authenticated or self.authenticated,
             elements or self.elements,
+            failed_logins or self.failed_logins,
         )
 
     @property
@@ -164,22 +168,22 @@ class Continue:
 class Reject:
     """End the session, with a stream error that says why."""
 
-    condition: Condition
-    text: str
+    condition: Condition = attrs.field(validator=attrs.validators.instance_of(Condition))
+    text: str = attrs.field(validator=attrs.validators.instance_of(str))
 
 
 @attrs.frozen
 class Replace:
     """Pass ``raw`` on instead: the exact bytes of one element, or none at all."""
 
-    raw: bytes
+    raw: bytes = attrs.field(validator=attrs.validators.instance_of(bytes))
 
 
 @attrs.frozen
 class Reply:
     """Pass nothing on and answer the sender with ``raw``, the exact bytes of one element."""
 
-    raw: bytes
+    raw: bytes = attrs.field(validator=attrs.validators.instance_of(bytes))
 
 
 Verdict = Continue | Reject | Replace | Reply

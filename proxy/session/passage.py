@@ -38,6 +38,15 @@ NO_FEATURES: Final = b"<stream:features/>"
 STARTTLS_OFFER: Final = f"<starttls xmlns='{ns.TLS}'/>".encode()
 
 
+_WAYS_TO_LOG_IN: Final = frozenset(
+    (
+        ns.qualified(ns.SASL, "mechanisms"),
+        ns.qualified(ns.SASL2, "authentication"),
+        ns.qualified(ns.AUTH_FEATURE, "auth"),
+    )
+)
+
+
 class RefusalError(StreamError):
     """A plugin's verdict, whichever side it was about."""
 
@@ -88,10 +97,10 @@ class Passage:
         self._name(domain)
         self._heed(self._chain.stream_opened(self.view, header))
 
-    def client_hello(self, hello: ClientHello, domain: str) -> bool:
-        """Ask whether a handshake may begin."""
+    def client_hello(self, hello: ClientHello, domain: str) -> None:
+        """Ask whether a handshake may begin; raises StreamError."""
         self._name(domain)
-        return not isinstance(self._chain.client_hello(self.view, hello), Reject)
+        self._heed(self._chain.client_hello(self.view, hello))
 
     def tls_established(self, facts: TLSFacts) -> None:
         """Take note of TLS, and ask about it; raises StreamError."""
@@ -128,6 +137,8 @@ class Passage:
             self._pass(element, Direction.TO_CLIENT, Side.SERVER, Side.CLIENT)
             return Step.NONE
         step = self.authentication.from_server(element)
+        if self.authentication.failures != self.view.failed_logins:
+            self.view = self.view.but(failed_logins=self.authentication.failures)
         if element.name == ns.FEATURES:
             self._offer(element)
         else:
@@ -172,6 +183,11 @@ class Passage:
     def _offer(self, features: Element) -> None:
         """Pass on what the core and the plugins leave of the server's features."""
         raw = features.raw
+        if not self.view.authenticated and not _WAYS_TO_LOG_IN.intersection(
+            child.tag for child in features.tree
+        ):
+            fields = {"domain": self.view.domain}
+            self._out.append(Report(Severity.WARNING, "the server offers no way to log in", fields))
         match self._chain.features(self.view, features):
             case Reject(condition, text):
                 raise RefusalError(condition, text)

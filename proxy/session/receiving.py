@@ -5,6 +5,7 @@ the end says what may come when; all else is refused. Whatever was learnt before
 when TLS is up, but for the domain whose certificate was shown, to which the client stays bound.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 from weakref import proxy
@@ -23,10 +24,12 @@ from proxy.xmpp.headers import StreamHeader, read, response
 TLS_RECORD: Final = 0x16
 """The first byte of a TLS connection: a record of the handshake (RFC 8446, section 5.1)."""
 
+# An element without anything inside.
+_EMPTY: Final = re.compile(rb"<[^<>]*(?:/|>[ \t\r\n]*</[^<>]*)>")
+
 PROTOCOL: Final = b"xmpp-client"
 """The protocol that ALPN may ask for (XEP-0368)."""
 
-DECODE_ERROR: Final = 50
 ACCESS_DENIED: Final = 49
 UNRECOGNIZED_NAME: Final = 112
 NO_APPLICATION_PROTOCOL: Final = 120
@@ -283,7 +286,7 @@ class Receiving:
 
         CVE-2011-0411: what follows in plaintext must not be taken for what comes under TLS.
         """
-        if element.attributes or len(element.tree) or (element.tree.text or "").strip():
+        if element.attributes or not _EMPTY.fullmatch(element.raw):
             self._fail_starttls(element)
             return
         ahead = self.unread.lstrip(SPACE)
@@ -319,9 +322,12 @@ class Receiving:
             self._around.alert(NO_APPLICATION_PROTOCOL, "ALPN asks for another protocol")
         elif not self._around.domains.serves(domain) or (self.domain or domain) != domain:
             self._around.alert(UNRECOGNIZED_NAME, f"SNI names another domain: {domain}")
-        elif not self._around.passage.client_hello(hello, domain):
-            self._around.alert(ACCESS_DENIED, "a plugin refused TLS")
         else:
+            try:
+                self._around.passage.client_hello(hello, domain)
+            except StreamError as error:
+                self._around.alert(ACCESS_DENIED, str(error))
+                return
             self.domain = domain
             self.bound = True
             self._around.start_tls(domain)

@@ -8,6 +8,7 @@ requires TLS, no `Connect` and no `Send` to the server is ever returned.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from proxy.session import ceilings, initiating, receiving
 from proxy.session.authentication import Step
@@ -32,6 +33,7 @@ from proxy.session.commands import (
     Side,
     StartTLS,
 )
+from proxy.session.faults import located
 from proxy.session.hooks import (
     Address,
     ClientHello,
@@ -44,9 +46,17 @@ from proxy.session.ids import StreamIds
 from proxy.session.initiating import Initiating
 from proxy.session.passage import Passage, RefusalError
 from proxy.session.receiving import Domains, Receiving
+from proxy.xmpp import errors
+from proxy.xmpp import namespaces as ns
 from proxy.xmpp.domains import domain
 from proxy.xmpp.errors import FOOTER, StreamError
 from proxy.xmpp.events import Element, Footer, Header, WhiteSpace
+
+_SEVERITIES: Final = {
+    Condition.REMOTE_CONNECTION_FAILED: Severity.WARNING,
+    Condition.INTERNAL_SERVER_ERROR: Severity.ERROR,
+}
+"""Of ends that are nobody's out there to mend."""
 
 
 class Session:
@@ -86,6 +96,7 @@ class Session:
         self._server = Initiating(self, ceilings.SERVER)
         self._unauthenticated = 0  # bytes
         self._held = False
+        self._last_words = ""  # a stream error of the server's
         self._over = False
 
     @property
@@ -96,9 +107,12 @@ class Session:
     # Events
 
     def connected(self) -> list[Command]:
-        """Take note that the client has connected."""
+        """Take note that the client has connected.
+
+        One that may not stay is told and left at once, for there may be many of them.
+        """
         self._out.append(Arm(Deadline.NEGOTIATION))
-        self._guarded(self.passage.client_connected)
+        self._guarded(self._admit)
         return self._flush()
 
     def received(self, side: Side, data: bytes) -> list[Command]:
@@ -180,6 +194,14 @@ class Session:
         return self._flush()
 
     # The client's side
+
+    def _admit(self) -> None:
+        try:
+            self.passage.client_connected()
+        except StreamError as error:
+            if self.rule is not TLSRule.DIRECT:
+                self.send_client(self._client.own_header() + error.serialise() + FOOTER)
+            self._finish(str(error), abort=(Side.CLIENT,))
 
     def _client_received(self, data: bytes) -> None:
         client = self._client
@@ -313,12 +335,15 @@ class Session:
         if isinstance(event, WhiteSpace):
             self.send_client(event.raw)
             return
+        if event.name == ns.ERROR:
+            self._last_words = f": {errors.describe(event.tree)}"
         self._advance(self.passage.from_server(event))
 
     def server_ended(self, footer: Footer) -> None:
         """Pass on the end of the server's stream, and end the session."""
         self.send_client(footer.raw)
-        self._finish("the server closed the stream", close=(Side.CLIENT, Side.SERVER))
+        reason = "the server closed the stream" + self._last_words
+        self._finish(reason, close=(Side.CLIENT, Side.SERVER))
 
     def _advance(self, step: Step) -> None:
         if step is Step.NONE:
@@ -331,6 +356,8 @@ class Session:
         if step is Step.RESTART:
             self._client.take(receiving.Input.AUTHENTICATED)
             self._server.take(initiating.Input.AUTHENTICATED)
+        elif step is Step.ESTABLISHED and self._server.framer is not None:
+            self._server.framer.limits = ceilings.ESTABLISHED_SERVER
 
     def _join(self) -> bool:
         """Leave the rest to the relay, unless a plugin wants to see stanzas."""
@@ -356,7 +383,7 @@ class Session:
             action(*arguments)
         except StreamError as error:
             self.refuse(error)
-        except Exception as error:  # noqa: BLE001 - whatever it was, it must not pass
+        except BaseException as error:  # noqa: BLE001 - whatever it was, it must not pass
             self._fault(error)
 
     def _guarded_server(self, action: Callable[..., None], *arguments: object) -> None:
@@ -367,11 +394,11 @@ class Session:
             self.refuse(error)
         except StreamError as error:
             self._upstream_failed(f"does not speak XMPP for clients: {error}")
-        except Exception as error:  # noqa: BLE001 - whatever it was, it must not pass
+        except BaseException as error:  # noqa: BLE001 - whatever it was, it must not pass
             self._fault(error)
 
-    def _fault(self, error: Exception) -> None:
-        self._out.append(Report(Severity.ERROR, "fault in the proxy", {"error": repr(error)}))
+    def _fault(self, error: BaseException) -> None:
+        self._out.append(Report(Severity.ERROR, "fault in the proxy", {"error": located(error)}))
         self.refuse(StreamError(Condition.INTERNAL_SERVER_ERROR, "the proxy has failed"))
 
     def _upstream_failed(self, text: str) -> None:
@@ -389,21 +416,27 @@ class Session:
             return
         header = b"" if client.answered else client.own_header()
         self.send_client(header + error.serialise() + FOOTER)
-        self._finish(str(error), close=(Side.CLIENT,), abort=(Side.SERVER,))
+        severity = _SEVERITIES.get(error.condition, Severity.INFO)
+        self._finish(str(error), severity, close=(Side.CLIENT,), abort=(Side.SERVER,))
 
     def close_client(self, reason: str) -> None:
         """End the session in good order, everything having been said."""
         self._finish(reason, close=(Side.CLIENT, Side.SERVER))
 
     def _finish(
-        self, reason: str, *, close: tuple[Side, ...] = (), abort: tuple[Side, ...] = ()
+        self,
+        reason: str,
+        severity: Severity = Severity.INFO,
+        *,
+        close: tuple[Side, ...] = (),
+        abort: tuple[Side, ...] = (),
     ) -> None:
         if self._over:
             return
         self._over = True
         self._out += map(Close, close)
         self._out += map(Abort, abort)
-        self._out.append(Finish(self.view, reason))
+        self._out.append(Finish(self.view, reason, severity))
 
     def _flush(self) -> list[Command]:
         self._release_client()

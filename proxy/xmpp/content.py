@@ -28,10 +28,11 @@ class Content:
         name: the qualified name of that part.
         prefix: its namespace prefix; empty if there is none.
         attributes: its attributes by qualified name.
+        child: the qualified name of the first element inside; empty if there is none.
         namespaces: what the header declares, by prefix.
     """
 
-    __slots__ = ("_most", "attributes", "depth", "found", "name", "namespaces", "prefix")
+    __slots__ = ("_most", "attributes", "child", "depth", "found", "name", "namespaces", "prefix")
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -40,6 +41,7 @@ class Content:
         self.name = ""
         self.prefix = ""
         self.attributes: dict[str, str] = {}
+        self.child = ""
         self.namespaces: dict[str, str] = {}
 
     def parser(self) -> XMLParserType:
@@ -60,9 +62,12 @@ class Content:
         if depth > self._most:
             raise StreamError(Condition.POLICY_VIOLATION, "elements nest too deep")
         if depth > 2:  # noqa: PLR2004 - inside a first-level element
+            if not self.child:
+                self.child = clark(name)[0]
             return
         self.name, self.prefix = clark(name)
         self.attributes = clark_attributes(attributes)
+        self.child = ""
         if depth == 1:
             self.found = Part.HEADER
         elif self.name == ns.STREAM:

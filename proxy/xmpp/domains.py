@@ -22,6 +22,8 @@ def domain(text: str) -> str:
         raise ValueError("a domain is empty")
     if len(name) > 4 * LONGEST:
         raise ValueError("a domain is too long")
+    if "@" in name:
+        raise ValueError("a domain has no @")
     if name.isascii() and _plain(name):
         return name.lower()
     try:

@@ -4,6 +4,8 @@ from enum import Enum
 from typing import Final
 from xml.sax.saxutils import escape
 
+from lxml import etree
+
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.text import printable
 
@@ -57,6 +59,17 @@ class StreamError(Exception):
             f"<text xmlns='{ns.STREAM_ERRORS}' xml:lang='en'>{escape(printable(self.text))}</text>"
             "</stream:error>"
         ).encode()
+
+
+def describe(error: etree._Element) -> str:
+    """Return what a peer's stream error says: its condition, and its text if it has one."""
+    text = error.findtext(f"{{{ns.STREAM_ERRORS}}}text") or ""
+    conditions = [
+        etree.QName(child).localname
+        for child in error.iterchildren(etree.Element)
+        if child.tag != f"{{{ns.STREAM_ERRORS}}}text"
+    ]
+    return printable(": ".join(part for part in (*conditions[:1], text) if part))
 
 
 FOOTER: Final = b"</stream:stream>"

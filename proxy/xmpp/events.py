@@ -40,18 +40,21 @@ class Element:
         name: the qualified name.
         attributes: value by qualified name, namespace declarations left out.
         namespaces: those in scope from the stream header, by prefix.
+        child: the qualified name of the first element inside; empty if there is none.
     """
 
     raw: bytes
     name: str
     attributes: Mapping[str, str]
     namespaces: Mapping[str, str]
+    child: str = ""
 
     @cached_property
     def tree(self) -> etree._Element:
         """The element parsed by lxml.
 
-        lxml keeps every name it ever met, so only look at what somebody has to look at.
+        lxml keeps every name it ever met, for as long as the process lives: never look at what
+        somebody sends who is not authenticated.
         """
         return parse(self.raw, self.namespaces)
 

@@ -341,6 +341,7 @@ class Framer:
                     name=content.name,
                     attributes=content.attributes,
                     namespaces=content.namespaces,
+                    child=content.child,
                 )
             case Part.FOOTER:
                 self._finished = True

@@ -23,6 +23,9 @@ _TOKEN: Final = re.compile(
     )>""",
     re.VERBOSE,
 )
+# What would change the stream's layers, which is over when a session is established: it would
+# hide from the meter what follows.
+_LATE: Final = re.compile(rb"<(?:[^\s<>/:]*:)?(?:compress|starttls)[\s/>]")
 _END_TAG: Final = 1
 _SECTION: Final = 2
 _QUOTE_OR_END: Final = re.compile(rb"[>\"']")
@@ -61,10 +64,13 @@ class Meter:
                 if self._before + len(self._torn) > self.limit:
                     self._too_large()
                 return
-            data = bytes(self._torn)
+            whole, data = bytes(self._torn[:end]), bytes(self._torn[end:])
+            if _TOKEN.fullmatch(whole) is None:
+                raise _malformed()
             self._torn.clear()
             self._scanned = 0
-        if not self._is_whole(data):
+            self._measure(whole)
+        if data and not self._is_whole(data):
             self._measure(data)
 
     def _is_whole(self, data: bytes) -> bool:
@@ -82,6 +88,8 @@ class Meter:
             and data.rfind(b"<") == data.rfind(b"</")
             and data.endswith(b">")
             and b"/>" not in data
+            and b"compress" not in data
+            and b"starttls" not in data
             and b"<!" not in data
             and b"<?" not in data
         )
@@ -101,7 +109,7 @@ class Meter:
                     self._too_large()
             elif kind is None:
                 if depth == 1:
-                    begun = data.index(b"<", position)
+                    begun = self._begin(data, position)
                 if data[end - 2] != _SLASH:
                     depth += 1
                     if depth > self.depth:
@@ -114,6 +122,15 @@ class Meter:
         self._depth = depth
         self._keep(data, position, begun)
 
+    def _begin(self, data: bytes, position: int) -> int:
+        """Return where a first-level element begins, if it is one that may come."""
+        begun = data.index(b"<", position)
+        if _LATE.match(data, begun) is not None:
+            raise StreamError(
+                Condition.UNSUPPORTED_STANZA_TYPE, "this was not on offer and is not supported"
+            )
+        return begun
+
     def _keep(self, data: bytes, position: int, begun: int) -> None:
         """Note what is under way at the end of ``data``, of which ``position`` is done."""
         start = data.find(b"<", position)
@@ -122,7 +139,8 @@ class Meter:
         else:
             self._torn += data[start:]
             self._check_torn()
-            self._mend(b"")
+            if self._mend(b"") >= 0:
+                raise _malformed()
         self._before = start - begun if self._depth > 1 else 0
         if self._before + len(self._torn) > self.limit:
             self._too_large()
@@ -166,3 +184,7 @@ class Meter:
 
     def _too_large(self) -> None:
         raise StreamError(Condition.POLICY_VIOLATION, f"a stanza is larger than {self.limit} bytes")
+
+
+def _malformed() -> StreamError:
+    return StreamError(Condition.NOT_WELL_FORMED, "a tag is not well-formed")

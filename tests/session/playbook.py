@@ -144,7 +144,7 @@ def finished(reason: str = "", *, close: Iterable[Side] = (), abort: Iterable[Si
     return (
         *map(Close, close),
         *map(Abort, abort),
-        Finish(ANY, containing(reason)),
+        Finish(ANY, containing(reason), ANY),
     )
 
 

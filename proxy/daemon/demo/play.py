@@ -1,9 +1,12 @@
 """What the demo does: set everything up, let two users talk, show both legs, stay up."""
 
+import errno
 import io
+import os
 import sys
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +31,10 @@ JULIET: Final = "juliet"
 ROMEO: Final = "romeo"
 QUESTION: Final = "Art thou not Romeo, and a Montague?"
 ANSWER: Final = "Neither, fair maid, if either thee dislike."
+INTRODUCTION: Final = (
+    f"{JULIET}@{DOMAIN} logs in and talks to {ROMEO}@{DOMAIN}: on the left what passes between her "
+    "client and Bascule, on the right what passes between Bascule and the legacy server."
+)
 LISTENER: Final = "demo"
 LONGEST_ERROR: Final = 1_000
 WIDTH: Final = 120
@@ -65,6 +72,9 @@ def run(once: bool, port: int) -> int:
 
     Returns:
         The exit code: 0 if all went well, 1 otherwise.
+
+    Raises:
+        OSError: standard output cannot be written.
     """
     from twisted.internet import reactor  # noqa: PLC0415  # importing it installs it
 
@@ -75,6 +85,8 @@ def run(once: bool, port: int) -> int:
     except OSError as error:
         complain(error)
         return 1
+    if play.unwritable is not None:
+        raise play.unwritable
     return play.exit_code
 
 
@@ -87,6 +99,14 @@ def complain(error: Exception) -> None:
     )
 
 
+class Output(Console):
+    """Standard output; when nobody reads it any more, printing raises ``BrokenPipeError``."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what rich would make a ``SystemExit``, which a running reactor survives."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 class Play:
     """One performance of the demo.
 
@@ -96,10 +116,12 @@ class Play:
 
     Attributes:
         exit_code: 0 once everything went well.
+        unwritable: why standard output cannot be written, if it cannot.
     """
 
     def __init__(self, reactor: Any, directory: Path) -> None:
         self.exit_code = 1
+        self.unwritable: OSError | None = None
         self._reactor = reactor
         self._files = authority.write(directory, DOMAIN)
         self._conf_file = directory / "bascule.toml"
@@ -108,8 +130,8 @@ class Play:
         self._transcript = Transcript()
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # arrows and bullets, in an old locale
-        terminal = Console(highlight=False)
-        self._console = terminal if terminal.is_terminal else Console(highlight=False, width=WIDTH)
+        terminal = Output(highlight=False)
+        self._console = terminal if terminal.is_terminal else Output(highlight=False, width=WIDTH)
 
     def perform(self, *, once: bool, port: int) -> None:
         """Run the reactor until the demo is over."""
@@ -119,15 +141,28 @@ class Play:
     async def _perform(self, once: bool, port: int) -> None:
         try:
             addresses = self._start(port)
+            with self._writing():
+                self._console.print(INTRODUCTION, markup=False)
             await deferToThread(self._talk, *addresses)
-            self._show(*addresses)
-            if not once:
-                self._invite(addresses[0])
+            with self._writing():
+                self._show(*addresses)
+                if not once:
+                    self._invite(addresses[0])
             self.exit_code = 0
         except Exception as error:  # noqa: BLE001  # whatever it is, it is said in one line
-            complain(error)
+            if error is not self.unwritable:
+                complain(error)
         if once or self.exit_code:
             self._reactor.stop()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Remember why output could not be written, for the command line to tell."""
+        try:
+            yield
+        except OSError as error:
+            self.unwritable = error
+            raise
 
     def _start(self, port: int) -> tuple[int, int]:
         """Start the legacy server and the proxy in front of it; return their ports."""

@@ -26,6 +26,7 @@ from proxy.daemon.installed import InstalledPlugins
 from proxy.daemon.service import _fields
 from proxy.net.bridge import Summary
 from proxy.session.chain import HOOKS, Chain
+from proxy.session.commands import Severity
 from proxy.session.hooks import Continue, Direction, Plugin, Replace, TLSRule
 from tests.authority import Authority
 from tests.plugins.views import view
@@ -37,12 +38,14 @@ MAN_PAGE = ROOT / "docs/bascule.8"
 UNIT = ROOT / "systemd/bascule.service"
 SYSTEM_COMMANDS = {
     "apt-get",
+    "cd",
     "certbot",
     "journalctl",
     "ln",
     "nc",
     "openssl",
     "python3",
+    "rm",
     "systemctl",
 }
 HIGHEST_EXPOSURE = 2.0
@@ -135,7 +138,8 @@ def bascule(*words: object, **environment: str) -> subprocess.CompletedProcess[s
 def put_in_place(directory: Path, authority: Authority, text: str) -> Path:
     """Write a conf for /etc/bascule, and the certificates it names, into a directory."""
     (directory / "tls").mkdir()
-    certificate, private_key = authority.issue("example.com")
+    intermediate = Authority(directory / "authority", name="Bascule test CA", parent=authority)
+    certificate, private_key = intermediate.issue("example.com")
     shutil.copy(certificate, directory / "tls/example.com.crt")
     shutil.copy(private_key, directory / "tls/example.com.key")
     file = directory / "bascule.toml"
@@ -160,7 +164,7 @@ def test_the_readme_and_the_manual_page_show_the_same_conf() -> None:
 
 def command_lines() -> Iterator[Any]:
     for page in PAGES:
-        lines = "".join(blocks(page, "sh")).splitlines()
+        lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
         lines += [span for span in spans(page) if re.match(r"(bascule|make|python) ", span)]
         for line in lines:
             yield pytest.param(line, id=f"{page.name}: {line}")
@@ -174,13 +178,13 @@ def test_commands_exist(line: str) -> None:
         assert_command(words)
     elif name == "make":
         assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    elif name == "cp":
-        assert (ROOT / words[0]).is_file()
+    elif name in {"cp", "install"} and "-d" not in words:
+        assert (ROOT / words[-2]).is_file()
     elif name == "python":
         there = find_spec(words[1]) if words[0] == "-m" else (ROOT / words[0]).is_file()
         assert there
     else:
-        assert name in {*SYSTEM_COMMANDS, "pip"}
+        assert name in {*SYSTEM_COMMANDS, "install", "pip"}
 
 
 def assert_command(words: list[str]) -> None:
@@ -262,7 +266,16 @@ def test_the_unit_is_well_hardened() -> None:
 
 def test_every_field_of_the_log_is_explained() -> None:
     text = (ROOT / "docs/guide.md").read_text()
-    for field in _fields(Summary(view(secured=True), 0.0, 0, 0, "")):
+    summary = Summary(
+        view=view(secured=True),
+        seconds=0.0,
+        from_client=0,
+        from_server=0,
+        reason="",
+        severity=Severity.INFO,
+        server=None,
+    )
+    for field in _fields(summary):
         assert f"\n| `{field}` |" in text
 
 

@@ -47,6 +47,10 @@ def literals(node: ast.expr, constants: dict[str, str]) -> Iterator[str]:
                 yield from literals(value, constants)
         case ast.Name(id=name) if name in constants:
             yield re.escape(constants[name])
+        case ast.BinOp(left=left, op=ast.Add()):
+            # What is added is a peer's words, or nothing.
+            for text in literals(left, constants):
+                yield f"{text}(?:: .+)?"
 
 
 def constants_of(tree: ast.Module) -> dict[str, str]:
@@ -63,7 +67,7 @@ def constants_of(tree: ast.Module) -> dict[str, str]:
 
 def reasons(call: ast.Call, constants: dict[str, str]) -> Iterator[str]:
     """What a call may refuse with, as regular expressions."""
-    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    name = name_of(call.func)
     match name, call.args:
         case "StreamError" | "Reject", [ast.Attribute(attr=condition), text]:
             before = re.escape(f"{Condition[condition].value}: ")
@@ -72,10 +76,17 @@ def reasons(call: ast.Call, constants: dict[str, str]) -> Iterator[str]:
         case "sasl_failure", [ast.Constant(value=condition), text]:
             for found in literals(text, constants):
                 yield re.escape(f"{condition!s}: ") + found
+        case "alert", [_, ast.Call(func=ast.Name(id="str"))]:
+            yield re.escape(ENDS[name][1]) + "[A-Za-z-]+: .+"  # a stream error's own words
         case _ if name in ENDS and len(call.args) > ENDS[name][0]:
             position, before = ENDS[name]
             for found in literals(call.args[position], constants):
                 yield re.escape(before) + found
+
+
+def name_of(node: ast.expr) -> str:
+    """The last word of a name or an attribute; nothing for other expressions."""
+    return str(getattr(node, "attr", getattr(node, "id", "")))
 
 
 def collect(file: Path) -> Iterator[tuple[str, int]]:
@@ -83,7 +94,7 @@ def collect(file: Path) -> Iterator[tuple[str, int]]:
     tree = ast.parse(file.read_text())
     constants = constants_of(tree)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "attr", "") == "_reason":
+        if isinstance(node, ast.Assign) and name_of(node.targets[0]) in {"_reason", "reason"}:
             yield from ((text, node.lineno) for text in literals(node.value, constants) if text)
         elif isinstance(node, ast.Call):
             yield from ((text, node.lineno) for text in reasons(node, constants))

@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -169,7 +170,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _give_up_lost_output()  # nobody reads on
         return Exit.IO
     except Exception as error:  # noqa: BLE001 - the last resort: no traceback for users
-        if isinstance(error, OSError) and _give_up_lost_output():
+        if isinstance(error, OSError) and error.filename is None:
+            # Whatever fails while a file is read names that file; what is left is output.
+            _give_up_lost_output()
             _complain(f"output cannot be written: {error.strerror}")
             return Exit.IO
         if invocation.debug:
@@ -187,17 +190,14 @@ def _unwritable() -> TextIO:
     return os.fdopen(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")
 
 
-def _give_up_lost_output() -> bool:
-    """Whether output could not be written; what is still buffered then goes nowhere, quietly."""
-    lost = False
+def _give_up_lost_output() -> None:
+    """Let what is buffered and cannot be written go nowhere: Python would complain at its end."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
                 stream.flush()
         except OSError:
-            lost = True
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    return lost
 
 
 def _explain(error: click.ClickException) -> None:
@@ -210,4 +210,5 @@ def _explain(error: click.ClickException) -> None:
 
 
 def _complain(text: str) -> None:
-    click.echo(one_line(f"bascule: {text}"), err=True)
+    with suppress(OSError):  # the exit code remains
+        click.echo(one_line(f"bascule: {text}"), err=True)

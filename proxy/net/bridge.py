@@ -18,7 +18,7 @@ from proxy.net.connector import Connector
 from proxy.net.deadlines import Armed, Deadlines
 from proxy.net.hub import Hub
 from proxy.net.joined import Joined, Sockets
-from proxy.net.leg import Leg
+from proxy.net.leg import BRIEF_LINGER, LINGER, Leg
 from proxy.net.plain_relay import PlainRelay
 from proxy.net.relay import Relay
 from proxy.net.tls import describe
@@ -256,7 +256,7 @@ class Bridge:
         self._severity = Severity.ERROR
         self._session = None
         self._disarm_all()
-        self._end(Side.SERVER, at_once=True)
+        self._end(Abort(Side.SERVER))
         if self._client is not None:
             self._client.abortConnection()
 
@@ -270,8 +270,8 @@ class Bridge:
                 self._do_to_client(command)
             case Connect(domain):
                 self._connect(self._around.servers[domain])
-            case Close(side) | Abort(side):
-                self._end(side, at_once=isinstance(command, Abort))
+            case Close() | Abort():
+                self._end(command)
             case Arm(deadline):
                 self._arm(deadline)
             case Disarm(deadline):
@@ -301,21 +301,22 @@ class Bridge:
     def _leg(self, side: Side) -> Leg | None:
         return self._client if side is Side.CLIENT else self._server
 
-    def _end(self, side: Side, *, at_once: bool) -> None:
+    def _end(self, command: Close | Abort) -> None:
+        side = command.side
         if side is Side.SERVER and self._connector is not None:
             self._connector.cancel()
             self._connector = None
         leg = self._leg(side)
         if leg is None:
             return
-        if side is Side.SERVER and at_once:
+        if isinstance(command, Close):
+            leg.close(BRIEF_LINGER if command.brief else LINGER)
+        elif side is Side.CLIENT:
+            leg.abortConnection()
+        else:
             # Another server leg may follow at once; of this one nobody wants to hear any more.
             self._server = None
             leg.forget()
-        elif at_once:
-            leg.abortConnection()
-        else:
-            leg.loseConnection()
 
     def _connect(self, address: Address) -> None:
         self._server_address = address

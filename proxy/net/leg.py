@@ -30,6 +30,9 @@ READ_SIZE: Final = 16_384
 LINGER: Final = 2.0
 """Seconds for which a closed leg waits for its peer to close, so that the last words arrive."""
 
+BRIEF_LINGER: Final = 0.2
+"""The same where there may be very many such legs."""
+
 _READS_AT_ONCE: Final = 8
 _RETRY: Final = 0.05
 
@@ -95,9 +98,13 @@ class Leg(BufferedSocket):
     # ITCPTransport
 
     def loseConnection(self) -> None:
+        """Send what is waiting, then close, as `close` does."""
+        self.close(LINGER)
+
+    def close(self, linger: float) -> None:
         """Send what is waiting, then close: ``close_notify`` under TLS, and the TCP direction.
 
-        The leg then waits up to `LINGER` seconds for the peer to close, for closing a socket with
+        The leg then waits up to ``linger`` seconds for the peer to close, for closing a socket with
         unread bytes would destroy what the peer has not read yet.
         """
         if self._socket is None or self._closing:
@@ -111,7 +118,7 @@ class Leg(BufferedSocket):
         if not self._buffer:
             self._shut()
         if self._socket is not None:
-            self._linger = self._reactor.callLater(LINGER, self._give_up)
+            self._linger = self._reactor.callLater(linger, self._give_up)
 
     def abortConnection(self) -> None:
         """Close at once; what is waiting is lost."""

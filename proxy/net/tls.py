@@ -7,6 +7,7 @@ from sys import intern
 from typing import Final
 
 from OpenSSL import SSL
+from twisted.internet.error import ConnectionLost
 
 from proxy.net import openssl
 from proxy.net.client_hello import Hello
@@ -104,6 +105,8 @@ def describe(error: BaseException | None) -> str:
     if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
         reasons = [entry[2] or entry[0] for entry in error.args[0]]
         return "; ".join(dict.fromkeys(reasons)) or "unknown TLS error"
+    if isinstance(error, ConnectionLost):
+        return str(error.args[0]) if error.args else "connection lost"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__

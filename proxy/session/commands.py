@@ -83,9 +83,15 @@ class Connect:
 
 @attrs.frozen
 class Close:
-    """End a leg in good order, once everything written to it has been sent."""
+    """End a leg in good order, once everything written to it has been sent.
+
+    Attributes:
+        side: the leg.
+        brief: whether the peer gets little time to take it in, for there may be many such.
+    """
 
     side: Side
+    brief: bool = False
 
 
 @attrs.frozen

@@ -109,7 +109,7 @@ class Session:
     def connected(self) -> list[Command]:
         """Take note that the client has connected.
 
-        One that may not stay is told and left at once, for there may be many of them.
+        One that may not stay is told and left soon, for there may be many of them.
         """
         self._out.append(Arm(Deadline.NEGOTIATION))
         self._guarded(self._admit)
@@ -201,7 +201,8 @@ class Session:
         except StreamError as error:
             if self.rule is not TLSRule.DIRECT:
                 self.send_client(self._client.own_header() + error.serialise() + FOOTER)
-            self._finish(str(error), abort=(Side.CLIENT,))
+            self._out.append(Close(Side.CLIENT, brief=True))
+            self._finish(str(error))
 
     def _client_received(self, data: bytes) -> None:
         client = self._client

@@ -1,7 +1,7 @@
 """proxy.daemon.check and show: a report with certificates, a summary, and the round trip."""
 
 import tomllib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import attrs
@@ -27,8 +27,8 @@ def write(directory: Path, text: str) -> Path:
     return main
 
 
-def sound(authority: Authority) -> str:
-    certificate, key = authority.issue("example.com")
+def sound(middle: Authority) -> str:
+    certificate, key = middle.issue("example.com")
     return f"""
         [[domain]]
         name = "example.com"
@@ -43,15 +43,15 @@ def sound(authority: Authority) -> str:
     """
 
 
-def test_sound_conf(authority: Authority, tmp_path: Path) -> None:
-    report = inspect(write(tmp_path, sound(authority)), NOW, PLUGINS)
+def test_sound_conf(middle: Authority, tmp_path: Path) -> None:
+    report = inspect(write(tmp_path, sound(middle)), NOW, PLUGINS)
     assert (report.mistakes, report.cautions) == ((), ())
     assert report.conf is not None
     text = summary(report.conf, report.certificates)
     lines = [line.split() for line in text.splitlines()]
     assert ["c2s", "[::]:5222", "reverse", "c2s", "required"] in lines
     certificate = report.certificates[0]
-    assert certificate.days_left in (89, 90)
+    assert certificate.days_left == 90
     assert [
         "example.com",
         "127.0.0.1:15222",
@@ -68,10 +68,34 @@ def test_sound_conf(authority: Authority, tmp_path: Path) -> None:
     ]
 
 
-def test_mistakes_of_conf_and_of_certificates_together(
-    authority: Authority, tmp_path: Path
-) -> None:
-    text = sound(authority).replace('"example.com"', '"example.org"') + "colour = 1\n"
+def test_an_expired_certificate_is_loud(middle: Authority, tmp_path: Path) -> None:
+    report = inspect(write(tmp_path, sound(middle)), NOW + timedelta(days=91), PLUGINS)
+    assert report.conf is not None
+    row = next(
+        line
+        for line in summary(report.conf, report.certificates).splitlines()
+        if line.startswith("example.com")
+    )
+    assert row.split()[-2] == "EXPIRED"
+
+
+def test_files_beside_the_fragments(middle: Authority, tmp_path: Path) -> None:
+    main = write(tmp_path, sound(middle))
+    fragments = tmp_path / "conf.d"
+    fragments.mkdir()
+    (fragments / "directory").mkdir()
+    for name in ("a.conf", "b.toml", "b.toml~", "#b.toml#", ".b.toml.swp", "b.toml.bak", "c.TOML"):
+        (fragments / name).touch()
+    report = inspect(main, NOW, PLUGINS)
+    assert report.conf is not None
+    assert [str(caution) for caution in report.cautions] == [
+        f"{fragments / name}: warning: is not read: its name does not end in .toml"
+        for name in ("a.conf", "c.TOML")
+    ]
+
+
+def test_mistakes_of_conf_and_of_certificates_together(middle: Authority, tmp_path: Path) -> None:
+    text = sound(middle).replace('"example.com"', '"example.org"') + "colour = 1\n"
     report = inspect(write(tmp_path, text), NOW, PLUGINS)
     assert report.conf is None
     assert [mistake.key for mistake in report.mistakes] == [
@@ -80,8 +104,8 @@ def test_mistakes_of_conf_and_of_certificates_together(
     ]
 
 
-def test_a_certificate_alone_withholds_the_conf(authority: Authority, tmp_path: Path) -> None:
-    text = sound(authority).replace('"example.com"', '"example.org"')
+def test_a_certificate_alone_withholds_the_conf(middle: Authority, tmp_path: Path) -> None:
+    text = sound(middle).replace('"example.com"', '"example.org"')
     report = inspect(write(tmp_path, text), NOW, PLUGINS)
     assert report.conf is None
     assert len(report.mistakes) == 1

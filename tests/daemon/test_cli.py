@@ -26,8 +26,8 @@ def _made_up_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def good(authority: Authority, tmp_path: Path) -> str:
-    return str(write(tmp_path, sound(authority)))
+def good(middle: Authority, tmp_path: Path) -> str:
+    return str(write(tmp_path, sound(middle)))
 
 
 @pytest.fixture
@@ -203,3 +203,38 @@ def test_nobody_reads_the_output() -> None:
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (74, "")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["--help"], ["show-config", "-c"], ["check", "-c"]])
+def test_output_that_cannot_be_written(
+    good: str, arguments: list[str], unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*arguments, good] if "-c" in arguments else arguments
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    with Path("/dev/full").open("w") as full:
+        done = bascule(*words, stdout=full)
+    text = "bascule: output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (74, text)
+    closed = bascule(*words, preexec_fn=lambda: os.close(1))
+    text = "bascule: output cannot be written: Bad file descriptor\n"
+    assert (closed.returncode, closed.stderr) == (74, text)
+
+
+def test_errors_that_cannot_be_written(tmp_path: Path) -> None:
+    program = "import sys; from proxy.daemon.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "check", "-c", str(tmp_path / "none.toml")]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stderr=full, check=False, timeout=60)
+    assert done.returncode == 74
+
+
+def test_other_faults_of_the_system_are_not_called_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error", "a file")
+
+    monkeypatch.setattr(cli, "inspect", broken)
+    assert main(["check"]) == 70
+    assert capsys.readouterr().err.startswith("bascule: internal fault: OSError: ")

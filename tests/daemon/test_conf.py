@@ -128,6 +128,8 @@ ONE_MISTAKE: list[tuple[dict[str, Any], str]] = [
         {"plugins": {"chain": ["features"]}},
         'listener "c2s".tls: "required" needs the plugin "require_tls", which plugins.chain in',
     ),
+    ({"deadlines": {"pace": 1}}, "deadlines.pace: is not known; it belongs in [plugins.limits] ("),
+    ({"name": 1}, "name: is not known; it belongs in [[domain]] or [[listener]] (known here: p"),
     ({"domain": None}, "domain: is missing; at least one table [[domain]] is needed"),
     ({"domain": []}, "domain: is missing; at least one table [[domain]] is needed"),
     ({"domain": domain_table()}, "domain: is not an array of tables; it is written [[domain]]"),
@@ -146,7 +148,7 @@ ONE_MISTAKE: list[tuple[dict[str, Any], str]] = [
     ({"domain": [domain_table(s2s_server="h:1")]}, 'domain "example.com".s2s_server: is not known'),
     (
         {"domain": [domain_table(), domain_table(name="EXAMPLE.com.")]},
-        'domain "EXAMPLE.com.".name: "example.com" is taken by another table in',
+        'domain "EXAMPLE.com.".name: "example.com" is taken by domain "example.com" in',
     ),
     (
         {"listener": [listener_table(direction="forward")]},
@@ -166,11 +168,11 @@ ONE_MISTAKE: list[tuple[dict[str, Any], str]] = [
     ({"listener": [listener_table(address="*:5222")]}, 'listener "c2s".address: "*:5222": the hos'),
     (
         {"listener": [listener_table(), listener_table(address="127.0.0.1:1")]},
-        'listener "c2s".name: "c2s" is taken by another table in',
+        f'listener "c2s".name: "c2s" is taken by listener[1] in {MAIN} already',
     ),
     (
         {"listener": [listener_table(), listener_table(name="b", address="[0::0]:5222")]},
-        'listener "b".address: "[::]:5222" is taken by another table in',
+        'listener "b".address: "[::]:5222" is taken by listener "c2s" in',
     ),
     (
         {"domain": [domain_table(c2s_server="localhost:5222")]},
@@ -297,6 +299,8 @@ class Unloadable(dict[str, type[Any]]):
 def test_a_plugin_that_cannot_be_imported() -> None:
     [only] = mistakes(content(), plugins=Unloadable(PLUGINS))
     assert only == ("plugins.limits: the plugin cannot be loaded: ImportError: No module\\nnamed x")
+    [_, other] = mistakes(content(deadlines={"tls": 1}), plugins=Unloadable(PLUGINS))
+    assert "tls: is not known; it belongs in [[listener]] (" in other
 
 
 def test_a_plugin_that_declares_no_options() -> None:

@@ -4,7 +4,17 @@ from collections.abc import Callable
 
 import pytest
 
-from proxy.session.commands import Arm, AwaitTLS, Deadline, Disarm, Hold, Report, Send, Severity
+from proxy.session.commands import (
+    Arm,
+    AwaitTLS,
+    Close,
+    Deadline,
+    Disarm,
+    Hold,
+    Report,
+    Send,
+    Severity,
+)
 from proxy.session.hooks import Condition, Continue, Plugin, Reject, StreamHeader, TLSRule, View
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import FOOTER, PROCEED
@@ -14,6 +24,7 @@ from tests.session.playbook import (
     BIND,
     BOUND,
     CLIENT,
+    MECHANISMS,
     MESSAGE,
     SERVER,
     STARTTLS,
@@ -21,12 +32,16 @@ from tests.session.playbook import (
     TLS_UP,
     Playbook,
     answer,
+    containing,
     finished,
     header,
     own,
     refused,
 )
 
+FAULT = Report(
+    Severity.ERROR, "fault in the proxy", {"error": containing("RuntimeError at test_endings.py:")}
+)
 FAILED = Condition.REMOTE_CONNECTION_FAILED
 
 
@@ -290,11 +305,16 @@ class Refuses(Plugin):
 
 
 def test_a_plugin_refuses_a_connection(play: Play) -> None:
+    """It is told and left soon: there may be many of them."""
     book = play(plugins=[Refuses("client_connected")]).connected()
-    book.then(
-        Arm(Deadline.NEGOTIATION),
-        *refused(Condition.POLICY_VIOLATION, "not today", before=own(sender="")),
-    )
+    told, *_ = refused(Condition.POLICY_VIOLATION, "not today", before=own(sender=""))
+    book.then(Arm(Deadline.NEGOTIATION), told, Close(CLIENT, brief=True), *finished("not today"))
+
+
+def test_a_plugin_refuses_a_connection_that_expects_tls(play: Play) -> None:
+    """XML would be no answer to it."""
+    book = play(TLSRule.DIRECT, plugins=[Refuses("client_connected")]).connected()
+    book.then(Arm(Deadline.NEGOTIATION), Close(CLIENT, brief=True), *finished("not today"))
 
 
 def test_a_plugin_refuses_a_stream(play: Play) -> None:
@@ -315,7 +335,7 @@ def test_a_plugin_refuses_a_stream_under_tls(play: Play) -> None:
 def test_a_plugin_refuses_features(play: Play) -> None:
     book = play(plugins=[Refuses("features")]).to_connecting()
     book.server_connected().then(Send(SERVER, header()))
-    book.server(answer() + b"<stream:features/>").then(
+    book.server(answer() + MECHANISMS).then(
         Disarm(Deadline.CONNECT),
         Send(CLIENT, answer()),
         *refused(Condition.POLICY_VIOLATION, "not today"),
@@ -342,7 +362,11 @@ def test_a_fault_of_our_own_when_a_client_connects_is_a_refusal(
     monkeypatch.setattr(book.session.passage._chain, "client_connected", fail)
     book.connected().then(
         Arm(Deadline.NEGOTIATION),
-        Report(Severity.ERROR, "fault in the proxy", {"error": "RuntimeError('a bug')"}),
+        Report(
+            Severity.ERROR,
+            "fault in the proxy",
+            {"error": containing("RuntimeError at test_endings.py:")},
+        ),
         *refused(Condition.INTERNAL_SERVER_ERROR, before=own(sender="")),
     )
 
@@ -357,6 +381,10 @@ def test_a_fault_of_our_own_is_a_refusal(
     book = play(rule).connected().then(Arm(Deadline.NEGOTIATION))
     monkeypatch.setattr(book.session.passage._chain, "stream_opened", fail)
     book.client(header()).then(
-        Report(Severity.ERROR, "fault in the proxy", {"error": "RuntimeError('a bug')"}),
+        Report(
+            Severity.ERROR,
+            "fault in the proxy",
+            {"error": containing("RuntimeError at test_endings.py:")},
+        ),
         *refused(Condition.INTERNAL_SERVER_ERROR, before=own()),
     )

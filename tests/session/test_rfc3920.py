@@ -161,14 +161,15 @@ def test_rule_10_the_proxys_own_answer_under_tls_knows_no_from_of_plaintext(play
 
 def test_rule_11_no_starttls_after_tls(play: Play) -> None:
     features = (
-        f"<stream:features><starttls xmlns='{ns.TLS}'/><bind xmlns='{ns.BIND}'/></stream:features>"
+        f"<stream:features><starttls xmlns='{ns.TLS}'/><mechanisms xmlns='{ns.SASL}'/>"
+        "</stream:features>"
     ).encode()
     book = play(plugins=[*all_plugins()[:2]]).to_connecting()
     book.server_connected().then(Send(SERVER, header()))
     book.server(answer() + features)
     sent = b"".join(one.data for one in book.commands[-3:] if isinstance(one, Send))
     book.then(*book.commands[-4:])
-    assert f"<stream:features><bind xmlns='{ns.BIND}'/></stream:features>".encode() in sent
+    assert f"<stream:features><mechanisms xmlns='{ns.SASL}'/></stream:features>".encode() in sent
     assert b"starttls" not in sent
     book.client(STARTTLS).then(
         Send(CLIENT, STARTTLS_FAILURE + FOOTER), *finished(close=[CLIENT, SERVER])

@@ -82,6 +82,11 @@ def test_what_is_no_domain_is_an_error_of_one_line(text: str) -> None:
     assert len(str(caught.value)) < 300
 
 
+def test_an_address_is_no_domain() -> None:
+    with pytest.raises(ValueError, match=r"^a domain has no @$"):
+        domain("alice@example.com")
+
+
 @given(st.text(max_size=20) | st.from_regex(r"[a-zA-Zäß0-9.。-]{0,20}", fullmatch=True))
 def test_the_form_is_plain_and_stays_as_it_is(text: str) -> None:
     try:

@@ -36,6 +36,7 @@ def test_once_shows_both_legs_and_leaves(tmp_path: Path) -> None:
     with start(tmp_path, once=True) as demo:
         output, errors = demo.communicate(timeout=60)
     assert (demo.returncode, errors) == (0, "")
+    assert output.startswith("juliet@localhost logs in and talks to romeo@localhost: on the left ")
     tls = output.index("TLSv1.3")
     assert output.count("<starttls", 0, tls) == 2  # offered and asked for
     assert "<auth" not in output[:tls]
@@ -44,6 +45,40 @@ def test_once_shows_both_legs_and_leaves(tmp_path: Path) -> None:
     assert row.count("→ <message") == 2
     assert "Nothing reached the legacy server before TLS was up." in output
     assert list(tmp_path.iterdir()) == []
+
+
+CLI = "import sys; from proxy.daemon.cli import main; sys.exit(main(['demo', '--once']))"
+
+
+def test_it_ends_when_nobody_reads_on(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", CLI],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONUTF8": "1"},
+    ) as demo:
+        assert demo.stdout is not None
+        assert demo.stderr is not None
+        assert demo.stdout.readline().startswith(b"juliet@")
+        demo.stdout.close()
+        errors = demo.stderr.read()
+        assert (demo.wait(60), errors) == (74, b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_output_that_cannot_be_written(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", CLI],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    text = "bascule: output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (74, text)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

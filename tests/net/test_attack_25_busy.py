@@ -1,0 +1,324 @@
+"""Attack 25: nobody keeps the process busy, and nobody who is gone keeps a descriptor.
+
+What is counted is how often a session is called and what is left unread, never how long it takes.
+"""
+
+import array
+import fcntl
+import os
+import socket
+import termios
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import attrs
+import pytest
+
+from proxy.net import joined
+from proxy.net.joined import Joined, Sockets
+from proxy.net.leg import Leg
+from proxy.net.plain_relay import PlainRelay
+from proxy.net.relay import Relay
+from tests.authority import Authority
+from tests.net.client import HandTLS, lax_context, read_all
+from tests.net.conftest import Turning
+from tests.net.front import Front
+from tests.net.key_updates import KeyUpdates
+from tests.net.legacy import LegacyServer, reset
+from tests.net.test_leg import DOMAIN, Ends, secure
+from tests.servers.bascule import Served
+from tests.servers.program import HOST
+
+FLOOD = 2000
+"""KeyUpdates, 27 bytes each: they fit into the buffer of any socket."""
+
+TURNS = 60
+FEW = 6
+"""Calls in `TURNS` turns that are no busy loop."""
+
+
+@attrs.define
+class Secured:
+    """A client's TLS connection, by hand, and what reads it: a leg, or a relay."""
+
+    ends: Ends
+    updates: KeyUpdates
+    descriptor: int
+    tls: HandTLS
+    taken: Callable[[], bytes] = lambda: b""
+    """What has come through."""
+    calls: list[str] = attrs.Factory(list)
+    """A name for each time that the leg or relay was called for the client's socket."""
+
+    def unread(self) -> int:
+        """Return how many bytes wait on the socket."""
+        return waiting(self.descriptor)
+
+
+def waiting(descriptor: int) -> int:
+    count = array.array("i", [0])
+    fcntl.ioctl(descriptor, termios.FIONREAD, count)
+    return count[0]
+
+
+def counting(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, calls: list[str]) -> None:
+    """Have every call of a method noted."""
+    method = getattr(owner, name)
+
+    def noted(self: object, events: int) -> None:
+        calls.append(name)
+        method(self, events)
+
+    monkeypatch.setattr(owner, name, noted)
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Return two ends of a TCP connection, the first not blocking."""
+    with socket.create_server((HOST, 0)) as listening:
+        theirs = socket.create_connection(listening.getsockname(), timeout=20)
+        ours, _ = listening.accept()
+    ours.setblocking(False)
+    return ours, theirs
+
+
+def on_leg(
+    turning: Turning, authority: Authority, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Secured]:
+    """A session before login: a leg reads the client."""
+    context = lax_context()
+    context.keylog_filename = str(directory / "keys")
+    ends, tls = Ends(turning, peek=True), HandTLS(context, DOMAIN)
+    ends.leg.await_hello(direct=True)
+    secure(turning, ends, tls, authority, tls.hello())
+    updates = KeyUpdates(directory / "keys", tls.tls)
+    secured = Secured(ends, updates, ends.leg.fileno(), tls, taken=lambda: ends.notes.data)
+    turning.hub.removeReader(ends.leg)
+    counting(monkeypatch, Leg, "ready", secured.calls)
+    turning.hub.addReader(ends.leg)
+    yield secured
+    ends.close()
+
+
+def in_relay(
+    turning: Turning, authority: Authority, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Secured]:
+    """A session after login: a relay reads the client."""
+    for secured in on_leg(turning, authority, directory, monkeypatch):
+        server, behind = pair()
+        behind.setblocking(False)
+        got = bytearray()
+
+        def taken(behind: socket.socket = behind, got: bytearray = got) -> bytes:
+            with suppress(BlockingIOError):
+                got.extend(behind.recv(65536))
+            return bytes(got)
+
+        secured.taken = taken
+        counting(monkeypatch, Relay, "_on_client", secured.calls)
+        client, tls, _ = secured.ends.leg.detach()
+        relay = Relay(turning.hub, Sockets(client, tls, server), None, lambda _reason: None)
+        yield secured
+        relay.end("the test is over")
+        behind.close()
+
+
+@pytest.fixture(params=[on_leg, in_relay], ids=["before login", "in the relay"])
+def secured(
+    request: pytest.FixtureRequest,
+    turning: Turning,
+    authority: Authority,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Secured]:
+    yield from request.param(turning, authority, tmp_path, monkeypatch)
+
+
+def test_attack_25_a_flood_of_key_updates_keeps_nobody_waiting(
+    turning: Turning, secured: Secured
+) -> None:
+    other = Ends(turning, peek=False)
+    turning.turn(3)
+    flood = secured.updates.flood(FLOOD, answer=False)
+    secured.ends.peer.sendall(flood + secured.updates.data(b"after"))
+    other.peer.sendall(b"ping")
+    turning.until(lambda: other.notes.data)
+    assert secured.unread() > len(flood) // 2
+    assert not secured.taken()
+    turning.until(lambda: secured.taken() == b"after")
+    other.close()
+
+
+def test_attack_25_a_read_that_waits_for_writing_does_not_spin(
+    turning: Turning, secured: Secured
+) -> None:
+    """KeyUpdates that ask for answers, from a client that takes no answer."""
+    with socket.socket(fileno=os.dup(secured.descriptor)) as same:
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    secured.ends.peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    data = secured.updates.flood(FLOOD, answer=True) + secured.updates.data(b"after")
+    secured.ends.peer.sendall(data)
+    before = 0
+    while secured.unread() != before:
+        before = secured.unread()
+        turning.turn(30)
+    assert before, "all was answered: the test has not filled the buffers"
+    secured.calls.clear()
+    turning.turn(TURNS)
+    assert len(secured.calls) < FEW
+    assert secured.unread() == before
+    secured.ends.peer.settimeout(0)
+
+    def drained() -> bool:
+        with suppress(BlockingIOError):
+            secured.ends.peer.recv(65536)
+        return secured.taken() == b"after"
+
+    turning.until(drained)
+
+
+@pytest.mark.parametrize("under_tls", [False, True])
+def test_attack_25_a_leg_that_closes_with_much_to_say_neither_reads_nor_spins(
+    turning: Turning,
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    under_tls: bool,
+) -> None:
+    calls: list[str] = []
+    counting(monkeypatch, Leg, "ready", calls)
+    ends = Ends(turning, peek=under_tls)
+    tls = HandTLS(lax_context(), DOMAIN)
+    if under_tls:
+        ends.leg.await_hello(direct=True)
+        secure(turning, ends, tls, authority, tls.hello())
+    ends.leg.write(b"x" * (32 << 20))
+    turning.turn(10)
+    ends.leg.loseConnection()
+    if under_tls:
+        tls.send(ends.peer, b"not wanted")
+    else:
+        ends.peer.sendall(b"not wanted")
+    turning.turn(10)
+    before = waiting(ends.leg.fileno())
+    assert before
+    calls.clear()
+    turning.turn(TURNS)
+    assert len(calls) < FEW
+    assert waiting(ends.leg.fileno()) == before
+    assert not ends.notes.data
+    ends.close()
+
+
+# Sessions of which one side is gone
+
+
+@attrs.define
+class Stalled:
+    """A relay, and what is at its ends."""
+
+    relay: Joined
+    client: socket.socket
+    server: socket.socket
+    reasons: list[str]
+    seal: Callable[[bytes], bytes]
+    """Makes what the client sends of what it says."""
+
+
+@pytest.fixture(params=["plaintext", "TLS"])
+def stalled(
+    request: pytest.FixtureRequest,
+    turning: Turning,
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Stalled]:
+    """A relay that gives one direction little time after the other."""
+    monkeypatch.setattr(joined, "HALF_CLOSED", 0.2)
+    server, behind = pair()
+    reasons: list[str] = []
+    relay: Joined
+    if request.param == "TLS":
+        ends, tls = Ends(turning, peek=True), HandTLS(lax_context(), DOMAIN)
+        ends.leg.await_hello(direct=True)
+        secure(turning, ends, tls, authority, tls.hello())
+        client, ssl, _ = ends.leg.detach()
+        peer = ends.peer
+
+        def seal(data: bytes) -> bytes:
+            tls.tls.write(data)
+            return tls.outgoing.read()
+
+        relay = Relay(turning.hub, Sockets(client, ssl, server), None, reasons.append)
+    else:
+        client, peer = pair()
+        seal = bytes
+        relay = PlainRelay(turning.hub, Sockets(client, None, server), None, reasons.append)
+    yield Stalled(relay, peer, behind, reasons, seal)
+    relay.end("the test is over")
+    peer.close()
+    behind.close()
+
+
+def fill(turning: Turning, source: socket.socket, make: Callable[[bytes], bytes]) -> None:
+    """Send until nothing more is taken."""
+    source.settimeout(0)
+    refused = 0
+    rest = b""
+    while refused < 10:
+        rest = rest or make(b"x" * 16_000)
+        try:
+            rest = rest[source.send(rest) :]
+            refused = 0
+        except BlockingIOError:
+            refused += 1
+        turning.turn(2)
+
+
+def test_attack_25_a_client_that_resets_while_the_server_stalls_is_let_go(
+    turning: Turning, stalled: Stalled
+) -> None:
+    fill(turning, stalled.client, stalled.seal)
+    reset(stalled.client)
+    turning.until(lambda: stalled.reasons, seconds=5)
+
+
+def test_attack_25_a_server_that_resets_while_the_client_stalls_is_let_go(
+    turning: Turning, stalled: Stalled
+) -> None:
+    fill(turning, stalled.server, bytes)
+    reset(stalled.server)
+    turning.until(lambda: stalled.reasons, seconds=5)
+
+
+def test_attack_25_a_server_that_closes_while_the_client_stalls_is_let_go(
+    turning: Turning, stalled: Stalled
+) -> None:
+    fill(turning, stalled.server, bytes)
+    stalled.server.close()
+    turning.until(lambda: stalled.reasons, seconds=5)
+
+
+# Clients that may not stay
+
+MOST = 5
+
+
+@pytest.fixture
+def narrow(tmp_path: Path, domains: list[Served], legacy: LegacyServer) -> Iterator[Front]:
+    """A daemon that grants an address few connections."""
+    limits = {"connections_per_address": MOST, "handshakes_per_minute": 0}
+    with Front(tmp_path, domains, tables={"plugins.limits": limits}) as front:
+        yield front
+
+
+def test_attack_25_a_client_that_may_not_stay_holds_no_descriptor(narrow: Front) -> None:
+    descriptors = Path(f"/proc/{narrow.process_id}/fd")
+    before = len(list(descriptors.iterdir()))
+    clients = [socket.create_connection((HOST, narrow.port), timeout=20) for _ in range(60)]
+    try:
+        refused = [read_all(client) for client in clients[MOST:]]
+        assert len(list(descriptors.iterdir())) <= before + MOST + 3
+    finally:
+        for client in clients:
+            client.close()
+    assert all(b"<resource-constraint " in answer for answer in refused[MOST:])

@@ -33,6 +33,9 @@ from proxy.session.session import Session
 GRACE: Final = 5.0
 """Seconds that sessions get to end when the service stops."""
 
+TICKET_KEYS: Final = 86_400.0
+"""Seconds after which the keys of session tickets are replaced."""
+
 _SESSION_ID_BYTES: Final = 6
 
 
@@ -50,6 +53,21 @@ class ServedDomains:
     def default(self) -> str:
         """Return the domain shown to clients that name none."""
         return self._default
+
+
+def _contexts(conf: Conf) -> dict[str, dict[str, SSL.Context]]:
+    """Make the TLS context of each domain on each listener, by their names."""
+    return {
+        listener.name: {
+            domain.name: server_context(
+                [(files.certificate, files.private_key) for files in domain.certificates],
+                scope=f"{listener.name}/{domain.name}",
+            )
+            for domain in conf.domains
+        }
+        for listener in conf.listeners
+        if listener.tls is not TLSRule.NONE
+    }
 
 
 class Service:
@@ -74,17 +92,8 @@ class Service:
         self._chain = Chain(
             [setting.plugin(setting.config) for setting in conf.plugins], self._plugin_failed
         )
-        self._contexts = {
-            listener.name: {
-                domain.name: server_context(
-                    [(files.certificate, files.private_key) for files in domain.certificates],
-                    scope=f"{listener.name}/{domain.name}",
-                )
-                for domain in conf.domains
-            }
-            for listener in conf.listeners
-            if listener.tls is not TLSRule.NONE
-        }
+        self._contexts = _contexts(conf)
+        self._renewal: Any = None
         self._hub: Hub | None = None
         self._listeners: dict[str, Listener] = {}
         self._bridges: set[Bridge] = set()
@@ -108,6 +117,23 @@ class Service:
                 self._close_listeners()
                 raise OSError(f"listener {listener.name}: {address}: {error.strerror}") from error
             self._listeners[listener.name] = port
+        self._renewal = self._reactor.callLater(TICKET_KEYS, self._renew_contexts)
+
+    def _renew_contexts(self) -> None:
+        """Make the TLS contexts anew, and with them the keys of session tickets.
+
+        Who has such a key can read what was said in sessions that its tickets resumed, so no key
+        is kept for long (RFC 9325, section 3.4).
+        """
+        self._renewal = self._reactor.callLater(TICKET_KEYS, self._renew_contexts)
+        try:
+            renewed = _contexts(self._conf)
+        except TLSSetupError as error:
+            if self._log is not None:
+                self._log.write(Severity.WARNING, f"certificates stay as they were: {error}")
+            return
+        for name, contexts in renewed.items():
+            self._contexts[name].update(contexts)
 
     def ports(self) -> Mapping[str, int]:
         """Return the port that each listener has, by the listener's name."""
@@ -127,6 +153,9 @@ class Service:
         return done
 
     def _stopped(self) -> None:
+        if self._renewal is not None:
+            self._renewal.cancel()
+            self._renewal = None
         if self._hub is not None:
             self._hub.close()
             self._hub = None

@@ -3,11 +3,12 @@
 import io
 import re
 import sys
+import warnings
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.logger import Logger, LogLevel, globalLogPublisher
+from twisted.logger import LogBeginner, Logger, LogLevel, LogPublisher
 
 from proxy.daemon.log import LONGEST_VALUE, Log, start
 from proxy.session.commands import Severity
@@ -147,11 +148,12 @@ def test_start_logs_to_standard_error(monkeypatch: pytest.MonkeyPatch, *, journa
         monkeypatch.setenv("JOURNAL_STREAM", "8:1")
     else:
         monkeypatch.delenv("JOURNAL_STREAM", raising=False)
-    log = start()
-    try:
-        Logger("test").emit(LogLevel.warn, "from Twisted")
-    finally:
-        globalLogPublisher.removeObserver(log)
+    publisher = LogPublisher()
+    monkeypatch.setattr(
+        "proxy.daemon.log.globalLogBeginner", LogBeginner(publisher, stream, sys, warnings)
+    )
+    start()
+    Logger("test", observer=publisher).emit(LogLevel.warn, "from Twisted")
     (line,) = stream.getvalue().splitlines()
     assert (line == "<4>from Twisted") is journal
     assert line.endswith("from Twisted")

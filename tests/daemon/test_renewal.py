@@ -1,0 +1,66 @@
+"""Ticket keys are not kept for long, and certificates are read again with them."""
+
+import io
+from pathlib import Path
+
+import pytest
+from twisted.internet.task import Clock
+
+from proxy.daemon.conf import load
+from proxy.daemon.log import Log
+from proxy.daemon.service import TICKET_KEYS, Service
+from tests.authority import Authority
+
+DOMAIN = "example.com"
+
+
+class Readers(Clock):
+    """A reactor whose time is turned by hand and which reads nothing."""
+
+    def addReader(self, reader: object) -> None:
+        pass
+
+    def removeReader(self, reader: object) -> None:
+        pass
+
+
+@pytest.fixture
+def written(tmp_path: Path, authority: Authority) -> Path:
+    """A conf with one listener on any port; its certificate is a copy of its own."""
+    certificate, key = authority.issue(DOMAIN)
+    (tmp_path / "crt").write_bytes(Path(certificate).read_bytes())
+    (tmp_path / "key").write_bytes(Path(key).read_bytes())
+    conf = tmp_path / "bascule.toml"
+    conf.write_text(
+        f"""
+        [[domain]]
+        name = "{DOMAIN}"
+        certificate = "crt"
+        private_key = "key"
+        c2s_server = "127.0.0.1:9"
+        [[listener]]
+        name = "c2s"
+        direction = "reverse"
+        stream = "c2s"
+        address = "127.0.0.1:0"
+        """
+    )
+    return conf
+
+
+def test_contexts_are_made_anew_every_day_unless_they_cannot_be(written: Path) -> None:
+    conf = load(written).conf
+    assert conf is not None
+    reactor, told = Readers(), io.StringIO()
+    service = Service(conf, reactor, Log(told))
+    service.start()
+    contexts = service._contexts["c2s"]
+    first = contexts[DOMAIN]
+    reactor.advance(TICKET_KEYS)
+    second = contexts[DOMAIN]
+    assert second is not first
+    (written.parent / "crt").write_text("no certificate")
+    reactor.advance(TICKET_KEYS)
+    assert contexts[DOMAIN] is second
+    assert "certificates stay as they were" in told.getvalue()
+    service.stop()

@@ -263,6 +263,7 @@ def run(conf: Conf, warnings: Sequence[str]) -> int:
     log = start()
     for warning in warnings:
         log.write(Severity.WARNING, warning)
+    _survive_hangups(reactor, log)
     _raise_descriptor_limit()
     try:
         service = Service(conf, reactor, log)
@@ -304,13 +305,18 @@ def _run_reactor(reactor: Any, service: Service, log: Log) -> None:
 
     reactor.addSystemEventTrigger("before", "shutdown", stop)
 
+    reactor.callWhenRunning(notify, "READY=1")
+    reactor.run()
+
+
+def _survive_hangups(reactor: Any, log: Log) -> None:
+    """Have SIGHUP, which would end the process, only answered in the log."""
+
     def hung_up(_signal: int, _frame: object) -> None:
         text = "SIGHUP: there is no reload; restart to take up a new conf"
         reactor.callFromThread(log.write, Severity.WARNING, text)
 
-    reactor.callWhenRunning(signal.signal, signal.SIGHUP, hung_up)
-    reactor.callWhenRunning(notify, "READY=1")
-    reactor.run()
+    signal.signal(signal.SIGHUP, hung_up)
 
 
 def _raise_descriptor_limit() -> None:

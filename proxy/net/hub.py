@@ -17,6 +17,9 @@ IN: Final = select.EPOLLIN
 OUT: Final = select.EPOLLOUT
 GONE: Final = select.EPOLLHUP | select.EPOLLERR
 
+HUNG_UP: Final = select.EPOLLRDHUP
+"""The peer has closed its direction; told of only where it is asked for."""
+
 _MOST_EVENTS: Final = 512
 _log = Logger()
 

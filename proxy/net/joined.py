@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import attrs
 
-from proxy.net.hub import GONE, IN, OUT, Hub
+from proxy.net.hub import GONE, HUNG_UP, IN, OUT, Hub
 from proxy.net.leg import close_politely
 from proxy.net.openssl import VIEW
 from proxy.xmpp.errors import FOOTER, StreamError
@@ -246,6 +246,8 @@ class Joined(ABC):
             wanted = OUT if self._to_client else 0
             if not self._to_server and not self._to_server_done:
                 wanted |= IN
+            elif self._half_closed is None:
+                wanted |= HUNG_UP
         if wanted != self._client_watched:
             self._client_watched = self._set(
                 self._client_descriptor, self._on_client, self._client_watched, wanted
@@ -255,6 +257,8 @@ class Joined(ABC):
         wanted = OUT if self._to_server else 0
         if not self._to_client and not self._to_client_done:
             wanted |= IN
+        elif self._half_closed is None:
+            wanted |= HUNG_UP  # it would be read too late, or never
         if wanted != self._server_watched:
             self._server_watched = self._set(
                 self._server_descriptor, self._on_server, self._server_watched, wanted
@@ -279,7 +283,13 @@ class Joined(ABC):
                 self._client_watched = _UNWATCHED
                 self._limit_half_closed()
         else:
-            self._watch_client()
+            self._note_client(events)
+
+    def _note_client(self, events: int) -> None:
+        """Give a client that has closed its time, though its last bytes cannot be read yet."""
+        if events & HUNG_UP:
+            self._limit_half_closed()
+        self._watch_client()
 
     def _rest_server(self, events: int) -> None:
         """As `_rest_client`, for the server."""
@@ -288,6 +298,8 @@ class Joined(ABC):
             self._server_watched = _UNWATCHED
             self._limit_half_closed()
         else:
+            if events & HUNG_UP:
+                self._limit_half_closed()
             self._watch_server()
 
     # Closing

@@ -334,8 +334,13 @@ class Leg(BufferedSocket):
 
     def _watch_if_read(self) -> None:
         """Watch for what is to be read, unless nothing is."""
-        if not (self._paused or self._held or self._closing or self._read_blocked):
+        if not (self._resting or self._read_blocked):
             self._watch_reading(wanted=True)
+
+    @property
+    def _resting(self) -> bool:
+        """Whether nothing is to be read now."""
+        return self._paused or self._held or self._closing
 
     def _shake_hands(self) -> None:
         if self._tls is None or self.protocol is None or self._hello is None:
@@ -357,16 +362,16 @@ class Leg(BufferedSocket):
             return
         self._mode = _Mode.STREAM
         self.protocol.tlsEstablished(facts(self._tls, hello, direct=self._direct))
-        if self._mode is _Mode.STREAM and not self._paused and self._socket is not None:
+        if self._mode is _Mode.STREAM and self._socket is not None:
             self._read_tls()
 
     def _read_pending(self) -> None:
-        if self._socket is not None and not self._paused and self._mode is _Mode.STREAM:
+        if self._socket is not None and self._mode is _Mode.STREAM:
             self._read_tls()
 
     def _read_tls(self) -> None:
         for _ in range(_READS_AT_ONCE):
-            if self._tls is None or self.protocol is None or self._paused or self._closing:
+            if self._tls is None or self.protocol is None or self._resting:
                 return
             ssl = openssl.inside(self._tls)
             count = openssl.read(ssl, openssl.BUFFER, openssl.RECORD)

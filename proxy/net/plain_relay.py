@@ -14,6 +14,8 @@ class PlainRelay(Joined):
 
     def _on_client(self, events: int) -> None:
         if self._to_client and not self._flush_to_client():
+            if self._client is not None:
+                self._note_client(events)
             return
         if self._to_server or self._to_server_done or self._client is None:
             self._rest_client(events)

@@ -29,6 +29,8 @@ class Relay(Joined):
             self._blocked = False
             self._watch_client()
         if self._to_client and not self._flush_to_client():
+            if self._client is not None:
+                self._note_client(events)
             return
         if self._to_server or self._to_server_done:
             self._rest_client(events)

@@ -81,8 +81,10 @@ class Passage:
         return view.rule is TLSRule.REPORT and not view.secured and not view.authenticated
 
     def begin_anew(self) -> None:
-        """Forget the server and what it was told, for TLS makes a new start."""
+        """Forget the server, for TLS makes a new start; refused logins stay counted."""
+        failures = self.authentication.failures
         self.authentication = Authentication()
+        self.authentication.failures = failures
 
     def client_limits(self) -> Limits:
         """Return the limits for a stream of the client."""

@@ -1,16 +1,17 @@
 """Lines of the log: one for each event, whatever stands in it."""
 
 import io
+import os
 import re
+import subprocess
 import sys
-import warnings
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.logger import LogBeginner, Logger, LogLevel, LogPublisher
+from twisted.logger import Logger, LogLevel
 
-from proxy.daemon.log import LONGEST_VALUE, Log, start
+from proxy.daemon.log import LONGEST_VALUE, Log
 from proxy.session.commands import Severity
 
 NOON = 1_700_000_000.25
@@ -140,20 +141,30 @@ def test_of_what_twisted_logs_only_warnings_and_worse_are_told() -> None:
     assert second.endswith("error critical")
 
 
+LOGGING = """
+from twisted.logger import Logger
+from proxy.daemon.log import start
+start()
+Logger().warn("warned of {what}", what="x")
+Logger().critical("critical {what}", what="\\x1b[31m\\nforged")
+"""
+
+
 @pytest.mark.parametrize("journal", [False, True])
-def test_start_logs_to_standard_error(monkeypatch: pytest.MonkeyPatch, *, journal: bool) -> None:
-    stream = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", stream)
+def test_start_logs_to_standard_error_and_nobody_else_does(*, journal: bool) -> None:
+    """Twisted begins with an observer of its own, which writes what is critical as it is."""
+    environment = {name: value for name, value in os.environ.items() if name != "JOURNAL_STREAM"}
     if journal:
-        monkeypatch.setenv("JOURNAL_STREAM", "8:1")
-    else:
-        monkeypatch.delenv("JOURNAL_STREAM", raising=False)
-    publisher = LogPublisher()
-    monkeypatch.setattr(
-        "proxy.daemon.log.globalLogBeginner", LogBeginner(publisher, stream, sys, warnings)
+        environment["JOURNAL_STREAM"] = "8:1"
+    done = subprocess.run(
+        [sys.executable, "-c", LOGGING],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    start()
-    Logger("test", observer=publisher).emit(LogLevel.warn, "from Twisted")
-    (line,) = stream.getvalue().splitlines()
-    assert (line == "<4>from Twisted") is journal
-    assert line.endswith("from Twisted")
+    warned, critical = done.stderr.splitlines()
+    assert (warned == "<4>warned of x") is journal
+    assert warned.endswith("warned of x")
+    assert critical.endswith("critical \\x1b[31m\\nforged")
+    assert not done.stdout

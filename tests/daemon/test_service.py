@@ -362,3 +362,13 @@ def test_descriptors_that_run_out_come_back(
                 server.close()
                 stream.read_to_end()
         assert front.alive()
+
+
+def test_sighup_is_survived_and_answered_in_the_log(lone: Front) -> None:
+    lone.wait_for_log("listening")
+    for _ in range(2):
+        lone.processes[0].send_signal(signal.SIGHUP)
+    lone.wait_for_log("warning SIGHUP: there is no reload; restart to take up a new conf")
+    with plaintext(lone.port, DOMAIN) as stream:
+        offered(stream)
+    assert lone.alive()

@@ -1,6 +1,7 @@
 """The hub: sockets of many sessions, one reader of the reactor."""
 
 import socket
+from asyncio import CancelledError
 from collections.abc import Iterator
 
 import pytest
@@ -29,15 +30,15 @@ class Watched:
         self._hub = hub
         self.seen: list[int] = []
         self.failed: list[str] = []
-        self.faulty = False
+        self.fault: BaseException | None = None
 
     def fileno(self) -> int:
         return self._connection.fileno()
 
     def ready(self, events: int) -> None:
         self.seen.append(events)
-        if self.faulty:
-            raise RuntimeError("made up")
+        if self.fault is not None:
+            raise self.fault
         if events & IN:
             self._connection.recv(100)
 
@@ -87,10 +88,15 @@ def test_readers_and_writers_come_and_go(turning: Turning, pair: Pair) -> None:
     assert watched.seen == [IN]
 
 
-def test_a_fault_in_one_session_is_not_the_others(turning: Turning, pair: Pair) -> None:
+@pytest.mark.parametrize(
+    "fault", [RuntimeError, SystemExit, KeyboardInterrupt, CancelledError, GeneratorExit]
+)
+def test_a_fault_in_one_session_is_not_the_others(
+    turning: Turning, pair: Pair, fault: type[BaseException]
+) -> None:
     ours, theirs = pair
     faulty, sound = Watched(ours, turning.hub), Watched(theirs)
-    faulty.faulty = True
+    faulty.fault = fault("made up")
     turning.hub.watch(ours.fileno(), faulty.ready, IN)
     turning.hub.watch(theirs.fileno(), sound.ready, IN)
     theirs.send(b"x")

@@ -296,3 +296,53 @@ def test_a_paused_leg_reads_nothing(
     assert not ends.notes.data
     ends.leg.resumeProducing()
     turning.until(lambda: ends.notes.data == b"wait")
+
+
+@pytest.mark.parametrize("under_tls", [False, True])
+@pytest.mark.parametrize("first", ["hold", "pause"])
+def test_a_hold_and_a_pause_do_not_undo_each_other(
+    request: pytest.FixtureRequest, turning: Turning, first: str, *, under_tls: bool
+) -> None:
+    """Under TLS some bytes wait in OpenSSL, where no socket tells of them."""
+    ends: Ends
+    if under_tls:
+        ends, tls = request.getfixturevalue("secured")
+        tls.tls.write(b"x" * 20_000)
+        data = tls.outgoing.read()
+    else:
+        ends = request.getfixturevalue("plain")
+        data = b"x" * 20_000
+    ends.leg.hold()
+    ends.leg.pauseProducing()
+    ends.peer.sendall(data)
+    (ends.leg.release if first == "hold" else ends.leg.resumeProducing)()
+    turning.turn()
+    assert not ends.notes.data
+    (ends.leg.resumeProducing if first == "hold" else ends.leg.release)()
+    turning.until(lambda: len(ends.notes.data) == 20_000)
+
+
+def test_what_openssl_holds_waits_for_the_end_of_a_hold(
+    turning: Turning, secured: tuple[Ends, HandTLS]
+) -> None:
+    ends, tls = secured
+    hold = ends.leg.hold
+
+    class Holding(Notes):
+        def dataReceived(self, data: bytes) -> None:
+            super().dataReceived(data)
+            hold()
+
+    ends.leg.protocol = notes = Holding()
+    ends.leg.pauseProducing()
+    for _ in range(4):
+        tls.send(ends.peer, b"x" * 10_000)
+    ends.leg.resumeProducing()
+    turning.until(lambda: notes.data)
+    for count in (1, 2, 3):
+        ends.leg.pauseProducing()
+        ends.leg.resumeProducing()
+        turning.turn()
+        assert len(notes.data) == count * 10_000
+        ends.leg.release()
+        turning.until(lambda count=count: len(notes.data) > count * 10_000)  # type: ignore[misc]

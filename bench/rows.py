@@ -138,6 +138,8 @@ ROWS = (
     Row("bulk_down", "bulk, server to client", "bulk_down", MEGABYTES, _BULK),
     Row("cpu_bulk_up", "processor time a MB, client to server", "bulk_up", PROCESSOR),
     Row("cpu_bulk_down", "processor time a MB, server to client", "bulk_down", PROCESSOR),
+    Row("rate_ecdsa", "TLS handshakes, ECDSA P-256", "handshakes_ecdsa", PER_SECOND, _HANDSHAKES),
+    Row("rate_rsa", "TLS handshakes, RSA 2048", "handshakes_rsa", PER_SECOND, _HANDSHAKES),
     Row(
         "handshakes_ecdsa",
         "TLS handshakes, ECDSA P-256, a processor second",

@@ -25,6 +25,14 @@ GROUPS: Final = "X25519MLKEM768:X25519:secp256r1:secp384r1"
 """The groups of key exchange, the hybrid that resists quantum computers first."""
 
 
+_NO_AUTO_CHAIN: Final = 0x8
+"""``SSL_MODE_NO_AUTO_CHAIN``, which pyOpenSSL does not name.
+
+The chain that is sent is the file's. Else OpenSSL looks for one in each handshake where the file
+has the leaf alone, and checks signatures as it goes.
+"""
+
+
 class TLSSetupError(Exception):
     """A TLS context cannot be made; the message says why."""
 
@@ -48,7 +56,7 @@ def server_context(certificates: Iterable[tuple[Path, Path]], scope: str) -> SSL
     context.set_options(
         SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE
     )
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS | _NO_AUTO_CHAIN)
     context.set_cipher_list(CIPHERS.encode())
     if not openssl.set_groups(context, GROUPS):
         raise TLSSetupError(f"OpenSSL does not know the groups {GROUPS}")

@@ -30,6 +30,7 @@ _END_TAG: Final = 1
 _SECTION: Final = 2
 _QUOTE_OR_END: Final = re.compile(rb"[>\"']")
 _SLASH: Final = ord("/")
+_END: Final = ord(">")
 
 
 class Meter:
@@ -77,21 +78,21 @@ class Meter:
         """Whether nothing is under way before ``data`` and after it, by counting alone.
 
         True for what most clients send at a time, whole stanzas; False also where it takes more
-        to tell: empty-element tags, sections, anything torn.
+        to tell: empty-element tags, sections, anything torn. Without sections each ``<`` is that of
+        a tag, so as many start tags as end tags are twice as many ``<`` as ``</``; an empty-element
+        tag would be one too many, unless the stream ends, and then nothing can follow.
         """
-        if self._depth != 1 or len(data) > self.limit:
+        if self._depth != 1 or data[-1] != _END or len(data) > self.limit:
             return False
         ends = data.count(b"</")
         return (
             data.count(b"<") == 2 * ends
-            and ends < self.depth
-            and data.rfind(b"<") == data.rfind(b"</")
-            and data.endswith(b">")
-            and b"/>" not in data
-            and b"compress" not in data
-            and b"starttls" not in data
+            and 0 < ends < self.depth
+            and data[data.rfind(b"<") + 1] == _SLASH
             and b"<!" not in data
             and b"<?" not in data
+            and b"compress" not in data
+            and b"starttls" not in data
         )
 
     def _measure(self, data: bytes) -> None:

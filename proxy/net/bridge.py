@@ -248,7 +248,7 @@ class Bridge:
         finally:
             self._queue.clear()
             self._busy = False
-        self._settle()
+            self._settle()
 
     def _abandon(self) -> None:
         """End everything at once, our own code having failed."""
@@ -259,6 +259,8 @@ class Bridge:
         self._end(Abort(Side.SERVER))
         if self._client is not None:
             self._client.abortConnection()
+        if self._relay is not None:
+            self._relay.end(self._finished)
 
     def _do(self, command: Command) -> None:
         match command:

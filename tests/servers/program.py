@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -37,7 +38,7 @@ def free_port() -> int:
 _given: set[int] = set()
 
 
-class Program:
+class Program(ABC):
     """Some processes that make up one server on 127.0.0.1.
 
     Args:
@@ -54,13 +55,13 @@ class Program:
         self.log_path = directory / f"{name}.log"
         self.processes: list[subprocess.Popen[bytes]] = []
 
+    @abstractmethod
     def start(self) -> None:
         """Start and return when every port accepts connections.
 
         Raises:
             RuntimeError: if it leaves, or does not listen within thirty seconds.
         """
-        raise NotImplementedError
 
     def launch(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> None:
         """Start one process of it, its output at the end of the log."""

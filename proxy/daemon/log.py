@@ -63,9 +63,14 @@ class Log:
     ) -> None:
         """Write one line. A line that cannot be written is lost; the daemon goes on."""
         line = printable(message, LONGEST_VALUE)
-        for name, value in (fields or {}).items():
-            if value is not None and value != "":
-                line += f" {name}={_value(value)}"
+        if fields:
+            line += "".join(
+                [
+                    f" {name}={value if value.__class__ is int else _written(str(value))}"
+                    for name, value in fields.items()
+                    if value is not None and value != ""
+                ]
+            )
         if self._journal:
             line = f"<{_PRIORITIES[severity]}>{line}"
         else:
@@ -97,10 +102,6 @@ class Log:
             if frames:
                 fields["at"] = f"{frames[-1][1].rpartition('/')[2]}:{frames[-1][2]}"
         self.write(severity, formatEvent(event), fields)
-
-
-def _value(value: object) -> str:
-    return str(value) if value.__class__ is int else _written(str(value))
 
 
 @lru_cache(maxsize=512)

@@ -31,20 +31,26 @@ class HelloWatch:
     def __init__(self) -> None:
         self._needed = 1
 
-    def look(self, connection: socket.socket) -> Hello | Wait:
+    def look(self, connection: socket.socket, seen: bytes = b"") -> Hello | Wait:
         """Look at what ``connection`` has.
+
+        Args:
+            connection: the socket.
+            seen: what has just been seen at the front of it, if anybody has looked.
 
         Raises:
             MalformedError: it has no ClientHello.
             OSError: the connection is lost.
         """
-        try:
-            data = connection.recv(PEEK_SIZE, socket.MSG_PEEK)
-        except BlockingIOError:
-            return Wait.READABLE
-        if not data:
-            return Wait.ENDED
-        found = read(data)
+        found = read(seen) if seen else None
+        if not isinstance(found, Hello):
+            try:
+                data = connection.recv(PEEK_SIZE, socket.MSG_PEEK)
+            except BlockingIOError:
+                return Wait.READABLE
+            if not data:
+                return Wait.ENDED
+            found = read(data)
         if isinstance(found, Hello):
             self._need(connection, 1)
             return found

@@ -294,7 +294,7 @@ class Leg(BufferedSocket):
             return
         self.protocol.dataTaken()
         if self._mode is _Mode.HELLO and taken < len(data) and self._socket is not None:
-            self._peek_hello()
+            self._peek_hello(data[taken:])
 
     def _drop(self, count: int) -> bool:
         """Take bytes off the socket that were looked at; whether they were there to be taken."""
@@ -308,11 +308,11 @@ class Leg(BufferedSocket):
             self._end(ConnectionLost("what was looked at could not be taken"))
         return gone == count
 
-    def _peek_hello(self) -> None:
+    def _peek_hello(self, seen: bytes = b"") -> None:
         if self._socket is None or self.protocol is None or self._watch is None:
             return
         try:
-            found = self._watch.look(self._socket)
+            found = self._watch.look(self._socket, seen)
         except MalformedError as error:
             self.protocol.tlsFailed(str(error))
             return
@@ -355,9 +355,8 @@ class Leg(BufferedSocket):
         except (SSL.Error, OSError) as error:
             self.protocol.tlsFailed(describe(error))
             return
-        indicated = self._tls.get_servername()
         hello, self._hello = self._hello, None
-        if indicated != (None if hello.server_name is None else hello.server_name.encode()):
+        if not openssl.took_up(self._tls, hello.server_name):
             self.protocol.tlsFailed("the ClientHello has changed under way")
             return
         self._mode = _Mode.STREAM
@@ -429,14 +428,14 @@ class Leg(BufferedSocket):
         try:
             if self._tls is not None:
                 self._tls.shutdown()
+            if self._peer_closed:
+                self._end(ConnectionDone())
+                return
             self._socket.shutdown(socket.SHUT_WR)
         except (SSL.Error, OSError) as error:
             self._end_soon(error)
             return
-        if self._peer_closed:
-            self._end(ConnectionDone())
-        else:
-            self._watch_reading(wanted=True)
+        self._watch_reading(wanted=True)
 
     def _end_soon(self, reason: BaseException) -> None:
         """End, but not at once: whoever writes or closes does not expect to be told meanwhile."""

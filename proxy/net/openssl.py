@@ -48,6 +48,18 @@ def was_resumed(connection: SSL.Connection) -> bool:
     return bool(lib.SSL_session_reused(inside(connection)))
 
 
+def took_up(connection: SSL.Connection, server_name: str | None) -> bool:
+    """Whether a finished handshake, of the server, was for this server name.
+
+    Where it has resumed a session, OpenSSL may have forgotten the name (TLS 1.2); the session was
+    for the context, which was chosen by the name.
+    """
+    indicated = connection.get_servername()
+    if indicated is None and was_resumed(connection):
+        return True
+    return indicated == (None if server_name is None else server_name.encode())
+
+
 def set_groups(context: SSL.Context, groups: str) -> bool:
     """Set the groups of key exchange, in order; whether OpenSSL knows them.
 

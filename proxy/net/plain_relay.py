@@ -32,7 +32,7 @@ class PlainRelay(Joined):
             return
         if self._measure is not None:
             try:
-                self._measure(VIEW[:count])
+                self._measure(VIEW[:count].tobytes())
             except StreamError as error:
                 self.refuse(error)
                 return

@@ -44,7 +44,7 @@ class Relay(Joined):
             count = self._gather(count)
         if self._measure is not None:
             try:
-                self._measure(VIEW[:count])
+                self._measure(VIEW[:count].tobytes())
             except StreamError as error:
                 self.refuse(error)
                 return

@@ -63,8 +63,6 @@ def server_context(certificates: Iterable[tuple[Path, Path]], scope: str) -> SSL
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets only
     context.set_session_id(hashlib.sha256(scope.encode()).digest())
     context.set_alpn_select_callback(_select_protocol)
-    # Without a callback OpenSSL forgets the name as it resumes a session of TLS 1.2.
-    context.set_tlsext_servername_callback(_accept_name)
     for certificate, key in certificates:
         try:
             context.use_certificate_chain_file(str(certificate))
@@ -73,10 +71,6 @@ def server_context(certificates: Iterable[tuple[Path, Path]], scope: str) -> SSL
         except (SSL.Error, OSError) as error:
             raise TLSSetupError(f"{certificate} with {key}: {describe(error)}") from error
     return context
-
-
-def _accept_name(_connection: SSL.Connection) -> None:
-    """Accept the name: the context was chosen by it."""
 
 
 def _select_protocol(_connection: SSL.Connection, offered: list[bytes]) -> bytes:

@@ -29,6 +29,8 @@ _LATE: Final = re.compile(rb"<(?:[^\s<>/:]*:)?(?:compress|starttls)[\s/>]")
 _END_TAG: Final = 1
 _SECTION: Final = 2
 _QUOTE_OR_END: Final = re.compile(rb"[>\"']")
+_BANG: Final = ord("!")
+_QUESTION: Final = ord("?")
 _SLASH: Final = ord("/")
 _END: Final = ord(">")
 
@@ -52,13 +54,14 @@ class Meter:
         self._scanned = 0  # how far that has been looked through
         self._quote = b""  # the quotation mark in which the scan stands
 
-    def feed(self, data: bytes | memoryview) -> None:
+    def feed(self, data: bytes) -> None:
         """Take note of bytes that are about to pass.
 
         Raises:
             StreamError: they must not pass: a stanza is too large, or there is what XMPP forbids.
         """
-        data = bytes(data)
+        if self._depth == 1 and not self._torn and self._is_whole(data):
+            return
         if self._torn:
             end = self._mend(data)
             if end < 0:
@@ -71,28 +74,31 @@ class Meter:
             self._torn.clear()
             self._scanned = 0
             self._measure(whole)
-        if data and not self._is_whole(data):
+        if data:
             self._measure(data)
 
     def _is_whole(self, data: bytes) -> bool:
-        """Whether nothing is under way before ``data`` and after it, by counting alone.
+        """Whether ``data`` is whole stanzas, by counting alone, if nothing is under way before it.
 
-        True for what most clients send at a time, whole stanzas; False also where it takes more
-        to tell: empty-element tags, sections, anything torn. Without sections each ``<`` is that of
-        a tag, so as many start tags as end tags are twice as many ``<`` as ``</``; an empty-element
-        tag would be one too many, unless the stream ends, and then nothing can follow.
+        True for what most clients send at a time; False also where it takes more to tell:
+        empty-element tags, sections, anything torn. Without sections each ``<`` is that of a tag,
+        so as many start tags as end tags are twice as many ``<`` as ``</``; an empty-element tag
+        would be one too many, unless the stream ends, and then nothing can follow.
+
+        This is called for every message that passes, and is written for that: ``find`` takes half
+        the time of ``in``, unless ``in`` is asked for a number.
         """
-        if self._depth != 1 or data[-1] != _END or len(data) > self.limit:
-            return False
         ends = data.count(b"</")
+        if not 0 < ends < self.depth or data[-1] != _END or len(data) > self.limit:
+            return False
+        pieces = data.split(b"<", 2 * ends + 1)
         return (
-            data.count(b"<") == 2 * ends
-            and 0 < ends < self.depth
-            and data[data.rfind(b"<") + 1] == _SLASH
-            and b"<!" not in data
-            and b"<?" not in data
-            and b"compress" not in data
-            and b"starttls" not in data
+            len(pieces) == 2 * ends + 1
+            and pieces[-1][0] == _SLASH
+            and (_BANG not in data or data.find(b"<!") < 0)
+            and (_QUESTION not in data or data.find(b"<?") < 0)
+            and data.find(b"compress") < 0
+            and data.find(b"starttls") < 0
         )
 
     def _measure(self, data: bytes) -> None:

@@ -177,10 +177,3 @@ def test_a_stream_may_end() -> None:
 
 def test_white_space_in_an_end_tag_is_bounded_all_the_same() -> None:
     assert measured([b"<m></m"] + [b" "] * (LIMIT + 1)) is Condition.POLICY_VIOLATION
-
-
-def test_bytes_may_come_as_a_view_of_a_buffer() -> None:
-    meter = Meter(LIMIT, DEPTH)
-    meter.feed(memoryview(bytearray(b"<m/>")))
-    with pytest.raises(StreamError):
-        meter.feed(memoryview(bytearray(b"<m a='" + b"x" * LIMIT)))

@@ -59,6 +59,8 @@ class Authority:
         key: the kind of its key.
         parent: the authority that signs this one; without one it is a root. Certificates of an
             intermediate authority are written with its chain, leaf first, the root left out.
+        life: its first and last moment; from a day ago, for ten years.
+        constraints: the names that it may vouch for; any.
     """
 
     def __init__(
@@ -68,6 +70,8 @@ class Authority:
         name: str = "Bascule test root",
         key: KeyKind = "ec",
         parent: "Authority | None" = None,
+        life: tuple[dt.datetime, dt.datetime] | None = None,
+        constraints: x509.NameConstraints | None = None,
     ) -> None:
         if directory is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="bascule-authority-")
@@ -79,18 +83,26 @@ class Authority:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._parent = parent
         signer = parent or self
-        self.certificate: x509.Certificate = self._sign_authority(signer)
+        life = life or (now() - dt.timedelta(days=1), now() + dt.timedelta(days=3650))
+        self.certificate: x509.Certificate = self._sign_authority(signer, life, constraints)
         self.ca_path: Path = directory / "ca.pem"
         self.ca_path.write_bytes(_pem(self.certificate))
 
-    def _sign_authority(self, signer: "Authority") -> x509.Certificate:
+    def _sign_authority(
+        self,
+        signer: "Authority",
+        life: tuple[dt.datetime, dt.datetime],
+        constraints: x509.NameConstraints | None,
+    ) -> x509.Certificate:
         builder = (
             _builder(self._name, signer._name, self._key)
-            .not_valid_before(now() - dt.timedelta(days=1))
-            .not_valid_after(now() + dt.timedelta(days=3650))
+            .not_valid_before(life[0])
+            .not_valid_after(life[1])
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(_key_usage(authority=True), critical=True)
         )
+        if constraints is not None:
+            builder = builder.add_extension(constraints, critical=True)
         return signer._signed(builder)
 
     def _signed(self, builder: x509.CertificateBuilder) -> x509.Certificate:
@@ -119,6 +131,7 @@ class Authority:
         usages: Sequence[ObjectIdentifier] | None = (SERVER,),
         names: Iterable[x509.GeneralName] = (),
         ca: bool = False,
+        extensions: Iterable[x509.ExtensionType] = (),
     ) -> tuple[Path, Path]:
         """Issue a certificate and write it and its key as PEM files.
 
@@ -136,6 +149,7 @@ class Authority:
             usages: extended key usages; None leaves the extension out.
             names: further subject alternative names, as they are.
             ca: whether the leaf claims to be an authority itself.
+            extensions: further extensions, as they are.
 
         Returns:
             The paths of the certificate (with its chain, leaf first) and of its private key.
@@ -162,6 +176,8 @@ class Authority:
             builder = builder.add_extension(alternatives, critical=common_name is None)
         if usages is not None:
             builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=False)
         return self._write(domain, self._signed(builder), private)
 
     def _write(self, domain: str, leaf: x509.Certificate, private: PrivateKey) -> tuple[Path, Path]:

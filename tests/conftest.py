@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 
 from tests.authority import Authority
-from tests.servers import jabberd2
+from tests.servers import ejabberd, jabberd2
 
 hypothesis.settings.register_profile("fast", max_examples=50, deadline=None)
 hypothesis.settings.register_profile("deep", max_examples=5000, deadline=None)
@@ -35,6 +35,12 @@ def _lack_of_jabberd2() -> str | None:
     return None
 
 
+def _lack_of_ejabberd() -> str | None:
+    if shutil.which(ejabberd.PROGRAM) is None or ejabberd.libraries() is None:
+        return "ejabberd is not installed"
+    return None
+
+
 def _lack_of_node() -> str | None:
     oldest = ".".join(map(str, OLDEST_NODE))
     node = shutil.which("node")
@@ -52,6 +58,9 @@ def _lack_of_node() -> str | None:
 LACKS: dict[str, Callable[[], str | None]] = {
     "prosody": _program("prosody"),
     "jabberd2": _lack_of_jabberd2,
+    "ejabberd": _lack_of_ejabberd,
+    "unbound": _program("unbound"),
+    "mcabber": _program("mcabber"),
     "openssl": _program("openssl"),
     "sslscan": _program("sslscan"),
     "testssl": _program("testssl"),

@@ -18,11 +18,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from proxy.daemon.conf import Claim
-from proxy.daemon.identities import presented
 from proxy.daemon.model import Caution, CertificateFiles, Finding, Mistake
 from proxy.daemon.pem import read_chain, read_key
 from proxy.daemon.tables import Placed
 from proxy.session.options import shown
+from proxy.trust.certificate import SUBJECT_ALT_NAME, Certificate
+from proxy.trust.identities import presented
 
 SOON = timedelta(days=21)
 """How long before its end a certificate is called to mind."""
@@ -108,6 +109,34 @@ def examine(claims: Sequence[Placed[Claim]], now: datetime) -> Examination:
     )
 
 
+def examine_anchors(
+    anchors: Sequence[Placed[Path]], now: datetime
+) -> tuple[list[Mistake], list[Caution]]:
+    """Examine the files of trust anchors that policies name.
+
+    Args:
+        anchors: The files.
+        now: The time to judge validity by, with a time zone.
+    """
+    mistakes: list[Mistake] = []
+    cautions: list[Caution] = []
+    for anchor in anchors:
+        path, key = anchor.value, f"{anchor.key}.ca_file"
+        try:
+            certificates = read_chain(path)
+            ends = [certificate.not_valid_after_utc for certificate in certificates]
+        except ValueError as error:
+            # What follows a semicolon is advice about a domain's own certificate.
+            problem = str(error).removeprefix(f"{path} ").partition(";")[0]
+            text = f"{path} {problem}; allowed: certificates of authorities in PEM"
+            mistakes.append(Mistake(anchor.file, key, text))
+            continue
+        if max(ends) < now:
+            text = f"{path} holds only what EXPIRED, at last on {max(ends):%Y-%m-%d}"
+            cautions.append(Caution(anchor.file, key, f"{text}: no server will be believed"))
+    return mistakes, cautions
+
+
 def _examine_pair(files: CertificateFiles, notes: _Notes, now: datetime) -> CertificateFacts | None:
     chain, key = _read_pair(files, notes)
     if chain is None or (key is not None and not _matches(key, chain, files, notes)):
@@ -116,7 +145,8 @@ def _examine_pair(files: CertificateFiles, notes: _Notes, now: datetime) -> Cert
     kind = _kind(leaf, files.certificate, notes)
     if kind is None:
         return None
-    names = presented(leaf.tbs_certificate_bytes)
+    extensions = Certificate.read(leaf.public_bytes(Encoding.DER)).extensions()
+    names = presented(extensions.get(SUBJECT_ALT_NAME))
     if not names.covers(notes.claim.value.name):
         notes.mistake(
             "certificate",

@@ -7,15 +7,16 @@ from typing import Any
 
 import attrs
 
-from proxy.daemon.certificates import CertificateFacts, examine
+from proxy.daemon.certificates import CertificateFacts, examine, examine_anchors
 from proxy.daemon.conf import load
-from proxy.daemon.model import Caution, Conf, Mistake
+from proxy.daemon.model import FORWARD, Caution, Conf, Mistake
+from proxy.daemon.remote import PolicyTable
 from proxy.session.options import one_line
 
 
 @attrs.frozen
 class Report:
-    """A configuration with its certificates examined.
+    """A configuration with its certificates examined, and those that its policies trust.
 
     ``conf`` is ``None`` exactly when there are mistakes.
     """
@@ -36,17 +37,18 @@ def inspect(path: Path, now: datetime, plugins: Mapping[str, type[Any]] | None =
     """
     loaded = load(path, plugins)
     certificates = examine(loaded.claims, now)
-    mistakes = loaded.mistakes + certificates.mistakes
+    more_mistakes, more_cautions = examine_anchors(loaded.anchors, now)
+    mistakes = (*loaded.mistakes, *certificates.mistakes, *more_mistakes)
     return Report(
         conf=None if mistakes else loaded.conf,
         mistakes=mistakes,
-        cautions=loaded.cautions + certificates.cautions,
+        cautions=(*loaded.cautions, *certificates.cautions, *more_cautions),
         certificates=certificates.facts,
     )
 
 
 def summary(conf: Conf, certificates: Sequence[CertificateFacts]) -> str:
-    """Tell in a few lines what a configuration does: its listeners, domains and certificates."""
+    """Tell in a few lines what a configuration does: listeners, domains, certificates, policies."""
     chain = ", ".join(setting.name for setting in conf.plugins) or "none"
     listeners = [("LISTENER", "ADDRESS", "KIND", "TLS")]
     listeners += [
@@ -58,9 +60,15 @@ def summary(conf: Conf, certificates: Sequence[CertificateFacts]) -> str:
         )
         for listener in conf.listeners
     ]
+    tables = (listeners, _domains(conf, certificates), _reached(conf), _policies(conf))
+    parts = [_columns(rows) for rows in tables if len(rows) > 1]
+    return "\n\n".join((*parts, f"Plugins: {one_line(chain)}", "No mistakes."))
+
+
+def _domains(conf: Conf, certificates: Sequence[CertificateFacts]) -> list[tuple[str, ...]]:
     servers = {domain.name: str(domain.c2s_server) for domain in conf.domains}
-    domains = [("DOMAIN", "SERVER", "KEY", "UNTIL", "DAYS LEFT", "CERTIFICATE")]
-    domains += [
+    rows: list[tuple[str, ...]] = [("DOMAIN", "SERVER", "KEY", "UNTIL", "DAYS LEFT", "CERTIFICATE")]
+    rows += [
         (
             facts.name,
             servers[facts.name],
@@ -71,8 +79,33 @@ def summary(conf: Conf, certificates: Sequence[CertificateFacts]) -> str:
         )
         for facts in certificates
     ]
-    plugins = f"Plugins: {one_line(chain)}"
-    return "\n\n".join((_columns(listeners), _columns(domains), plugins, "No mistakes."))
+    return rows
+
+
+def _reached(conf: Conf) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("LISTENER", "DESTINATION", "DOMAINS")]
+    rows += [
+        (listener.name, listener.destination, ", ".join(map(str, listener.domains)))
+        for listener in conf.listeners
+        if listener.direction == FORWARD
+    ]
+    return rows
+
+
+def _policies(conf: Conf) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("POLICY", "LEVEL", "SERVER", "AT LEAST", "AUTHORITIES")]
+    for policy in conf.policies:
+        table = PolicyTable.of(policy)
+        rows.append(
+            (
+                str(table.domain),
+                table.level.value,
+                table.server,
+                table.min_version.value,
+                table.ca_file,
+            )
+        )
+    return rows
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> str:

@@ -12,9 +12,12 @@ from proxy.daemon.files import Document, Given, Merged, Table, merge, read_docum
 from proxy.daemon.installed import InstalledPlugins
 from proxy.daemon.model import (
     DEADLINES,
+    DNS,
     DOMAINS,
+    FORWARD,
     LISTENERS,
     PLUGINS,
+    POLICIES,
     SECTIONS,
     Caution,
     CertificateFiles,
@@ -26,7 +29,8 @@ from proxy.daemon.model import (
     Section,
 )
 from proxy.daemon.plugin_tables import read_plugins
-from proxy.daemon.tables import Placed, Places, item_key, read_values, unknown
+from proxy.daemon.remote import PolicyTable, ResolverTable, anchors_path
+from proxy.daemon.tables import Placed, Places, item_key, raw, read_values, unknown
 from proxy.session.options import options_of
 
 
@@ -43,13 +47,15 @@ class Loaded:
     """What came of loading a configuration.
 
     ``conf`` is ``None`` exactly when there are mistakes. ``claims`` has every domain whose name
-    and files could be read, mistakes elsewhere or not.
+    and files could be read, mistakes elsewhere or not; ``anchors``, every file of trust anchors
+    that a policy names.
     """
 
     conf: Conf | None
     mistakes: tuple[Mistake, ...]
     cautions: tuple[Caution, ...]
     claims: tuple[Placed[Claim], ...]
+    anchors: tuple[Placed[Path], ...]
 
 
 def load(path: Path, plugins: Mapping[str, type[Any]] | None = None) -> Loaded:
@@ -105,13 +111,20 @@ def build(
     mistakes += more
     listeners, more = _read_items(merged, LISTENERS, places)
     mistakes += more
+    policies, more = _read_items(merged, POLICIES, places)
+    mistakes += more
+    resolver, more = read_values(_section(merged, DNS), options_of(ResolverTable), DNS.name, places)
+    mistakes += more
     claims, more = _claims(domains)
     mistakes += more
     mistakes += crosscheck.duplicates(DOMAINS, domains, "name")
     mistakes += crosscheck.duplicates(LISTENERS, listeners, "name")
     mistakes += crosscheck.duplicates(LISTENERS, listeners, "address", apart_from=_any_port)
+    mistakes += crosscheck.duplicates(POLICIES, policies, "domain")
+    mistakes += crosscheck.directions(listeners)
+    mistakes += crosscheck.levels(policies)
     mistakes += crosscheck.rules_without_plugin(chain, listeners)
-    mistakes += crosscheck.loops(domains, listeners)
+    mistakes += crosscheck.loops(domains, policies, listeners)
     conf = None
     if not mistakes:
         conf = Conf(
@@ -119,9 +132,21 @@ def build(
             deadlines=Deadlines(**deadlines),
             domains=tuple(DomainTable(**table.value).domain() for table in domains),
             listeners=tuple(Listener(**table.value) for table in listeners),
+            policies=tuple(
+                PolicyTable(**table.value).policy(table.file.parent) for table in policies
+            ),
+            dns=ResolverTable(**resolver).resolver(),
         )
-    cautions = tuple(crosscheck.cautions(chain, domains, listeners))
-    return Loaded(conf=conf, mistakes=tuple(mistakes), cautions=cautions, claims=tuple(claims))
+    cautions = crosscheck.cautions(chain, domains, listeners, policies)
+    if complete:
+        cautions += crosscheck.idle(domains, listeners, policies)
+    return Loaded(
+        conf=conf,
+        mistakes=tuple(mistakes),
+        cautions=tuple(cautions),
+        claims=tuple(claims),
+        anchors=tuple(_anchors(policies)),
+    )
 
 
 def _any_port(address: Endpoint) -> bool:
@@ -141,11 +166,21 @@ def _check_sections(merged: Merged, places: Places) -> list[Mistake]:
 
 
 def _check_present(merged: Merged, documents: Sequence[Document], main: Path) -> list[Mistake]:
+    needed = [LISTENERS.name]
+    listeners = merged.arrays[LISTENERS.name]
+    if not listeners or not all(_is_forward(listener) for listener in listeners):
+        needed.insert(0, DOMAINS.name)
     return [
         Mistake(main, name, f"is missing; at least one table [[{name}]] is needed")
-        for name, items in merged.arrays.items()
-        if not items and all(document.content.get(name, []) == [] for document in documents)
+        for name in needed
+        if not merged.arrays[name]
+        and all(document.content.get(name, []) == [] for document in documents)
     ]
+
+
+def _is_forward(listener: Table) -> bool:
+    direction = listener.entries.get("direction")
+    return direction is not None and raw(direction) == FORWARD
 
 
 def _section(merged: Merged, section: Section) -> Table:
@@ -160,7 +195,7 @@ def _read_items(
     placed: list[Placed[dict[str, Any]]] = []
     mistakes: list[Mistake] = []
     for position, item in enumerate(merged.arrays[section.name], start=1):
-        key = item_key(section.name, item, position)
+        key = item_key(section, item, position)
         values, more = read_values(item, options, key, places)
         placed.append(Placed(value=values, file=item.file, key=key))
         mistakes += more
@@ -186,3 +221,16 @@ def _claims(
             claim = Claim(name=name, certificates=files)
             claims.append(Placed(value=claim, file=table.file, key=table.key))
     return claims, mistakes
+
+
+def _anchors(policies: Sequence[Placed[dict[str, Any]]]) -> list[Placed[Path]]:
+    found = [
+        (table, anchors_path(table.value["ca_file"], table.file.parent))
+        for table in policies
+        if "ca_file" in table.value
+    ]
+    return [
+        Placed(value=path, file=table.file, key=table.key)
+        for table, path in found
+        if path is not None
+    ]

@@ -4,12 +4,23 @@ import ipaddress
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from proxy.daemon.endpoints import Endpoint
-from proxy.daemon.model import Caution, Mistake, Section
+from proxy.daemon.endpoints import Endpoint, server_endpoint
+from proxy.daemon.model import (
+    FORWARD,
+    FORWARD_ONLY,
+    ORIGINAL,
+    REVERSE,
+    Caution,
+    Listener,
+    Mistake,
+    Section,
+)
 from proxy.daemon.plugin_tables import Chain
+from proxy.daemon.remote import BY_DNS, PolicyTable
 from proxy.daemon.tables import Placed
-from proxy.session.options import shown
+from proxy.session.options import options_of, shown
 from proxy.session.rules import TLSRule
+from proxy.trust.policy import Level
 
 Values = dict[str, Any]
 """The options of one table that could be read."""
@@ -58,22 +69,123 @@ def rules_without_plugin(chain: Chain, listeners: Iterable[Placed[Values]]) -> l
         )
         for table in listeners
         if table.value.get("tls") in (TLSRule.REQUIRED, TLSRule.DIRECT)
+        and table.value.get("direction") != FORWARD
     ]
 
 
-def loops(domains: Iterable[Placed[Values]], listeners: Sequence[Placed[Values]]) -> list[Mistake]:
-    """Find domains whose server is one of Bascule's own listeners."""
+def directions(listeners: Iterable[Placed[Values]]) -> list[Mistake]:
+    """Find options that their listener's direction has no use for, or lacks."""
+    defaults = _defaults(Listener)
+    mistakes = []
+    for table in listeners:
+        given = table.value
+        found: list[tuple[str, str]] = []
+        if given.get("direction") == REVERSE:
+            found = [
+                (name, 'does nothing here; it is for listeners with direction = "forward"')
+                for name in FORWARD_ONLY
+                if given.get(name, defaults[name]) != defaults[name]
+            ]
+        elif given.get("direction") == FORWARD:
+            found = _forward(given)
+        mistakes += [Mistake(table.file, f"{table.key}.{name}", text) for name, text in found]
+    return mistakes
+
+
+def _forward(given: Values) -> list[tuple[str, str]]:
+    found = []
+    rule = given.get("tls")
+    if rule in (TLSRule.DIRECT, TLSRule.NONE):
+        text = (
+            f'"{rule.value}" is not for forward listeners, which take plaintext and reach servers '
+            'as their policies demand; allowed: "required" or "report"'
+        )
+        if rule is TLSRule.NONE:
+            text += ', and for servers without TLS a [[policy]] with level = "none"'
+        found.append(("tls", text))
+    if given.get("domains") == ():
+        text = (
+            "is missing; allowed: at least one domain that clients may reach, as "
+            '"example.net" or "*.example.org", or "*" for all'
+        )
+        found.append(("domains", text))
+    if given.get("destination", ORIGINAL) != ORIGINAL:
+        found += [
+            (name, f'does nothing here; it is for destination = "{ORIGINAL}"')
+            for name in ("tproxy", "unlisted_destinations")
+            if given.get(name)
+        ]
+    return found
+
+
+_USES = {
+    "direct_tls": (Level.MAY, Level.ENCRYPT, Level.PIN, Level.SECURE),
+    "ca_file": (Level.SECURE,),
+    "pins": (Level.PIN, Level.SECURE),
+    "min_version": (Level.MAY, Level.ENCRYPT, Level.PIN, Level.SECURE),
+}
+"""The levels that have a use for an option of a policy; for any other level it does nothing."""
+
+
+def levels(policies: Iterable[Placed[Values]]) -> list[Mistake]:
+    """Find policies that say what their level has no use for, or do not say what it needs."""
+    defaults = _defaults(PolicyTable)
+    mistakes = []
+    for table in policies:
+        given = table.value
+        level = given.get("level")
+        found = [
+            (name, f'does nothing with level = "{level.value}"; it is for {_listed(uses)}')
+            for name, uses in _USES.items()
+            if level is not None and level not in uses
+            if given.get(name, defaults[name]) != defaults[name]
+        ]
+        if level is Level.PIN and given.get("pins") == ():
+            text = f'is missing; level = "{level.value}" needs at least one pin'
+            found.append(("pins", text))
+        if given.get("direct_tls") and given.get("server") == BY_DNS and level is not Level.NONE:
+            text = "does nothing without server: DNS tells which servers expect direct TLS"
+            found.append(("direct_tls", text))
+        mistakes += [Mistake(table.file, f"{table.key}.{name}", text) for name, text in found]
+    return mistakes
+
+
+def _listed(uses: Sequence[Level]) -> str:
+    *most, last = (f'"{level.value}"' for level in uses)
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def _defaults(declaring: type[Any]) -> Values:
+    return {option.name: option.default for option in options_of(declaring)}
+
+
+def loops(
+    domains: Iterable[Placed[Values]],
+    policies: Iterable[Placed[Values]],
+    listeners: Sequence[Placed[Values]],
+) -> list[Mistake]:
+    """Find servers, of domains or of policies, that are Bascule's own listeners.
+
+    A policy may lead to a reverse listener: from there sessions do not come back.
+    """
+    forward = [table for table in listeners if table.value.get("direction") == FORWARD]
+    servers = [(table, "c2s_server", table.value.get("c2s_server"), listeners) for table in domains]
+    servers += [(table, "server", _fixed(table), forward) for table in policies]
     return [
         Mistake(
             table.file,
-            f"{table.key}.c2s_server",
-            f"{table.value['c2s_server']} is where {listener.key} listens; "
-            "Bascule would connect to itself",
+            f"{table.key}.{name}",
+            f"{server} is where {listener.key} listens; Bascule would connect to itself",
         )
-        for table in domains
-        for listener in listeners
-        if _reaches(table.value.get("c2s_server"), listener.value.get("address"))
+        for table, name, server, those in servers
+        for listener in those
+        if _reaches(server, listener.value.get("address"))
     ]
+
+
+def _fixed(policy: Placed[Values]) -> Endpoint | None:
+    server = policy.value.get("server", BY_DNS)
+    return None if server == BY_DNS else server_endpoint(server)
 
 
 def _reaches(server: Endpoint | None, address: Endpoint | None) -> bool:
@@ -97,17 +209,28 @@ def _is_loopback(host: str) -> bool:
 
 
 def cautions(
-    chain: Chain, domains: Iterable[Placed[Values]], listeners: Iterable[Placed[Values]]
+    chain: Chain,
+    domains: Iterable[Placed[Values]],
+    listeners: Iterable[Placed[Values]],
+    policies: Iterable[Placed[Values]],
 ) -> list[Caution]:
     """Find what works, but hardly as its author wishes."""
     found = []
     secured = False
     for table in listeners:
         rule = table.value.get("tls")
+        forward = table.value.get("direction") == FORWARD
         secured = secured or rule not in (None, TLSRule.NONE)
-        text = _LAX.get(rule) if isinstance(rule, TLSRule) else None
+        text = (_LAX_FORWARD if forward else _LAX).get(rule) if rule is not None else None
         if text is not None:
             found.append(Caution(table.file, f"{table.key}.tls", text))
+        address = table.value.get("address")
+        if forward and address is not None and not _is_loopback(address.host):
+            text = (
+                f"{address} is not loopback: passwords cross the network in plaintext, and "
+                "whoever can connect to it can use it"
+            )
+            found.append(Caution(table.file, f"{table.key}.address", text))
     if secured and chain.names is not None and "features" not in chain.names:
         text = (
             'without the plugin "features" clients are offered what cannot hold across a proxy, '
@@ -119,12 +242,47 @@ def cautions(
         if server is not None and _is_global(server.host):
             text = f"{server} is a public address: passwords cross the network in plaintext"
             found.append(Caution(table.file, f"{table.key}.c2s_server", text))
+    for table in policies:
+        level = table.value.get("level")
+        text = _LAX_LEVELS.get(level) if level is not None else None
+        if text is not None:
+            found.append(Caution(table.file, f"{table.key}.level", text))
     return found
+
+
+def idle(
+    domains: Iterable[Placed[Values]],
+    listeners: Sequence[Placed[Values]],
+    policies: Iterable[Placed[Values]],
+) -> list[Caution]:
+    """Find tables that no listener has a use for; the tables must be all there are."""
+    there = {table.value.get("direction") for table in listeners}
+    # A direction that could not be read may be any.
+    if not there or None in there:
+        return []
+    return [
+        Caution(table.file, table.key, f'does nothing: no listener has direction = "{direction}"')
+        for tables, direction in ((domains, REVERSE), (policies, FORWARD))
+        for table in tables
+        if direction not in there
+    ]
 
 
 _LAX = {
     TLSRule.REPORT: 'with "report" nothing is enforced: clients may log in without TLS',
     TLSRule.NONE: 'with "none" no TLS is offered: clients log in without it',
+}
+_LAX_FORWARD = {
+    TLSRule.REPORT: (
+        'with "report" nothing is enforced: passwords go to servers that do not meet their policy'
+    ),
+}
+_LAX_LEVELS = {
+    Level.NONE: 'with "none" passwords go to the server in plaintext',
+    Level.MAY: (
+        'with "may" passwords go to the server in plaintext when it offers no TLS, or when '
+        "somebody on the way hides the offer"
+    ),
 }
 
 

@@ -5,6 +5,8 @@ import re
 
 import attrs
 
+DNS_PORT = 53
+
 _HIGHEST_PORT = 65535
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
@@ -63,6 +65,27 @@ def listening_endpoint(text: str) -> Endpoint:
     if address is None:
         raise ValueError("the host is not an IP address")
     return Endpoint(host=str(address), port=port)
+
+
+def dns_server(text: str) -> Endpoint:
+    """Read where a DNS server is: an IP address, or one with a port as in `listening_endpoint`.
+
+    Without a port it is 53. An IPv6 address in brackets has a port, one without has none.
+
+    Raises:
+        ValueError: ``text`` is not of that form; the message says why.
+    """
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        endpoint = listening_endpoint(text)
+    else:
+        endpoint = Endpoint(host=str(address), port=DNS_PORT)
+    if endpoint.port == 0:
+        raise ValueError("port 0 cannot be asked")
+    if ipaddress.ip_address(endpoint.host).is_unspecified:
+        raise ValueError(f"{endpoint.host} cannot be asked")
+    return endpoint
 
 
 def _split(text: str) -> tuple[str, int]:

@@ -1,17 +1,27 @@
 """What a configuration says: its options, each declared once, and the values made from them."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from proxy.daemon.endpoints import Endpoint, listening_endpoint, server_endpoint
+from proxy.daemon.remote import PolicyTable, Resolver, ResolverTable
 from proxy.session.options import one_line, option
 from proxy.session.rules import TLSRule
+from proxy.trust.policy import Pattern, Policy
 from proxy.xmpp.domains import domain
 
 LONGEST_DEADLINE = 86400
 """Seconds: beyond a day a deadline is no deadline, and timers may not take it."""
+
+REVERSE: Final = "reverse"
+FORWARD: Final = "forward"
+"""The directions of a listener."""
+
+BY_SRV: Final = "srv"
+ORIGINAL: Final = "original"
+"""What says where a forward listener connects to."""
 
 
 @attrs.frozen
@@ -89,7 +99,8 @@ class Deadlines:
         maximum=LONGEST_DEADLINE,
         unit="seconds",
         help=(
-            "For the connection to the server behind, until its stream is ready. After it the "
+            "For the connection to the server, until its stream is ready: of a forward listener, "
+            "looking it up in DNS, every address that is tried and TLS included. After it the "
             "client is told that the server cannot be reached."
         ),
     )
@@ -194,9 +205,13 @@ class Listener:
         help="What the log calls this listener.",
     )
     direction: str = option(
-        choices=("reverse",),
-        example="reverse",
-        help="reverse: TLS towards the peers that connect, plaintext to the server behind.",
+        choices=(REVERSE, FORWARD),
+        example=REVERSE,
+        help=(
+            "reverse: TLS towards the clients that connect, plaintext to the server behind, which "
+            "[[domain]] names. forward: plaintext towards the clients that connect, TLS to the "
+            "server of their domain, wherever it is, as [[policy]] demands."
+        ),
     )
     stream: str = option(
         choices=("c2s",),
@@ -210,17 +225,61 @@ class Listener:
         help=(
             "The address and port to listen on. [::] means every address of the machine, of IPv4 "
             "too unless the system says otherwise (net.ipv6.bindv6only); 0.0.0.0 means every "
-            "address of IPv4. Port 0 takes any free one."
+            "address of IPv4. Port 0 takes any free one. A forward listener takes passwords in "
+            "plaintext: keep it on loopback, or on a network that nobody else reads."
         ),
     )
     tls: TLSRule = option(
         default=TLSRule.REQUIRED,
         help=(
-            "required: TLS before anything else, by STARTTLS or direct TLS on the same port. "
-            "direct: direct TLS only. report: TLS is offered but nothing is enforced, and the log "
-            "tells who would have been refused. none: plaintext only."
+            "Of a reverse listener, what is demanded of clients. required: TLS before anything "
+            "else, by STARTTLS or direct TLS on the same port. direct: direct TLS only. report: "
+            "TLS is offered but nothing is enforced, and the log tells who would have been "
+            "refused. none: plaintext only. Of a forward listener, what becomes of servers that do "
+            "not meet their domain's policy. required: they are refused before they get anything "
+            "of the client's. report: nobody is refused, and the log tells who would have been."
         ),
     )
+    domains: tuple[Pattern, ...] = option(
+        default=(),
+        parse=Pattern.parse,
+        allowed='a domain name, "*." before one, or "*"',
+        help=(
+            "Of a forward listener, which must set it: the domains whose servers its clients may "
+            "reach. *.example.org means every domain below example.org, but not example.org "
+            "itself, and * means every domain. Any other is refused before it is looked up."
+        ),
+    )
+    destination: str = option(
+        default=BY_SRV,
+        choices=(BY_SRV, ORIGINAL),
+        help=(
+            "Of a forward listener. srv: it connects to where the domain's SRV records lead, or "
+            "its policy. original: the packet filter redirects connections to it that were meant "
+            "for the server itself, and it connects to where they were going, if that is an "
+            "address of the domain's. Clients then need no settings of their own."
+        ),
+    )
+    tproxy: bool = option(
+        default=False,
+        help=(
+            'Of a forward listener with destination = "original": whether nftables hands the '
+            "connections over by tproxy, which leaves their addresses as they are, and not by "
+            "redirect. Listening so takes the capability CAP_NET_ADMIN."
+        ),
+    )
+    unlisted_destinations: bool = option(
+        default=False,
+        help=(
+            'Of a forward listener with destination = "original": whether it connects also to '
+            "addresses that DNS does not name for the domain. The server must still prove that it "
+            "is the domain's, but clients may then have Bascule connect to any address."
+        ),
+    )
+
+
+FORWARD_ONLY: Final = ("domains", "destination", "tproxy", "unlisted_destinations")
+"""The options of a listener that mean something for forward listeners alone."""
 
 
 @attrs.frozen
@@ -240,16 +299,24 @@ class Conf:
     deadlines: Deadlines
     domains: tuple[Domain, ...]
     listeners: tuple[Listener, ...]
+    policies: tuple[Policy, ...]
+    dns: Resolver
 
 
 @attrs.frozen
 class Section:
-    """A table of the configuration, or an array of tables: its name and what declares its keys."""
+    """A table of the configuration, or an array of tables: its name and what declares its keys.
+
+    ``naming`` is the option by which messages tell one table of an array from another;
+    ``optional``, whether most configurations do without the array.
+    """
 
     name: str
     help: str
     declaring: type[Any]
     array: bool
+    naming: str = "name"
+    optional: bool = False
 
 
 PLUGINS = Section(
@@ -266,7 +333,10 @@ DEADLINES = Section(
 )
 DOMAINS = Section(
     name="domain",
-    help="One table for each domain that a server behind Bascule serves; at least one.",
+    help=(
+        "One table for each domain that a server behind Bascule serves; at least one where there "
+        "is a reverse listener."
+    ),
     declaring=DomainTable,
     array=True,
 )
@@ -276,4 +346,21 @@ LISTENERS = Section(
     declaring=Listener,
     array=True,
 )
-SECTIONS = (PLUGINS, DEADLINES, DOMAINS, LISTENERS)
+POLICIES = Section(
+    name="policy",
+    help=(
+        "One table for each domain, or group of domains, whose server must prove itself to forward "
+        "listeners otherwise than by the defaults, which hold for all that none is about."
+    ),
+    declaring=PolicyTable,
+    array=True,
+    naming="domain",
+    optional=True,
+)
+DNS = Section(
+    name="dns",
+    help="How forward listeners find the servers of domains.",
+    declaring=ResolverTable,
+    array=False,
+)
+SECTIONS = (PLUGINS, DEADLINES, DOMAINS, LISTENERS, POLICIES, DNS)

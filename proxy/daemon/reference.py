@@ -13,7 +13,7 @@ from typing import Any
 
 from proxy.daemon import toml
 from proxy.daemon.installed import InstalledPlugins
-from proxy.daemon.model import PLUGINS, SECTIONS, Section
+from proxy.daemon.model import DOMAINS, FORWARD, LISTENERS, PLUGINS, SECTIONS, Section
 from proxy.session.options import Option, options_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,8 +51,21 @@ in. Relative paths start at the directory of the file they stand in.
 A whole configuration needs no more than a domain and a listener:
 
 ```toml
-{example}```
+{reverse}```
+
+For clients that know no TLS, whose servers are elsewhere, it needs a forward listener alone:
+
+```toml
+{forward}```
 """
+
+_FORWARD_EXAMPLE = {
+    "name": "legacy-clients",
+    "direction": FORWARD,
+    "stream": "c2s",
+    "address": "127.0.0.1:5222",
+    "domains": ["example.net", "*.example.org"],
+}
 
 
 def conf_text(plugins: Mapping[str, type[Any]]) -> str:
@@ -63,7 +76,8 @@ def conf_text(plugins: Mapping[str, type[Any]]) -> str:
     """
     parts = [_CONF_HEAD]
     for section in SECTIONS:
-        parts.append(_conf_section(_header(section), section.help, section.declaring))
+        text = _conf_section(_header(section), section.help, section.declaring)
+        parts.append(_commented_out(text) if section.optional else text)
         if section is PLUGINS:
             parts += [
                 _conf_section(f"[{PLUGINS.name}.{name}]", _plugin_help(plugin), plugin.Config)
@@ -75,8 +89,9 @@ def conf_text(plugins: Mapping[str, type[Any]]) -> str:
 
 def page_text(plugins: Mapping[str, type[Any]]) -> str:
     """Write the reference page, in Markdown; ``plugins`` as for `conf_text`."""
-    example = "\n".join(_example(section) for section in SECTIONS if section.array)
-    parts = [_PAGE_HEAD.format(example=example)]
+    reverse = "\n".join(_example(section) for section in (DOMAINS, LISTENERS))
+    forward = _assigned(LISTENERS, _FORWARD_EXAMPLE)
+    parts = [_PAGE_HEAD.format(reverse=reverse, forward=forward)]
     for section in SECTIONS:
         parts.append(_page_section(_header(section), section.help, section.declaring))
         if section is PLUGINS:
@@ -105,12 +120,15 @@ def _example_value(option: Option) -> str:
 
 
 def _example(section: Section) -> str:
-    lines = [_header(section)]
-    lines += [
-        f"{option.name} = {_example_value(option)}"
-        for option in options_of(section.declaring)
-        if option.required
-    ]
+    options = options_of(section.declaring)
+    return _assigned(
+        section,
+        {option.name: option.declared.example for option in options if option.required},
+    )
+
+
+def _assigned(section: Section, values: Mapping[str, Any]) -> str:
+    lines = [_header(section), *(f"{name} = {toml.value(value)}" for name, value in values.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -126,6 +144,10 @@ def _conf_section(header: str, about: str, declaring: type[Any]) -> str:
         parts += ["", _comment(option.declared.help), _comment(allowed)]
         parts.append(f"{mark}{option.name} = {_example_value(option)}")
     return "\n".join(parts) + "\n"
+
+
+def _commented_out(text: str) -> str:
+    return re.sub(r"^(?!#|$)", "#", text, flags=re.MULTILINE)
 
 
 def _markdown(text: str) -> str:

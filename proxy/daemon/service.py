@@ -9,24 +9,30 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
+import attrs
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 
 from proxy.daemon.exits import Exit
+from proxy.daemon.forwarding import ForwardRules, Remote, request
 from proxy.daemon.log import Log, start
-from proxy.daemon.model import Conf
+from proxy.daemon.model import FORWARD, REVERSE, Conf
 from proxy.daemon.model import Listener as ListenerConf
 from proxy.daemon.notify import notify
 from proxy.net.bridge import ENDING, Bridge, Summary, Surroundings
 from proxy.net.deadlines import Deadlines
 from proxy.net.hub import Hub
 from proxy.net.listener import Listener
+from proxy.net.reach import Behind, Connected, Failed, Reach
+from proxy.net.redirected import NotRedirectedError
 from proxy.net.tls import TLSSetupError, server_context
 from proxy.session.chain import Chain, ChainError
 from proxy.session.commands import Deadline, Report, Severity
 from proxy.session.faults import located
-from proxy.session.hooks import Address
+from proxy.session.hooks import Address, TLSFacts
 from proxy.session.ids import StreamIds
+from proxy.session.outward import Rules
+from proxy.session.receiving import Domains
 from proxy.session.rules import TLSRule
 from proxy.session.session import Session
 
@@ -36,6 +42,9 @@ GRACE: Final = 5.0
 TICKET_KEYS: Final = 86_400.0
 """Seconds after which the keys of session tickets are replaced."""
 
+WAYS: Final = 3
+"""How many ways to a server, each as slow as can be, the deadline for connecting is enough for."""
+
 _SESSION_ID_BYTES: Final = 6
 
 
@@ -44,7 +53,7 @@ class ServedDomains:
 
     def __init__(self, conf: Conf) -> None:
         self._names = frozenset(domain.name for domain in conf.domains)
-        self._default = conf.domains[0].name
+        self._default = conf.domains[0].name if conf.domains else ""
 
     def serves(self, domain: str) -> bool:
         """Whether ``domain`` (A-labels) is one of ours."""
@@ -66,7 +75,7 @@ def _contexts(conf: Conf) -> dict[str, dict[str, SSL.Context]]:
             for domain in conf.domains
         }
         for listener in conf.listeners
-        if listener.tls is not TLSRule.NONE
+        if listener.direction == REVERSE and listener.tls is not TLSRule.NONE
     }
 
 
@@ -93,6 +102,9 @@ class Service:
             [setting.plugin(setting.config) for setting in conf.plugins], self._plugin_failed
         )
         self._contexts = _contexts(conf)
+        self._remote: Remote | None = None
+        if any(listener.direction == FORWARD for listener in conf.listeners):
+            self._remote = Remote(conf, reactor)
         self._renewal: Any = None
         self._hub: Hub | None = None
         self._listeners: dict[str, Listener] = {}
@@ -109,7 +121,11 @@ class Service:
         for listener in self._conf.listeners:
             address = listener.address
             port = Listener(
-                self._hub, address.host, address.port, self._accepting(listener, self._hub)
+                self._hub,
+                address.host,
+                address.port,
+                self._accepting(listener, self._hub),
+                tproxy=listener.tproxy,
             )
             try:
                 port.start()
@@ -156,6 +172,8 @@ class Service:
         if self._renewal is not None:
             self._renewal.cancel()
             self._renewal = None
+        if self._remote is not None:
+            self._remote.close()
         if self._hub is not None:
             self._hub.close()
             self._hub = None
@@ -172,21 +190,75 @@ class Service:
         self, listener: ListenerConf, hub: Hub
     ) -> Callable[[socket.socket, Address], None]:
         """Return what a listener does with a connection."""
+        if self._remote is not None and listener.direction == FORWARD:
+            return self._accepting_forward(listener, hub, self._remote)
+        servers = {
+            domain.name: Address(domain.c2s_server.host, domain.c2s_server.port)
+            for domain in self._conf.domains
+        }
+
+        def behind(
+            domain: str, _original: Address | None, connected: Connected, failed: Failed
+        ) -> Reach:
+            return Behind(self._reactor, servers[domain], connected, failed)
+
+        around = self._surroundings(hub, behind, _no_server_context)
+        around = attrs.evolve(around, contexts=self._contexts.get(listener.name, {}))
+        peek = listener.tls is not TLSRule.NONE
+
+        def accepted(connection: socket.socket, client: Address) -> None:
+            session = self._session(listener, client, listener.tls, self._domains)
+            self._begin(Bridge(around, session, connection, peek=peek))
+
+        return accepted
+
+    def _accepting_forward(
+        self, listener: ListenerConf, hub: Hub, remote: Remote
+    ) -> Callable[[socket.socket, Address], None]:
+        """Return what a forward listener does with a connection."""
+        rules = ForwardRules(listener, remote.ladder)
+
+        def abroad(
+            domain: str, original: Address | None, connected: Connected, failed: Failed
+        ) -> Reach:
+            wanted = request(domain, remote.ladder.find(domain), listener, original)
+            return remote.reach(wanted, self._is_own, connected, failed)
+
+        around = self._surroundings(hub, abroad, remote.context)
+
+        def accepted(connection: socket.socket, client: Address) -> None:
+            try:
+                original = remote.original(connection, client, listener)
+            except (NotRedirectedError, OSError) as error:
+                connection.close()
+                fields = {"listener": listener.name, "client": client}
+                self._write(Severity.WARNING, f"connection closed: {error}", fields)
+                return
+            session = self._session(listener, client, TLSRule.NONE, rules, rules)
+            self._begin(Bridge(around, session, connection, peek=False, original=original))
+
+        return accepted
+
+    def _surroundings(
+        self,
+        hub: Hub,
+        reach: Callable[[str, Address | None, Connected, Failed], Reach],
+        server_context: Callable[[str], SSL.Context],
+    ) -> Surroundings:
         deadlines = self._conf.deadlines
-        around = Surroundings(
+        return Surroundings(
             reactor=self._reactor,
             hub=hub,
-            contexts=self._contexts.get(listener.name, {}),
-            servers={
-                domain.name: Address(domain.c2s_server.host, domain.c2s_server.port)
-                for domain in self._conf.domains
-            },
+            contexts={},
+            reach=reach,
+            server_context=server_context,
             deadlines=Deadlines(
                 self._reactor,
                 {
                     Deadline.NEGOTIATION: deadlines.negotiation,
                     Deadline.AUTHENTICATION: deadlines.authentication,
                     Deadline.CONNECT: deadlines.connect,
+                    Deadline.WAY: deadlines.connect / WAYS,
                     Deadline.ENDING: ENDING,
                 },
             ),
@@ -195,26 +267,42 @@ class Service:
             closed=self._closed,
         )
 
-        def accepted(connection: socket.socket, client: Address) -> None:
-            session = Session(
-                session_id=secrets.token_hex(_SESSION_ID_BYTES),
-                listener=listener.name,
-                rule=listener.tls,
-                client=client,
-                domains=self._domains,
-                chain=self._chain,
-                ids=self._ids,
-            )
-            bridge = Bridge(around, session, connection, peek=listener.tls is not TLSRule.NONE)
-            self._bridges.add(bridge)
-            bridge.start()
+    def _session(
+        self,
+        listener: ListenerConf,
+        client: Address,
+        rule: TLSRule,
+        domains: Domains,
+        outward: Rules | None = None,
+    ) -> Session:
+        return Session(
+            session_id=secrets.token_hex(_SESSION_ID_BYTES),
+            listener=listener.name,
+            rule=rule,
+            client=client,
+            domains=domains,
+            chain=self._chain,
+            ids=self._ids,
+            outward=outward,
+        )
 
-        return accepted
+    def _begin(self, bridge: Bridge) -> None:
+        self._bridges.add(bridge)
+        bridge.start()
+
+    def _is_own(self, address: str, port: int) -> bool:
+        """Whether an IP address and a port are a listener of ours."""
+        return any(
+            listening.port == port and (listening.host == address or listening.takes(address))
+            for listening in self._listeners.values()
+        )
 
     def _report(self, session_id: str, report: Report) -> None:
+        self._write(report.severity, report.message, {"session": session_id, **report.fields})
+
+    def _write(self, severity: Severity, message: str, fields: Mapping[str, object]) -> None:
         if self._log is not None:
-            fields = {"session": session_id, **report.fields}
-            self._log.write(report.severity, report.message, fields)
+            self._log.write(severity, message, fields)
 
     def _closed(self, bridge: Bridge, summary: Summary) -> None:
         self._bridges.discard(bridge)
@@ -229,19 +317,26 @@ class Service:
             self._log.write(Severity.ERROR, f"plugin failed: {text}", fields)
 
 
+def _no_server_context(domain: str) -> SSL.Context:
+    """Behind a reverse listener there is no TLS."""
+    raise TLSSetupError(f"there is no TLS to the server behind {domain}")
+
+
 def _fields(summary: Summary) -> dict[str, object]:
     """Return the one line that tells a whole session."""
     view = summary.view
-    tls = view.tls
+    tls, server_tls = view.tls, view.server_tls
     return {
         "session": view.id,
         "listener": view.listener,
         "client": view.client,
         "domain": view.domain,
-        "tls": "none" if tls is None else f"{tls.version}/{tls.cipher}/{tls.group}",
+        "tls": "none" if tls is None else _agreed(tls),
         "start": None if tls is None else ("direct" if tls.direct else "starttls"),
         "resumed": "yes" if tls is not None and tls.resumed else None,
         "server": summary.server,
+        "server_tls": None if server_tls is None else _agreed(server_tls),
+        "server_identity": view.server_identity,
         "authenticated": "yes" if view.authenticated else "no",
         "failed_logins": view.failed_logins or None,
         "seconds": f"{summary.seconds:.3f}",
@@ -249,6 +344,10 @@ def _fields(summary: Summary) -> dict[str, object]:
         "from_server": summary.from_server,
         "reason": summary.reason,
     }
+
+
+def _agreed(tls: TLSFacts) -> str:
+    return f"{tls.version}/{tls.cipher}/{tls.group}"
 
 
 def run(conf: Conf, warnings: Sequence[str]) -> int:

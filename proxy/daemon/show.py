@@ -1,10 +1,24 @@
 """The effective configuration, written as a configuration file again."""
 
+from collections.abc import Collection
 from typing import Any
 
 from proxy.daemon import toml
-from proxy.daemon.model import DEADLINES, DOMAINS, LISTENERS, PLUGINS, Conf, DomainTable
+from proxy.daemon.model import (
+    DEADLINES,
+    DNS,
+    DOMAINS,
+    FORWARD,
+    FORWARD_ONLY,
+    LISTENERS,
+    PLUGINS,
+    POLICIES,
+    Conf,
+    DomainTable,
+    Listener,
+)
 from proxy.daemon.plugin_tables import CHAIN
+from proxy.daemon.remote import PolicyTable, ResolverTable
 from proxy.session.options import options_of
 
 
@@ -23,13 +37,22 @@ def show(conf: Conf) -> str:
     ]
     parts.append(_table(f"[{DEADLINES.name}]", conf.deadlines))
     parts += [_table(f"[[{DOMAINS.name}]]", DomainTable.of(domain)) for domain in conf.domains]
-    parts += [_table(f"[[{LISTENERS.name}]]", listener) for listener in conf.listeners]
+    parts += [_listener(listener) for listener in conf.listeners]
+    parts += [_table(f"[[{POLICIES.name}]]", PolicyTable.of(policy)) for policy in conf.policies]
+    parts.append(_table(f"[{DNS.name}]", ResolverTable.of(conf.dns)))
     return "\n".join(parts)
 
 
-def _table(header: str, values: Any) -> str:
+def _listener(listener: Listener) -> str:
+    # What means nothing for a listener would only look as if it did.
+    leave_out = () if listener.direction == FORWARD else FORWARD_ONLY
+    return _table(f"[[{LISTENERS.name}]]", listener, leave_out)
+
+
+def _table(header: str, values: Any, leave_out: Collection[str] = ()) -> str:
     lines = [header]
     for option in options_of(type(values)):
-        shown = option.show(getattr(values, option.name))
-        lines.append(f"{toml.key(option.name)} = {toml.value(shown)}")
+        if option.name not in leave_out:
+            shown = option.show(getattr(values, option.name))
+            lines.append(f"{toml.key(option.name)} = {toml.value(shown)}")
     return "\n".join(lines) + "\n"

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from proxy.daemon.files import Given, Table
-from proxy.daemon.model import PLUGINS, SECTIONS, Mistake
+from proxy.daemon.model import PLUGINS, SECTIONS, Mistake, Section
 from proxy.session.options import Option, one_line, options_of, shown
 
 T = TypeVar("T")
@@ -113,9 +113,10 @@ def unknown(name: str, known: Collection[str], places: Collection[str] = ()) -> 
     return f"is not known{hint} ({listed})"
 
 
-def item_key(section: str, item: Table, position: int) -> str:
-    """Name one table of an array: by the name it has, or by its place in its array, from 1."""
-    name = raw(item.entries["name"]) if "name" in item.entries else None
+def item_key(section: Section, item: Table, position: int) -> str:
+    """Name one table of an array: by what it is called, or by its place in its array, from 1."""
+    entry = item.entries.get(section.naming)
+    name = None if entry is None else raw(entry)
     if isinstance(name, str) and name:
-        return f'{section} "{one_line(name)}"'
-    return f"{section}[{position}]"
+        return f'{section.name} "{one_line(name)}"'
+    return f"{section.name}[{position}]"

@@ -14,12 +14,12 @@ from OpenSSL import SSL
 from twisted.python.failure import Failure
 
 from proxy.net import client_hello
-from proxy.net.connector import Connector
 from proxy.net.deadlines import Armed, Deadlines
 from proxy.net.hub import Hub
 from proxy.net.joined import Joined, Sockets
 from proxy.net.leg import BRIEF_LINGER, LINGER, Leg
 from proxy.net.plain_relay import PlainRelay
+from proxy.net.reach import Connected, Failed, Reach
 from proxy.net.relay import Relay
 from proxy.net.tls import describe
 from proxy.session.chain import Chain
@@ -31,19 +31,25 @@ from proxy.session.commands import (
     Close,
     Command,
     Connect,
+    ConnectNext,
     Deadline,
     Disarm,
     Finish,
     Hold,
     Join,
+    Reconnect,
+    Redirect,
     Report,
     Resume,
     Send,
     Severity,
     Side,
+    StartServerTLS,
     StartTLS,
 )
+from proxy.session.faults import located
 from proxy.session.hooks import Address, ClientHello, TLSFacts, View
+from proxy.session.outward import Reached, Trouble
 from proxy.session.session import Session
 from proxy.xmpp.errors import Condition, StreamError
 
@@ -82,7 +88,9 @@ class Surroundings:
         reactor: the reactor.
         hub: watches the sockets.
         contexts: the TLS context for each domain.
-        servers: where the server behind each domain is.
+        reach: finds the ways to the server of a domain, for a client that may have wanted to go
+            to the place that is given.
+        server_context: gives the TLS context in which the server of a domain is spoken to.
         deadlines: runs the deadlines.
         chain: the plugins, which are told of the end.
         report: takes what goes to the log: session id, and what the negotiation reports.
@@ -92,7 +100,8 @@ class Surroundings:
     reactor: Any
     hub: Hub
     contexts: Mapping[str, SSL.Context]
-    servers: Mapping[str, Address]
+    reach: Callable[[str, Address | None, Connected, Failed], Reach]
+    server_context: Callable[[str], SSL.Context]
     deadlines: Deadlines
     chain: Chain
     report: Callable[[str, Report], None]
@@ -107,6 +116,7 @@ class Bridge:
         session: its negotiation.
         client: the socket that was accepted.
         peek: whether TLS may follow plaintext on it.
+        original: where the client wanted to go, if its connection was redirected.
     """
 
     __slots__ = (
@@ -114,11 +124,12 @@ class Bridge:
         "_around",
         "_busy",
         "_client",
-        "_connector",
         "_direct",
         "_down",
         "_finished",
+        "_original",
         "_queue",
+        "_reach",
         "_relay",
         "_server",
         "_server_address",
@@ -131,7 +142,13 @@ class Bridge:
     )
 
     def __init__(
-        self, around: Surroundings, session: Session, client: socket.socket, *, peek: bool
+        self,
+        around: Surroundings,
+        session: Session,
+        client: socket.socket,
+        *,
+        peek: bool,
+        original: Address | None = None,
     ) -> None:
         self._around = around
         self._session: Session | None = session
@@ -139,7 +156,8 @@ class Bridge:
             around.hub, client, _LegProtocol(self, Side.CLIENT), peek=peek
         )
         self._server: Leg | None = None
-        self._connector: Connector | None = None
+        self._original = original
+        self._reach: Reach | None = None
         self._relay: Joined | None = None
         self._timers: dict[Deadline, Armed] = {}
         self._queue: list[Command] = []
@@ -205,15 +223,29 @@ class Bridge:
                 )
             )
 
-    def secured(self, facts: TLSFacts) -> None:
+    def secured(self, side: Side, facts: TLSFacts) -> None:
         """Take note that TLS is up."""
-        if self._session is not None:
+        if self._session is None:
+            return
+        if side is Side.CLIENT:
             self._perform(self._session.secured(facts))
+        elif self._server is not None:
+            try:
+                evidence = self._server.evidence()
+            except BaseException as error:  # noqa: BLE001 - what cannot be read proves nothing
+                reason = f"its certificate cannot be read: {located(error)}"
+                self._perform(self._session.server_tls_failed(reason))
+            else:
+                self._perform(self._session.server_secured(facts, evidence))
 
-    def tls_failed(self, reason: str) -> None:
+    def tls_failed(self, side: Side, reason: str) -> None:
         """Take note that TLS has failed."""
-        if self._session is not None:
+        if self._session is None:
+            return
+        if side is Side.CLIENT:
             self._perform(self._session.tls_failed(reason))
+        else:
+            self._perform(self._session.server_tls_failed(reason))
 
     def half_closed(self, side: Side) -> None:
         """Take note that a peer has closed its direction."""
@@ -270,8 +302,8 @@ class Bridge:
                     leg.write(data)
             case Hold() | Resume() | AwaitTLS() | StartTLS() | Alert():
                 self._do_to_client(command)
-            case Connect(domain):
-                self._connect(self._around.servers[domain])
+            case Connect() | ConnectNext() | Reconnect() | Redirect() | StartServerTLS():
+                self._do_to_server(command)
             case Close() | Abort():
                 self._end(command)
             case Arm(deadline):
@@ -305,9 +337,8 @@ class Bridge:
 
     def _end(self, command: Close | Abort) -> None:
         side = command.side
-        if side is Side.SERVER and self._connector is not None:
-            self._connector.cancel()
-            self._connector = None
+        if side is Side.SERVER and self._reach is not None:
+            self._reach.cancel()
         leg = self._leg(side)
         if leg is None:
             return
@@ -320,15 +351,31 @@ class Bridge:
             self._server = None
             leg.forget()
 
-    def _connect(self, address: Address) -> None:
-        self._server_address = address
-        self._connector = Connector(
-            self._around.reactor, address.host, address.port, self._connected, self._unreachable
-        )
-        self._connector.start()
+    def _do_to_server(
+        self, command: Connect | ConnectNext | Reconnect | Redirect | StartServerTLS
+    ) -> None:
+        if isinstance(command, Connect):
+            self._forget_reach()
+            self._reach = self._around.reach(
+                command.domain, self._original, self._connected, self._unreachable
+            )
+        reach = self._reach
+        if reach is None:
+            return
+        match command:
+            case Connect() | ConnectNext():
+                reach.next()
+            case Reconnect():
+                reach.again()
+            case Redirect(host, port):
+                reach.redirect(host, port)
+            case StartServerTLS(domain, direct):
+                if self._server is not None:
+                    context = self._around.server_context(domain)
+                    self._server.start_client_tls(context, domain, direct=direct)
 
-    def _connected(self, connection: socket.socket) -> None:
-        self._connector = None
+    def _connected(self, connection: socket.socket, reached: Reached) -> None:
+        self._server_address = reached.address
         if self._session is None or self._client is None:
             connection.close()
             return
@@ -338,12 +385,16 @@ class Bridge:
         self._client.registerProducer(self._server, streaming=True)
         self._server.registerProducer(self._client, streaming=True)
         self._server.start()
-        self._perform(self._session.server_connected())
+        self._perform(self._session.server_connected(reached))
 
-    def _unreachable(self, reason: str) -> None:
-        self._connector = None
+    def _unreachable(self, trouble: Trouble, reason: str) -> None:
         if self._session is not None:
-            self._perform(self._session.server_unreachable(reason))
+            self._perform(self._session.server_unreachable(reason, trouble))
+
+    def _forget_reach(self) -> None:
+        reach, self._reach = self._reach, None
+        if reach is not None:
+            reach.close()
 
     def _take_note(self, command: Report | Finish) -> None:
         if isinstance(command, Report):
@@ -379,24 +430,26 @@ class Bridge:
             return
         self._view = self._session.view
         client, tls, to_client = self._client.detach()
-        server, _, to_server = self._server.detach()
+        server, server_tls, to_server = self._server.detach()
         self._session = self._client = self._server = None
         self._disarm_all()
-        kind: type[Joined] = PlainRelay if tls is None else Relay
-        relay = kind(
-            self._around.hub,
-            Sockets(client, tls, server),
-            command.meter,
-            self._relay_ended,
-        )
+        if server_tls is None:
+            sockets = Sockets(client, tls, server)
+            waiting = (to_client, to_server)
+        else:
+            sockets = Sockets(server, server_tls, client, client_on_wire=False)
+            waiting = (to_server, to_client)
+        kind: type[Joined] = PlainRelay if sockets.tls is None else Relay
+        relay = kind(self._around.hub, sockets, command.meter, self._relay_ended)
         self._relay = relay
-        relay.wait(to_server, to_client)
+        relay.wait(*waiting)
         relay.begin(command.to_server, command.to_client)
 
     def _relay_ended(self, reason: str) -> None:
         if self._relay is not None:
-            self._up += self._relay.up
-            self._down += self._relay.down
+            up, down = self._relay.passed
+            self._up += up
+            self._down += down
             self._relay = None
         self._finished = reason
         self._settle()
@@ -413,6 +466,7 @@ class Bridge:
             return
         reason, self._finished = self._finished, None
         self._session = None
+        self._forget_reach()
         self._around.chain.session_closed(self._view)
         summary = Summary(
             view=self._view,
@@ -456,11 +510,11 @@ class _LegProtocol:
 
     def tlsEstablished(self, facts: TLSFacts) -> None:
         """Pass it on."""
-        self._bridge.secured(facts)
+        self._bridge.secured(self._side, facts)
 
     def tlsFailed(self, reason: str) -> None:
         """Pass it on."""
-        self._bridge.tls_failed(reason)
+        self._bridge.tls_failed(self._side, reason)
 
     def readConnectionLost(self) -> None:
         """Pass it on."""

@@ -1,27 +1,33 @@
-"""Connects the server leg: resolves a configured host, tries its addresses in order."""
+"""Connects the server leg: several addresses raced, or a configured server of one's own."""
 
 import errno
 import os
 import socket
-from collections.abc import Callable
-from ipaddress import ip_address
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 from twisted.internet import interfaces
 from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from proxy.net.targets import literal
 from proxy.net.tcp import set_options
 from proxy.net.tls import describe
+
+ATTEMPT_DELAY: Final = 0.25
+"""Seconds that an address has to itself before the next one is tried beside it (RFC 8305)."""
 
 Connected = Callable[[socket.socket], None]
 Failed = Callable[[str], None]
 
 
-@implementer(interfaces.IResolutionReceiver)
 class Connector:
-    """One attempt to reach a host and port; calls back exactly once, unless it is cancelled.
+    """One attempt to reach a configured host and port; calls back once, unless it is cancelled.
+
+    Nothing is called back before `start` has returned.
 
     Args:
         reactor: the reactor.
@@ -39,26 +45,53 @@ class Connector:
         self._port = port
         self._connected = connected
         self._failed = failed
-        self._addresses: list[str] = []
-        self._attempt: _Attempt | None = None
-        self._problem = "no address"
+        self._race: Race | None = None
         self._over = False
 
     def start(self) -> None:
         """Begin."""
-        if _is_address(self._host):
-            self._addresses = [self._host]
-            self._next()
-        else:
-            self._reactor.nameResolver.resolveHostName(self, self._host, self._port)
+        system_addresses(self._reactor, self._host).addCallback(self._resolved)
 
     def cancel(self) -> None:
         """Stop; nothing is called back any more."""
         self._over = True
-        if self._attempt is not None:
-            self._attempt.stop()
+        if self._race is not None:
+            self._race.stop()
 
-    # IResolutionReceiver
+    def _resolved(self, addresses: tuple[str, ...]) -> None:
+        if self._over:
+            return
+        self._race = Race(
+            self._reactor,
+            addresses,
+            self._port,
+            lambda connection, _address: self._connected(connection),
+            lambda reason: self._failed(reason or f"the name {self._host} has no address"),
+        )
+        self._race.start()
+
+
+def system_addresses(reactor: Any, host: str) -> Deferred[tuple[str, ...]]:
+    """Return the addresses of a configured host, in the order of the system's resolver.
+
+    An address stands for itself. A name that has no address, or cannot be looked up, gives none:
+    the system tells no more.
+    """
+    if literal(host) is not None:
+        return succeed((host,))
+    resolution = _Resolution()
+    reactor.nameResolver.resolveHostName(resolution, host, 0)
+    return resolution.done
+
+
+@implementer(interfaces.IResolutionReceiver)
+class _Resolution:
+    """Gathers what the system's resolver says of one name."""
+
+    def __init__(self) -> None:
+        # Without a canceller: once cancelled, it takes no notice of the result that comes late.
+        self.done: Deferred[tuple[str, ...]] = Deferred()
+        self._addresses: list[str] = []
 
     def resolutionBegan(self, resolutionInProgress: Any) -> None:
         """Take note that the resolver is at work."""
@@ -69,44 +102,102 @@ class Connector:
             self._addresses.append(address.host)
 
     def resolutionComplete(self) -> None:
-        """Try the addresses that have come."""
-        if not self._addresses:
-            self._problem = f"the name {self._host} has no address"
-        self._next()
-
-    def _next(self) -> None:
-        if self._over:
-            return
-        if not self._addresses:
-            self._over = True
-            self._failed(self._problem)
-            return
-        host = self._addresses.pop(0)
-        try:
-            self._attempt = _Attempt(self._reactor, host, self._port, self._ended)
-        except OSError as error:
-            self._ended(None, error)
-
-    def _ended(self, connection: socket.socket | None, error: OSError | None) -> None:
-        self._attempt = None
-        if self._over:
-            if connection is not None:
-                connection.close()
-            return
-        if connection is None:
-            self._problem = describe(error) if error is not None else "unknown error"
-            self._next()
-            return
-        self._over = True
-        self._connected(connection)
+        """Hand over the addresses that have come."""
+        self.done.callback(tuple(dict.fromkeys(self._addresses)))
 
 
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True
+class Race:
+    """Connects to the first of several addresses that answers (RFC 8305, section 5).
+
+    One is tried after the other, each next one when the last has failed or `ATTEMPT_DELAY` later.
+    The first connection wins, the others are closed. It calls back once, unless it is stopped,
+    and never before `start` has returned.
+
+    Args:
+        reactor: the reactor.
+        addresses: IP addresses, in the order in which they are tried.
+        port: the TCP port.
+        won: gets the connected, not blocking socket and the address it is connected to.
+        lost: gets the reasons, in words; empty if there was no address.
+        seconds: how long all of it may take; None for as long as the kernel tries.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        addresses: Iterable[str],
+        port: int,
+        won: Callable[[socket.socket, str], None],
+        lost: Failed,
+        *,
+        seconds: float | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._addresses = deque(addresses)
+        self._port = port
+        self._won = won
+        self._lost = lost
+        self._seconds = seconds
+        self._attempts: dict[_Attempt, str] = {}
+        self._reasons: dict[str, None] = {}
+        self._next: Any = None
+        self._end: Any = None
+
+    def start(self) -> None:
+        """Begin."""
+        if self._seconds is not None:
+            self._end = self._reactor.callLater(self._seconds, self._expired)
+        self._try()
+
+    def stop(self) -> None:
+        """Close what is under way; nothing is called back any more."""
+        for call in (self._next, self._end):
+            if call is not None and call.active():
+                call.cancel()
+        self._next = self._end = None
+        self._addresses.clear()
+        attempts, self._attempts = self._attempts, {}
+        for attempt in attempts:
+            attempt.stop()
+
+    def _try(self) -> None:
+        """Begin with the next address that the system lets us try."""
+        self._next = None
+        while self._addresses:
+            address = self._addresses.popleft()
+            try:
+                attempt = _Attempt(self._reactor, address, self._port, self._ended)
+            except OSError as error:
+                self._reasons[describe(error)] = None
+                continue
+            self._attempts[attempt] = address
+            if self._addresses:
+                self._next = self._reactor.callLater(ATTEMPT_DELAY, self._try)
+            return
+        if not self._attempts:
+            # Not at once: this may still be `start`.
+            self._next = self._reactor.callLater(0, self._give_up)
+
+    def _ended(
+        self, attempt: "_Attempt", connection: socket.socket | None, error: OSError | None
+    ) -> None:
+        address = self._attempts.pop(attempt)
+        if connection is not None:
+            self.stop()
+            self._won(connection, address)
+            return
+        self._reasons[describe(error)] = None
+        if self._next is not None:
+            self._next.cancel()
+        self._try()
+
+    def _expired(self) -> None:
+        self._reasons[f"no connection within {self._seconds:g} s"] = None
+        self._give_up()
+
+    def _give_up(self) -> None:
+        self.stop()
+        self._lost(", ".join(self._reasons))
 
 
 @implementer(interfaces.IReadWriteDescriptor)
@@ -118,7 +209,7 @@ class _Attempt:
         reactor: Any,
         host: str,
         port: int,
-        ended: Callable[[socket.socket | None, OSError | None], None],
+        ended: Callable[["_Attempt", socket.socket | None, OSError | None], None],
     ) -> None:
         self._reactor = reactor
         self._ended = ended
@@ -161,9 +252,9 @@ class _Attempt:
         status = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if status:
             connection.close()
-            self._ended(None, OSError(status, os.strerror(status)))
+            self._ended(self, None, OSError(status, os.strerror(status)))
         else:
-            self._ended(connection, None)
+            self._ended(self, connection, None)
 
     def connectionLost(self, _reason: Failure) -> None:
         """Take the outcome, which the reactor has seen as the end of a connection."""

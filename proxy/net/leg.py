@@ -22,7 +22,10 @@ from proxy.net.client_hello import Hello, MalformedError
 from proxy.net.hello_watch import HelloWatch, Wait
 from proxy.net.hub import GONE, IN, OUT
 from proxy.net.leg_protocol import LegProtocol, Silence
-from proxy.net.tls import alert, describe, facts
+from proxy.net.tcp import is_address
+from proxy.net.tls import alert, describe, evidence, facts, server_facts
+from proxy.session.receiving import PROTOCOL
+from proxy.trust.evidence import Evidence
 
 READ_SIZE: Final = 16_384
 """Bytes of plaintext read at a time."""
@@ -66,6 +69,7 @@ class Leg(BufferedSocket):
         "_paused",
         "_peer_closed",
         "_read_blocked",
+        "_server_name",
         "_tls",
         "_watch",
         "protocol",
@@ -86,6 +90,7 @@ class Leg(BufferedSocket):
         self._paused = False
         self._peer_closed = False
         self._read_blocked = False  # reading waits until TLS could write
+        self._server_name = ""
         self._watch: HelloWatch | None = None
 
     def start(self) -> None:
@@ -181,6 +186,42 @@ class Leg(BufferedSocket):
         openssl.read_a_record_at_a_time(self._tls)
         self._tls.set_accept_state()
         self._shake_hands()
+
+    def start_client_tls(self, context: SSL.Context, server_name: str, *, direct: bool) -> None:
+        """Begin the handshake, as the client.
+
+        Args:
+            context: what is spoken.
+            server_name: the domain for server name indication, as A-labels.
+            direct: whether TLS begins with the first byte (XEP-0368), which ALPN then says.
+        """
+        if self._socket is None:
+            return
+        if self._buffer:
+            self._end(ConnectionLost("plaintext was still waiting when TLS began"))
+            return
+        self._mode = _Mode.HANDSHAKE
+        self._direct = direct
+        self._server_name = server_name
+        self._tls = SSL.Connection(context, self._socket)
+        openssl.read_a_record_at_a_time(self._tls)
+        self._tls.set_connect_state()
+        if not is_address(server_name):
+            self._tls.set_tlsext_host_name(server_name.encode("ascii"))
+        if direct:
+            self._tls.set_alpn_protos([PROTOCOL])
+        self._shake_hands()
+
+    def evidence(self) -> Evidence:
+        """Return what the handshake has shown of the server.
+
+        Raises:
+            OSError: there is no TLS.
+            OpenSSL.SSL.Error: OpenSSL cannot say.
+        """
+        if self._tls is None:
+            raise ConnectionLost("there is no TLS")
+        return evidence(self._tls)
 
     def send_alert(self, description: int) -> None:
         """Answer the ClientHello with a fatal alert, then close."""
@@ -343,7 +384,7 @@ class Leg(BufferedSocket):
         return self._paused or self._held or self._closing
 
     def _shake_hands(self) -> None:
-        if self._tls is None or self.protocol is None or self._hello is None:
+        if self._tls is None or self.protocol is None:
             return
         try:
             self._tls.do_handshake()
@@ -356,11 +397,15 @@ class Leg(BufferedSocket):
             self.protocol.tlsFailed(describe(error))
             return
         hello, self._hello = self._hello, None
-        if not openssl.took_up(self._tls, hello.server_name):
+        if hello is None:
+            agreed = server_facts(self._tls, self._server_name, direct=self._direct)
+        elif openssl.took_up(self._tls, hello.server_name):
+            agreed = facts(self._tls, hello, direct=self._direct)
+        else:
             self.protocol.tlsFailed("the ClientHello has changed under way")
             return
         self._mode = _Mode.STREAM
-        self.protocol.tlsEstablished(facts(self._tls, hello, direct=self._direct))
+        self.protocol.tlsEstablished(agreed)
         if self._mode is _Mode.STREAM and self._socket is not None:
             self._read_tls()
 

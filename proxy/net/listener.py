@@ -4,12 +4,14 @@ import errno
 import ipaddress
 import socket
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any, Final
 
 from twisted.logger import Logger
 
 from proxy.net.hub import IN, Hub
-from proxy.net.tcp import set_options
+from proxy.net.redirected import take_any_destination
+from proxy.net.tcp import is_ours, set_options
 from proxy.session.hooks import Address
 
 Accepted = Callable[[socket.socket, Address], None]
@@ -33,9 +35,13 @@ class Listener:
         host: an IPv4 or IPv6 address.
         port: the TCP port; 0 for any.
         accepted: takes each socket, not blocking, and where its peer is.
+        tproxy: whether to take connections to addresses that are not ours.
     """
 
-    def __init__(self, hub: Hub, host: str, port: int, accepted: Accepted) -> None:
+    def __init__(
+        self, hub: Hub, host: str, port: int, accepted: Accepted, *, tproxy: bool = False
+    ) -> None:
+        self._tproxy = tproxy
         self._hub = hub
         self._host = host
         self._port = port
@@ -54,6 +60,8 @@ class Listener:
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             set_options(listening)  # what is accepted has them too
+            if self._tproxy:
+                take_any_destination(listening)
             listening.bind((self._host, self._port))
             listening.listen(BACKLOG)
         except OSError:
@@ -66,6 +74,15 @@ class Listener:
     def port(self) -> int:
         """The port that is listened on."""
         return self._port if self._socket is None else int(self._socket.getsockname()[1])
+
+    @property
+    def host(self) -> str:
+        """The address that is listened on."""
+        return self._host
+
+    def takes(self, address: str) -> bool:
+        """Whether connections to ``address``, of this machine, come here: all do, or none."""
+        return ip_address(self._host).is_unspecified and is_ours(address)
 
     def stop(self) -> None:
         """Accept no more."""

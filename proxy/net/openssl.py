@@ -48,6 +48,12 @@ def was_resumed(connection: SSL.Connection) -> bool:
     return bool(lib.SSL_session_reused(inside(connection)))
 
 
+def verify_result(connection: SSL.Connection) -> tuple[int, str]:
+    """Return what OpenSSL made of the peer's chain: its code (0: nothing is wrong) and words."""
+    code = lib.SSL_get_verify_result(inside(connection))
+    return code, ffi.string(lib.X509_verify_cert_error_string(code)).decode("utf-8", "replace")
+
+
 def took_up(connection: SSL.Connection, server_name: str | None) -> bool:
     """Whether a finished handshake, of the server, was for this server name.
 

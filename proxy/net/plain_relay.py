@@ -4,7 +4,6 @@ from contextlib import suppress
 
 from proxy.net.joined import Joined
 from proxy.net.openssl import VIEW
-from proxy.xmpp.errors import StreamError
 
 
 class PlainRelay(Joined):
@@ -12,55 +11,49 @@ class PlainRelay(Joined):
 
     __slots__ = ()
 
-    def _on_client(self, events: int) -> None:
-        if self._to_client and not self._flush_to_client():
-            if self._client is not None:
-                self._note_client(events)
+    def _on_wire(self, events: int) -> None:
+        if self._to_wire and not self._flush_to_wire():
+            if self._wire is not None:
+                self._note_wire(events)
             return
-        if self._to_server or self._to_server_done or self._client is None:
-            self._rest_client(events)
+        if self._to_legacy or self._to_legacy_done or self._wire is None:
+            self._rest_wire(events)
             return
         try:
-            count = self._client.recv_into(VIEW)
+            count = self._wire.recv_into(VIEW)
         except BlockingIOError:
             return
         except OSError as error:
-            self.end(self._reason or f"the client went away: {error.strerror}")
+            self._wire_lost(error.strerror)
             return
         if not count:
-            self._client_closed()
+            self._wire_closed()
             return
-        if self._measure is not None:
-            try:
-                self._measure(VIEW[:count].tobytes())
-            except StreamError as error:
-                self.refuse(error)
-                return
-        self._send_on(count)
+        self._pass_read(count)
 
-    def _on_server(self, events: int) -> None:
-        count = self._read_server(events)
+    def _on_legacy(self, events: int) -> None:
+        count = self._read_legacy(events)
         if count:
-            self._to_client = bytes(VIEW[:count])
-            self._flush_to_client()
+            self._to_wire = bytes(VIEW[:count])
+            self._flush_to_wire()
 
-    def _flush_to_client(self) -> bool:
-        if self._client is None:
+    def _flush_to_wire(self) -> bool:
+        if self._wire is None:
             return False
         try:
-            sent = self._client.send(self._to_client)
+            sent = self._wire.send(self._to_wire)
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self.end(f"the client went away: {error.strerror}")
+            self.end(self._away(wire=True, why=error.strerror))
             return False
-        self._to_client = self._to_client[sent:]
-        return self._client_flushed()
+        self._to_wire = self._to_wire[sent:]
+        return self._wire_flushed()
 
-    def _notify_client(self) -> None:
+    def _notify_wire(self) -> None:
         """Nothing is said but the end of the TCP direction."""
 
     def _say(self, last_words: bytes) -> None:
-        if self._client is not None:
+        if self._wire is not None:
             with suppress(OSError):
-                self._client.send(last_words)
+                self._wire.send(last_words)

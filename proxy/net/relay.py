@@ -16,39 +16,32 @@ from proxy.net.openssl import (
     WANT_WRITE,
     ZERO_RETURN,
 )
-from proxy.xmpp.errors import StreamError
 
 
 class Relay(Joined):
-    """Two joined sockets, the client's under TLS."""
+    """Two joined sockets, the wire under TLS."""
 
     __slots__ = ()
 
-    def _on_client(self, events: int) -> None:
+    def _on_wire(self, events: int) -> None:
         if self._blocked:
             self._blocked = False
-            self._watch_client()
-        if self._to_client and not self._flush_to_client():
-            if self._client is not None:
-                self._note_client(events)
+            self._watch_wire()
+        if self._to_wire and not self._flush_to_wire():
+            if self._wire is not None:
+                self._note_wire(events)
             return
-        if self._to_server or self._to_server_done:
-            self._rest_client(events)
+        if self._to_legacy or self._to_legacy_done:
+            self._rest_wire(events)
             return
         ssl = self._ssl
         count = openssl.read(ssl, BUFFER, RECORD)
         if count <= 0:
-            self._client_read_failed(count)
+            self._wire_read_failed(count)
             return
         if count == RECORD:
             count = self._gather(count)
-        if self._measure is not None:
-            try:
-                self._measure(VIEW[:count].tobytes())
-            except StreamError as error:
-                self.refuse(error)
-                return
-        self._send_on(count)
+        self._pass_read(count)
 
     def _gather(self, count: int) -> int:
         """A full record has been read: more is likely, so read some before sending."""
@@ -65,22 +58,22 @@ class Relay(Joined):
                 break
         return count
 
-    def _client_read_failed(self, result: int) -> None:
+    def _wire_read_failed(self, result: int) -> None:
         error = openssl.get_error(self._ssl, result)
         if error == WANT_READ:
             return
         if error == WANT_WRITE:
             self._blocked = True
-            self._watch_client()
+            self._watch_wire()
             return
         openssl.clear_errors()
         if error == ZERO_RETURN:
-            self._client_closed()
+            self._wire_closed()
         else:
-            self.end(self._reason or "the client went away: connection lost")
+            self._wire_lost("connection lost")
 
-    def _on_server(self, events: int) -> None:
-        count = self._read_server(events)
+    def _on_legacy(self, events: int) -> None:
+        count = self._read_legacy(events)
         if not count:
             return
         ssl = self._ssl
@@ -100,39 +93,39 @@ class Relay(Joined):
                     return
                 if written < RECORD:
                     break
-        if written <= 0 and not self._client_write_failed(written):
+        if written <= 0 and not self._wire_write_failed(written):
             return
-        self._to_client = bytes(VIEW[done:count])
-        self._watch_client()
-        self._watch_server()
+        self._to_wire = bytes(VIEW[done:count])
+        self._watch_wire()
+        self._watch_legacy()
 
-    def _client_write_failed(self, result: int) -> bool:
+    def _wire_write_failed(self, result: int) -> bool:
         """Whether writing goes on later; otherwise the session has ended."""
         if openssl.get_error(self._ssl, result) in (WANT_WRITE, WANT_READ):
             return True
         openssl.clear_errors()
-        self.end("the client went away: connection lost")
+        self.end(self._away(wire=True, why="connection lost"))
         return False
 
-    def _flush_to_client(self) -> bool:
-        """Write what the client has not taken; whether all of it is gone."""
-        while self._to_client:
-            piece = self._to_client[:RECORD]
+    def _flush_to_wire(self) -> bool:
+        """Write what the wire has not taken; whether all of it is gone."""
+        while self._to_wire:
+            piece = self._to_wire[:RECORD]
             written = openssl.write(self._ssl, piece, len(piece))
             if written <= 0:
-                if self._client_write_failed(written):
-                    self._watch_client()
-                    self._watch_server()
+                if self._wire_write_failed(written):
+                    self._watch_wire()
+                    self._watch_legacy()
                 return False
-            self._to_client = self._to_client[written:]
-        return self._client_flushed()
+            self._to_wire = self._to_wire[written:]
+        return self._wire_flushed()
 
-    def _notify_client(self) -> None:
-        """Send ``close_notify``; a client that is gone need not get it."""
+    def _notify_wire(self) -> None:
+        """Send ``close_notify``; a peer that is gone need not get it."""
         if openssl.shutdown(self._ssl) < 0:
             openssl.clear_errors()
 
     def _say(self, last_words: bytes) -> None:
-        """Write to the client what it takes at once."""
+        """Write to the wire what it takes at once."""
         if openssl.write(self._ssl, last_words, len(last_words)) <= 0:
             openssl.clear_errors()

@@ -1,6 +1,7 @@
 """TCP sockets: the options all of them have, and what Twisted wants to ask of them."""
 
 import socket
+from ipaddress import ip_address
 from typing import Any, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -8,6 +9,26 @@ from twisted.internet.address import IPv4Address, IPv6Address
 _KEEPALIVE_IDLE: Final = 120
 _KEEPALIVE_INTERVAL: Final = 30
 _KEEPALIVE_COUNT: Final = 4
+
+
+def is_address(host: str) -> bool:
+    """Whether ``host`` is an IP address and not a name."""
+    try:
+        ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def is_ours(address: str) -> bool:
+    """Whether an IP address is one of this machine's."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
 
 
 def set_options(connection: socket.socket) -> None:

@@ -7,12 +7,15 @@ from sys import intern
 from typing import Final
 
 from OpenSSL import SSL
+from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
 from twisted.internet.error import ConnectionLost
 
 from proxy.net import openssl
 from proxy.net.client_hello import Hello
 from proxy.session.hooks import TLSFacts
 from proxy.session.receiving import PROTOCOL
+from proxy.trust.evidence import Evidence
+from proxy.trust.policy import Policy, Version
 
 CIPHERS: Final = (
     "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
@@ -25,6 +28,7 @@ GROUPS: Final = "X25519MLKEM768:X25519:secp256r1:secp384r1"
 """The groups of key exchange, the hybrid that resists quantum computers first."""
 
 
+_VERSIONS: Final = {Version.TLS_1_2: SSL.TLS1_2_VERSION, Version.TLS_1_3: SSL.TLS1_3_VERSION}
 _NO_AUTO_CHAIN: Final = 0x8
 """``SSL_MODE_NO_AUTO_CHAIN``, which pyOpenSSL does not name.
 
@@ -73,6 +77,43 @@ def server_context(certificates: Iterable[tuple[Path, Path]], scope: str) -> SSL
     return context
 
 
+def client_context(policy: Policy) -> SSL.Context:
+    """Make the context in which servers are spoken to that a policy is for.
+
+    A handshake in it succeeds whatever the certificate is: who may be believed is decided by
+    `proxy.trust`, which is shown what OpenSSL makes of the chain (`evidence`).
+
+    Raises:
+        TLSSetupError: the roots cannot be read.
+    """
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_min_proto_version(_VERSIONS[policy.min_version])
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_cipher_list(CIPHERS.encode())
+    if not openssl.set_groups(context, GROUPS):
+        raise TLSSetupError(f"OpenSSL does not know the groups {GROUPS}")
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # each handshake shows the certificate
+    context.set_verify(SSL.VERIFY_NONE)
+    if policy.anchors is None:
+        context.set_default_verify_paths()
+        return context
+    try:
+        context.load_verify_locations(str(policy.anchors))
+    except (SSL.Error, OSError) as error:
+        raise TLSSetupError(f"{policy.anchors}: {describe(error)}") from error
+    return context
+
+
+def evidence(connection: SSL.Connection) -> Evidence:
+    """Return what the finished handshake of ``connection`` has shown of the server."""
+    chain = connection.get_peer_cert_chain() or []
+    code, words = openssl.verify_result(connection)
+    return Evidence(
+        tuple(dump_certificate(FILETYPE_ASN1, certificate) for certificate in chain), code, words
+    )
+
+
 def _select_protocol(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
     """Accept ``xmpp-client`` only; to raise here is a fatal alert (RFC 7301, section 3.2)."""
     if PROTOCOL in offered:
@@ -90,6 +131,19 @@ def facts(connection: SSL.Connection, hello: Hello, *, direct: bool) -> TLSFacts
         # There is one protocol that can have been chosen, if any was offered.
         protocol=PROTOCOL.decode() if hello.protocols else "",
         server_name=hello.server_name,
+        resumed=openssl.was_resumed(connection),
+        direct=direct,
+    )
+
+
+def server_facts(connection: SSL.Connection, server_name: str, *, direct: bool) -> TLSFacts:
+    """As `facts`, for a handshake with a server."""
+    return TLSFacts(
+        version=intern(connection.get_protocol_version_name()),
+        cipher=intern(connection.get_cipher_name() or ""),
+        group=intern(connection.get_group_name() or ""),
+        protocol=connection.get_alpn_proto_negotiated().decode("ascii", "replace"),
+        server_name=server_name,
         resumed=openssl.was_resumed(connection),
         direct=direct,
     )

@@ -26,6 +26,8 @@ class Deadline(Singletons):
     """From then until the client is authenticated."""
     CONNECT = "connect"
     """From the start of the server leg until its stream is open."""
+    WAY = "way"
+    """The same for one way to the server, where there is another one."""
     ENDING = "ending"
     """From the end of the client's stream until the end of the server's."""
 
@@ -79,6 +81,42 @@ class Connect:
     """Open the server leg, to the server behind ``domain``."""
 
     domain: str
+
+
+@attrs.frozen
+class ConnectNext:
+    """Open the server leg again, by the next way to the same domain."""
+
+
+@attrs.frozen
+class Reconnect:
+    """Open the server leg again, by the way that was taken last."""
+
+
+@attrs.frozen
+class Redirect:
+    """Open the server leg again, at another host that is to be asked for the same domain.
+
+    Attributes:
+        host: a host name or an IP address, as the server wrote it.
+        port: the port; None for the usual one.
+    """
+
+    host: str
+    port: int | None
+
+
+@attrs.frozen
+class StartServerTLS:
+    """Begin the handshake on the server leg, as the client, for ``domain``.
+
+    Attributes:
+        domain: whose server it is, as A-labels.
+        direct: whether TLS begins with the first byte of the connection (XEP-0368).
+    """
+
+    domain: str
+    direct: bool
 
 
 @attrs.frozen
@@ -164,6 +202,10 @@ Command = (
     | StartTLS
     | Alert
     | Connect
+    | ConnectNext
+    | Reconnect
+    | Redirect
+    | StartServerTLS
     | Close
     | Abort
     | Hold

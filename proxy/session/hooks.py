@@ -114,6 +114,10 @@ class View:
         authenticated: whether the server has accepted the client's credentials.
         elements: how many first-level elements the client has sent.
         failed_logins: how often the server has refused to log the client in.
+        server_tls: what TLS on the server leg agreed on; None while that leg is plaintext, as
+            behind a reverse listener it always is.
+        server_identity: which identity of the server's certificate has proved the domain, such as
+            ``DNS-ID example.net``; empty if none has.
     """
 
     id: str
@@ -125,6 +129,8 @@ class View:
     authenticated: bool = False
     elements: int = 0
     failed_logins: int = 0
+    server_tls: TLSFacts | None = None
+    server_identity: str = ""
 
     def but(
         self,
@@ -134,6 +140,8 @@ class View:
         authenticated: bool = False,
         elements: int = 0,
         failed_logins: int = 0,
+        server_tls: TLSFacts | None = None,
+        server_identity: str = "",
     ) -> "View":
         """Return this view with what has come to be known since; what is left out stays."""
         return View(
@@ -146,6 +154,8 @@ class View:
             authenticated or self.authenticated,
             elements or self.elements,
             failed_logins or self.failed_logins,
+            server_tls or self.server_tls,
+            server_identity or self.server_identity,
         )
 
     @property

@@ -85,6 +85,11 @@ class Initiating:
         self._opening = header
         self.take(Input.REOPEN if self.state is State.RESTART else Input.CONNECT)
 
+    def await_connection(self, header: bytes) -> None:
+        """Open a stream with the client's own header as soon as there is a connection."""
+        self._opening = header
+        self.state = State.CONNECTING
+
     def feed(self, data: bytes) -> None:
         """Take in bytes of the server's stream."""
         if self.framer is None:

@@ -109,6 +109,10 @@ class Passage:
         self.view = self.view.but(tls=facts)
         self._heed(self._chain.tls_established(self.view))
 
+    def server_secured(self, facts: TLSFacts, identity: str) -> None:
+        """Take note of TLS on the server leg, and of what has proved the server."""
+        self.view = self.view.but(server_tls=facts, server_identity=identity)
+
     def decline(self, element: Element) -> None:
         """Answer an element that came in plaintext though TLS is required.
 
@@ -197,7 +201,7 @@ class Passage:
                 raw = replaced
             case _:
                 pass
-        if self.view.secured and b"starttls" in raw:
+        if (self.view.secured or self.view.server_tls) and b"starttls" in raw:
             raw = edit(attrs.evolve(features, raw=raw), _cut_starttls)
         if self.offers_starttls:
             raw = insert(raw or NO_FEATURES, STARTTLS_OFFER)

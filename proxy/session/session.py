@@ -44,8 +44,11 @@ from proxy.session.hooks import (
 )
 from proxy.session.ids import StreamIds
 from proxy.session.initiating import Initiating
+from proxy.session.outward import Outward, Reached, Rules, Trouble
 from proxy.session.passage import Passage, RefusalError
 from proxy.session.receiving import Domains, Receiving
+from proxy.session.securing import RedirectedError, redirected
+from proxy.trust.evidence import Evidence
 from proxy.xmpp import errors
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.domains import domain
@@ -60,7 +63,7 @@ _SEVERITIES: Final = {
 
 
 class Session:
-    """A session on a reverse listener for clients.
+    """A session of a client.
 
     Args:
         session_id: names the session in the log.
@@ -70,6 +73,7 @@ class Session:
         domains: the domains that are served.
         chain: the plugins.
         ids: makes the ids of the proxy's own streams.
+        outward: what a forward listener demands of servers; None on a reverse one.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Session:
         domains: Domains,
         chain: Chain,
         ids: StreamIds,
+        outward: Rules | None = None,
     ) -> None:
         self.rule = rule
         self.unread = 0
@@ -94,6 +99,8 @@ class Session:
         self.passage = Passage(view, chain, self._out)
         self._client = Receiving(self)
         self._server = Initiating(self, ceilings.SERVER)
+        self._outward = None if outward is None else Outward(self, outward)
+        self._kept = b""  # a header of the server's that waits for what follows it
         self._unauthenticated = 0  # bytes
         self._held = False
         self._last_words = ""  # a stream error of the server's
@@ -147,15 +154,35 @@ class Session:
         self._finish(f"TLS failed: {reason}", abort=(Side.CLIENT, Side.SERVER))
         return self._flush()
 
-    def server_connected(self) -> list[Command]:
-        """Take note that the server leg is connected."""
+    def server_connected(self, reached: Reached | None = None) -> list[Command]:
+        """Take note that the server leg is connected; on a forward listener, to what."""
         if not self._over:
-            self._guarded_server(self._server.take, initiating.Input.CONNECTED)
+            if self._outward is not None and reached is not None:
+                self._guarded_server(self._outward.connected, reached)
+            else:
+                self._guarded_server(self.server_ready)
         return self._flush()
 
-    def server_unreachable(self, reason: str) -> list[Command]:
+    def server_unreachable(
+        self, reason: str, trouble: Trouble = Trouble.UNREACHABLE
+    ) -> list[Command]:
         """Take note that the server leg cannot be connected."""
-        self._upstream_failed(f"cannot be reached: {reason}")
+        if self._outward is not None:
+            self._guarded(self._outward.unreachable, trouble, reason)
+        else:
+            self._upstream_failed(f"cannot be reached: {reason}")
+        return self._flush()
+
+    def server_secured(self, facts: TLSFacts, evidence: Evidence) -> list[Command]:
+        """Take note that TLS on the server leg is up, and of what the server has shown."""
+        if self._outward is not None and not self._over:
+            self._guarded_server(self._outward.secured, facts, evidence)
+        return self._flush()
+
+    def server_tls_failed(self, reason: str) -> list[Command]:
+        """Take note that TLS on the server leg has failed."""
+        if self._outward is not None and not self._over:
+            self._guarded_server(self._outward.tls_failed, reason)
         return self._flush()
 
     def lost(self, side: Side, reason: str) -> list[Command]:
@@ -166,6 +193,8 @@ class Session:
                 self._finish("the client closed the stream", close=(Side.CLIENT, Side.SERVER))
             elif side is Side.CLIENT:
                 self._finish(f"the client went away: {reason}", close=(Side.CLIENT, Side.SERVER))
+            elif self._on_the_way:
+                self._guarded_server(self._on_the_way.lost)
             elif self.passage.authentication.authenticated:
                 # No end of stream is invented: it would forbid the client to resume (XEP-0198).
                 self._finish(f"the server went away: {reason}", close=(Side.CLIENT, Side.SERVER))
@@ -178,6 +207,9 @@ class Session:
         match deadline:
             case Deadline.CONNECT:
                 self._upstream_failed("did not answer in time")
+            case Deadline.WAY:
+                if self._on_the_way:
+                    self._guarded_server(self._on_the_way.expired)
             case Deadline.ENDING:
                 self._finish("the server did not end its stream", close=(Side.CLIENT, Side.SERVER))
             case Deadline.NEGOTIATION:
@@ -287,7 +319,11 @@ class Session:
         """Open the connection to the server."""
         if not (self.view.secured or self.view.exempt) or self.view.domain is None:
             raise StreamError(Condition.INTERNAL_SERVER_ERROR, "the client leg is not secured")
-        self._out += (Arm(Deadline.CONNECT), Connect(self.view.domain))
+        self._out.append(Arm(Deadline.CONNECT))
+        if self._outward is None:
+            self._out.append(Connect(self.view.domain))
+        else:
+            self._outward.connect(self.view.domain)
 
     def leave_server(self) -> None:
         """Give up the server leg, for TLS makes a new start."""
@@ -312,6 +348,9 @@ class Session:
     # The server's side
 
     def _server_received(self, data: bytes) -> None:
+        if self._outward is not None and self._outward.under_way:
+            self._outward.received(data)
+            return
         self._server.feed(data)
         while (framer := self._server.framer) is not None and not self._over:
             event = framer.next_event()
@@ -321,18 +360,69 @@ class Session:
             if self.passage.established and self._join():
                 return
 
+    @property
+    def _on_the_way(self) -> Outward | None:
+        """The way out, while the server has not yet answered the client's first header."""
+        return None if self._client.answered else self._outward
+
+    def command(self, *commands: Command) -> None:
+        """Have something done."""
+        self._out += commands
+
+    def leave_way(self) -> None:
+        """Give up the server leg; another one may follow."""
+        self._out += (Disarm(Deadline.WAY), Abort(Side.SERVER))
+        self._server = Initiating(self, ceilings.SERVER)
+        self._server.await_connection(self._client.header)
+        self._kept = b""
+
+    def server_secured_by(self, facts: TLSFacts, identity: str) -> None:
+        """Take note of what TLS on the server leg agreed on."""
+        self.passage.server_secured(facts, identity)
+
+    def server_ready(self) -> None:
+        """Open the stream with the server, which is connected and as secure as it has to be."""
+        self._server.take(initiating.Input.CONNECTED)
+
     def send_server(self, data: bytes) -> None:
         """Write to the server."""
         self._out.append(Send(Side.SERVER, data))
 
     def server_opened(self, header: Header) -> None:
-        """Pass the server's header to the client."""
+        """Pass the server's header to the client.
+
+        While the server may still point to another one, its header waits for what follows it: a
+        client takes one header only.
+        """
+        if self._on_the_way and header.attributes.get("version") is not None:
+            self._kept = header.raw
+        else:
+            self._answer(header.raw)
+
+    def _answer(self, header: bytes) -> None:
+        self._kept = b""
         self._out.append(Disarm(Deadline.CONNECT))
+        if self._on_the_way:
+            self._out.append(Disarm(Deadline.WAY))
         self._client.answered = True
-        self.send_client(header.raw)
+        self.send_client(header)
+
+    def _redirects(self, event: Element) -> bool:
+        """Whether the server points to another one, to which the session goes."""
+        if self._outward is None or event.name != ns.ERROR:
+            return False
+        try:
+            redirected(event)
+        except RedirectedError as error:
+            return self._outward.redirect(error.host, error.port)
+        return False
 
     def server_sent(self, event: Element | WhiteSpace) -> None:
         """Pass on something that came from the server in an open stream."""
+        if self._kept:
+            if isinstance(event, Element) and self._redirects(event):
+                return
+            self._answer(self._kept)
         if isinstance(event, WhiteSpace):
             self.send_client(event.raw)
             return
@@ -342,6 +432,8 @@ class Session:
 
     def server_ended(self, footer: Footer) -> None:
         """Pass on the end of the server's stream, and end the session."""
+        if self._kept:
+            self._answer(self._kept)
         self.send_client(footer.raw)
         reason = "the server closed the stream" + self._last_words
         self._finish(reason, close=(Side.CLIENT, Side.SERVER))
@@ -403,9 +495,10 @@ class Session:
         self.refuse(StreamError(Condition.INTERNAL_SERVER_ERROR, "the proxy has failed"))
 
     def _upstream_failed(self, text: str) -> None:
-        self.refuse(
-            StreamError(Condition.REMOTE_CONNECTION_FAILED, f"the server behind this proxy {text}")
-        )
+        server = "server behind this proxy"
+        if self._outward is not None:
+            server = f"server of {self.view.domain}"
+        self.refuse(StreamError(Condition.REMOTE_CONNECTION_FAILED, f"the {server} {text}"))
 
     def refuse(self, error: StreamError) -> None:
         """End the session with a stream error, always under a header (RFC 6120, 4.9.1.2)."""

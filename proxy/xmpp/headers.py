@@ -71,6 +71,17 @@ def read(header: Header, content: str) -> StreamHeader:
     )
 
 
+def opening(to: str, content: str = ns.CLIENT) -> bytes:
+    """Return the header with which the initiating entity opens a stream to the domain ``to``.
+
+    It has no ``from``: before TLS nobody need know who asks (RFC 6120, section 4.7.1).
+    """
+    return (
+        f"<?xml version='1.0'?><stream:stream to={quoteattr(to)} version='1.0' xml:lang='en' "
+        f"xmlns='{content}' xmlns:stream='{ns.STREAMS}'>"
+    ).encode()
+
+
 def response(
     *,
     stream_id: str,

@@ -72,6 +72,26 @@ def listener_table(**changes: Any) -> dict[str, Any]:
     }
 
 
+def forward_table(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "legacy",
+        "direction": "forward",
+        "stream": "c2s",
+        "address": "127.0.0.1:5333",
+        "domains": ["example.net"],
+        **changes,
+    }
+
+
+def policy_table(**changes: Any) -> dict[str, Any]:
+    return {"domain": "a.b", **changes}
+
+
+def forwarding(*policies: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A whole configuration of one forward listener, with some of its keys changed."""
+    return {"listener": [forward_table(**changes)], "policy": [*policies]}
+
+
 def content(**changes: Any) -> dict[str, Any]:
     """A whole configuration as tomllib would return it, with some top-level keys changed."""
     whole = {"domain": [domain_table()], "listener": [listener_table()], **changes}

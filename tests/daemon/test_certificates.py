@@ -1,4 +1,4 @@
-"""proxy.daemon.certificates and identities, with real certificates."""
+"""proxy.daemon.certificates, with real certificates."""
 
 import base64
 import datetime as dt
@@ -16,12 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 from proxy.daemon.certificates import Examination, examine
 from proxy.daemon.conf import Claim
-from proxy.daemon.identities import presented
 from proxy.daemon.model import CertificateFiles
 from proxy.daemon.tables import Placed
 from tests.authority import CLIENT, SRV_NAME, XMPP_ADDR, Authority, srv_name, xmpp_addr
@@ -130,28 +127,6 @@ def test_what_is_named_instead(middle: Authority) -> None:
     assert text.endswith("; it has no subjectAltName, and the common name does not count")
     text = only_mistake(middle.issue(NAME, dns=[], names=BROKEN_NAMES[:1]))
     assert text.endswith("; its subjectAltName names no domain that can be understood")
-
-
-def test_a_name_that_breaks_parsers_does_no_harm_to_the_others(middle: Authority) -> None:
-    pair = middle.issue(NAME, dns=[], names=[x509.DNSName("zzzz.invalid"), x509.DNSName(NAME)])
-    der = x509.load_pem_x509_certificate(pair[0].read_bytes()).tbs_certificate_bytes
-    broken = der.replace(b"zzzz.invalid", b"zz\xff\xfe.invalid")
-    names = presented(broken)
-    assert names.covers(NAME)
-    assert str(names) == "it names example.com"
-
-
-@given(st.binary(max_size=60))
-def test_any_bytes_as_certificate_present_nothing(data: bytes) -> None:
-    assert not presented(data).covers(NAME)
-
-
-def test_any_damage_is_survived(middle: Authority) -> None:
-    pair = middle.issue(NAME, srv=["_xmpp-client.example.com"], xmpp=["example.com"])
-    der = x509.load_pem_x509_certificate(pair[0].read_bytes()).tbs_certificate_bytes
-    for position in range(len(der)):
-        presented(der[:position])
-        presented(der[:position] + bytes([der[position] ^ 0xFF]) + der[position + 1 :])
 
 
 def test_names_in_the_message_cannot_break_the_line(middle: Authority) -> None:

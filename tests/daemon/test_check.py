@@ -16,7 +16,15 @@ from proxy.daemon.files import Document
 from proxy.daemon.model import Conf, Deadlines
 from proxy.daemon.show import show
 from tests.authority import Authority
-from tests.daemon.conf_fakes import MAIN, PLUGINS, content, domain_table, listener_table, loaded
+from tests.daemon.conf_fakes import (
+    MAIN,
+    PLUGINS,
+    content,
+    domain_table,
+    forward_table,
+    listener_table,
+    loaded,
+)
 
 NOW = datetime.now(UTC)
 
@@ -167,6 +175,55 @@ def test_what_is_shown_loads_to_the_same() -> None:
     assert conf == again(conf)
 
 
+def test_what_is_forward_is_shown_and_loads_to_the_same() -> None:
+    conf = loaded(
+        content(
+            listener=[
+                listener_table(),
+                forward_table(domains=["*", "*.faß.example"], tls="report"),
+                forward_table(
+                    name="b",
+                    address="[::1]:1",
+                    destination="original",
+                    tproxy=True,
+                    unlisted_destinations=True,
+                ),
+            ],
+            policy=[
+                {"domain": "*"},
+                {
+                    "domain": "example.net",
+                    "server": "[::1]:5223",
+                    "direct_tls": True,
+                    "ca_file": "ca.pem",
+                    "pins": [f"sha256:{digit * 42}A=" for digit in "BA"],
+                    "min_version": "TLSv1.3",
+                    "private_addresses": True,
+                },
+            ],
+            dns={"servers": ["192.0.2.1", "[2001:db8::1]:5353"]},
+        )
+    ).conf
+    assert conf is not None
+    assert conf == again(conf)
+    text = summary(conf, [])
+    assert ["legacy", "srv", "*,", "*.xn--fa-hia.example"] in [
+        line.split() for line in text.splitlines()
+    ]
+    assert [line.split() for line in text.partition("POLICY")[2].splitlines()[1:3]] == [
+        ["*", "secure", "dns", "TLSv1.2", "system"],
+        ["example.net", "secure", "[::1]:5223", "TLSv1.3", "/etc/bascule/ca.pem"],
+    ]
+    assert "CERTIFICATE" not in text
+
+
+def test_what_does_nothing_is_not_shown() -> None:
+    conf = loaded(content()).conf
+    assert conf is not None
+    [listener] = tomllib.loads(show(conf))["listener"]
+    assert [*listener] == ["name", "direction", "stream", "address", "tls"]
+
+
 def test_defaults_are_filled_in() -> None:
     conf = loaded(content()).conf
     assert conf is not None
@@ -175,6 +232,22 @@ def test_defaults_are_filled_in() -> None:
     assert shown["plugins"]["limits"] == {"stanza_bytes": 262144, "pace": 1.5}
     assert shown["domain"][0]["private_key"] == "/etc/bascule/tls/example.key"
     assert shown["listener"][0]["tls"] == "required"
+    assert shown["dns"] == {"servers": []}
+    conf = loaded(content(listener=[forward_table()], policy=[{"domain": "*"}])).conf
+    assert conf is not None
+    shown = tomllib.loads(show(conf))
+    assert shown["listener"][0]["destination"] == "srv"
+    assert shown["listener"][0]["tproxy"] is False
+    assert shown["policy"][0] == {
+        "domain": "*",
+        "level": "secure",
+        "server": "dns",
+        "direct_tls": False,
+        "ca_file": "system",
+        "pins": [],
+        "min_version": "TLSv1.2",
+        "private_addresses": False,
+    }
 
 
 @given(*[st.floats(min_value=0, exclude_min=True, max_value=86400)] * 3)

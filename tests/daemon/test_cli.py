@@ -36,7 +36,7 @@ def bad(tmp_path: Path) -> str:
 
 
 def mistakes_of(path: str) -> list[str]:
-    known = "(known here: plugins, deadlines, domain, listener)"
+    known = "(known here: plugins, deadlines, domain, listener, policy, dns)"
     return [
         f"{path}: colour: is not known {known}",
         f"{path}: shape: is not known {known}",

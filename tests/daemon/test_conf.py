@@ -6,8 +6,6 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from proxy.daemon.conf import load
 from proxy.daemon.endpoints import Endpoint
@@ -79,7 +77,7 @@ def test_everything_set() -> None:
 
 ONE_MISTAKE: list[tuple[dict[str, Any], str]] = [
     ({"deadlins": {}}, 'deadlins: is not known; did you mean "deadlines"? (known here: plugins, '),
-    ({"workers": 2}, "workers: is not known (known here: plugins, deadlines, domain, listener)"),
+    ({"workers": 2}, "workers: is not known (known here: plugins, deadlines, domain, listener, p"),
     ({"deadlines": 5}, "deadlines: is not a table; it is written [deadlines]"),
     ({"deadlines": [{}]}, "deadlines: is not a table"),
     ({"deadlines": {"conect": 5}}, 'deadlines.conect: is not known; did you mean "connect"?'),
@@ -151,8 +149,8 @@ ONE_MISTAKE: list[tuple[dict[str, Any], str]] = [
         'domain "EXAMPLE.com.".name: "example.com" is taken by domain "example.com" in',
     ),
     (
-        {"listener": [listener_table(direction="forward")]},
-        'listener "c2s".direction: "forward" is not one of the known values; allowed: "reverse"',
+        {"listener": [listener_table(direction="up")]},
+        'listener "c2s".direction: "up" is not one of the known values; allowed: "reverse" or "fo',
     ),
     ({"listener": [listener_table(stream="s2s")]}, 'listener "c2s".stream: "s2s" is not one of'),
     (
@@ -346,54 +344,3 @@ def test_load_says_nothing_is_missing_when_a_file_cannot_be_read(tmp_path: Path)
         f"{tmp_path}/none.toml: cannot be read: No such file or directory; "
         "conf/bascule.toml is a template"
     )
-
-
-scalars = (
-    st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text()
-    | st.datetimes()
-    | st.dates()
-    | st.times()
-)
-keys = st.text(max_size=5) | st.sampled_from(
-    [
-        "plugins",
-        "chain",
-        "limits",
-        "stanza_bytes",
-        "pace",
-        "deadlines",
-        "connect",
-        "domain",
-        "name",
-        "certificate",
-        "private_key",
-        "c2s_server",
-        "listener",
-        "direction",
-        "stream",
-        "address",
-        "tls",
-        "require_tls",
-    ]
-)
-words = st.sampled_from(["reverse", "c2s", "[::]:5222", "h:1", "a.b", "required", "limits"])
-junk = st.recursive(
-    scalars | words,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=5),
-    max_leaves=30,
-)
-
-
-@given(st.lists(st.dictionaries(keys, junk, max_size=6), min_size=1, max_size=3))
-def test_junk_yields_mistakes_and_never_raises(contents: list[dict[str, Any]]) -> None:
-    for line in mistakes(*contents):
-        assert line.isprintable()
-
-
-@given(st.dictionaries(keys, junk, min_size=1, max_size=6))
-def test_junk_beside_a_sound_conf_never_raises(extra: dict[str, Any]) -> None:
-    found = loaded(content(), extra)
-    assert (found.conf is None) is bool(found.mistakes)

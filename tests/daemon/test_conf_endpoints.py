@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.daemon.endpoints import Endpoint, listening_endpoint, server_endpoint
+from proxy.daemon.endpoints import Endpoint, dns_server, listening_endpoint, server_endpoint
 
 
 @pytest.mark.parametrize(
@@ -91,3 +91,32 @@ def test_what_is_taken_is_written_to_be_taken_again(text: str) -> None:
         except ValueError:
             continue
         assert endpoint == read(str(endpoint))
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("192.0.2.1", "192.0.2.1", 53),
+        ("192.0.2.1:5353", "192.0.2.1", 5353),
+        ("2001:DB8:0::1", "2001:db8::1", 53),
+        ("2001:db8::1:5353", "2001:db8::1:5353", 53),
+        ("[2001:db8::1]:5353", "2001:db8::1", 5353),
+    ],
+)
+def test_dns_servers(text: str, host: str, port: int) -> None:
+    assert Endpoint(host, port) == dns_server(text) == dns_server(str(dns_server(text)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "h", "h:53", "localhost", "[::1]", "::1]:53", "192.0.2.1:", "192.0.2.1:65536", "1.2.3"],
+)
+def test_what_is_no_dns_server(text: str) -> None:
+    with pytest.raises(ValueError, match=r"host|port|IPv6"):
+        dns_server(text)
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0", "::", "[::]:53", "192.0.2.1:0", "[::1]:0"])
+def test_what_cannot_be_asked(text: str) -> None:
+    with pytest.raises(ValueError, match="cannot be asked"):
+        dns_server(text)

@@ -4,6 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import attrs
 import pytest
 
 from proxy.daemon import reference
@@ -12,6 +13,7 @@ from proxy.daemon.files import Document
 from proxy.daemon.installed import InstalledPlugins
 from proxy.daemon.model import SECTIONS, Conf
 from proxy.session.options import options_of
+from proxy.trust.policy import Pattern, Policy
 from tests.daemon.conf_fakes import PLUGINS
 
 
@@ -24,7 +26,7 @@ def conf_of(text: str) -> Conf:
 
 
 def uncommented(text: str) -> str:
-    return re.sub(r"^#(?=[a-z0-9_]+ = )", "", text, flags=re.MULTILINE)
+    return re.sub(r"^#(?=[a-z0-9_]+ = |\[)", "", text, flags=re.MULTILINE)
 
 
 def test_commented_conf_is_a_working_example() -> None:
@@ -37,7 +39,15 @@ def test_what_is_commented_out_are_the_defaults() -> None:
     text = reference.conf_text(PLUGINS)
     assert text.count("\n#chain = ") == 1
     assert uncommented(text) != text
-    assert conf_of(text) == conf_of(uncommented(text))
+    whole = conf_of(uncommented(text))
+    # Of tables that are optional the example stands there, which says what holds without it too.
+    assert whole.policies == (Policy(Pattern("*")),)
+    assert conf_of(text) == attrs.evolve(whole, policies=())
+
+
+def test_the_commented_conf_gives_no_cause_for_warnings() -> None:
+    document = Document(Path("x.toml"), tomllib.loads(reference.conf_text(PLUGINS)))
+    assert build([document], PLUGINS, main=document.file).cautions == ()
 
 
 def test_every_option_is_in_both() -> None:
@@ -50,9 +60,10 @@ def test_every_option_is_in_both() -> None:
         assert option.declared.help in page.replace("\\", "")
 
 
-def test_the_example_of_the_page_is_a_whole_configuration() -> None:
-    [example] = re.findall(r"```toml\n(.*?)```", reference.page_text(PLUGINS), re.DOTALL)
-    conf_of(example)
+def test_the_examples_of_the_page_are_whole_configurations() -> None:
+    examples = re.findall(r"```toml\n(.*?)```", reference.page_text(PLUGINS), re.DOTALL)
+    directions = [[listener.direction for listener in conf_of(each).listeners] for each in examples]
+    assert directions == [["reverse"], ["forward"]]
 
 
 def test_check_tells_a_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,7 +113,7 @@ def in_relay(
             return bytes(got)
 
         secured.taken = taken
-        counting(monkeypatch, Relay, "_on_client", secured.calls)
+        counting(monkeypatch, Relay, "_on_wire", secured.calls)
         client, tls, _ = secured.ends.leg.detach()
         relay = Relay(turning.hub, Sockets(client, tls, server), None, lambda _reason: None)
         yield secured

@@ -1,13 +1,17 @@
 """Connecting the server leg, on a real reactor."""
 
+import contextlib
 import resource
 import socket
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address
 
-from proxy.net.connector import Connector
+from proxy.net import connector as connector_module
+from proxy.net.connector import ATTEMPT_DELAY, Connector, Race
 from tests.net.conftest import Turning
 from tests.servers.program import HOST, free_port
 
@@ -70,7 +74,7 @@ class Resolver:
     def __init__(self, *addresses: IPv4Address | IPv6Address) -> None:
         self.addresses = addresses
 
-    def resolveHostName(self, receiver: Connector, _host: str, _port: int) -> None:
+    def resolveHostName(self, receiver: Any, _host: str, _port: int) -> None:
         receiver.resolutionBegan(self)
         for address in self.addresses:
             receiver.addressResolved(address)
@@ -114,6 +118,8 @@ def test_without_a_descriptor_it_fails_in_words(turning: Turning, outcome: Outco
         connector(turning, outcome, HOST, 5222).start()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not outcome  # nothing is called back before `start` has returned
+    turning.until(lambda: outcome)
     assert outcome.failures == ["Too many open files"]
 
 
@@ -128,3 +134,136 @@ def test_a_cancelled_attempt_calls_nobody(turning: Turning, outcome: Outcome) ->
         attempt.cancel()
         turning.turn()
     assert not outcome
+
+
+# Races
+
+SILENT = "127.0.0.9"
+
+
+@contextlib.contextmanager
+def silent(port: int, host: str = SILENT) -> Iterator[None]:
+    """Have ``host`` answer no attempt to connect: its backlog is full."""
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server((host, port), backlog=0))
+        while True:
+            waiting = stack.enter_context(socket.socket())
+            waiting.settimeout(0.1)
+            try:
+                waiting.connect(listening.getsockname())
+            except TimeoutError:
+                break
+        yield
+
+
+class Raced(Outcome):
+    """What a race calls back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.winners: list[str] = []
+
+    def won(self, connection: socket.socket, address: str) -> None:
+        self.sockets.append(connection)
+        self.winners.append(address)
+
+    def begin(
+        self, turning: Turning, port: int, *addresses: str, seconds: float | None = None
+    ) -> Race:
+        race = Race(
+            turning.reactor, addresses, port, self.won, self.failures.append, seconds=seconds
+        )
+        race.start()
+        assert not self
+        return race
+
+
+@pytest.fixture
+def raced() -> Iterator[Raced]:
+    raced = Raced()
+    yield raced
+    for connection in raced.sockets:
+        connection.close()
+
+
+def test_a_silent_address_is_not_waited_for_long(turning: Turning, raced: Raced) -> None:
+    with socket.create_server((HOST, 0)) as listening:
+        port = listening.getsockname()[1]
+        with silent(port):
+            began = time.monotonic()
+            race = raced.begin(turning, port, SILENT, HOST)
+            (attempt,) = race._attempts
+            turning.until(lambda: raced)
+            assert time.monotonic() - began >= ATTEMPT_DELAY * 0.9
+            assert raced.winners == [HOST]
+            assert raced.sockets[0].getpeername() == (HOST, port)
+            assert attempt.fileno() == -1  # the loser is closed
+            turning.turn()
+            assert not raced.failures
+
+
+def test_after_a_refusal_the_next_address_follows_at_once(
+    turning: Turning, raced: Raced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connector_module, "ATTEMPT_DELAY", 1000)
+    with socket.create_server((HOST, 0)) as listening:
+        port = listening.getsockname()[1]
+        raced.begin(turning, port, "::1", "127.0.0.2", "127.0.0.3", HOST)
+        turning.until(lambda: raced)
+    assert raced.winners == [HOST]
+    assert not raced.failures
+
+
+def test_one_of_two_that_answer_wins(
+    turning: Turning, raced: Raced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connector_module, "ATTEMPT_DELAY", 0)
+    with (
+        socket.create_server((HOST, 0)) as one,
+        socket.create_server(("127.0.0.2", one.getsockname()[1])) as other,
+    ):
+        race = raced.begin(turning, one.getsockname()[1], HOST, "127.0.0.2")
+        race._try()  # both are under way before either has been heard
+        turning.until(lambda: raced)
+        turning.turn()
+        assert len(raced.winners) == 1
+        loser = other if raced.winners == [HOST] else one
+        loser.settimeout(5)
+        connection, _ = loser.accept()
+        with connection, contextlib.suppress(ConnectionResetError):
+            connection.settimeout(5)
+            assert connection.recv(1) == b""
+
+
+def test_each_reason_is_told_once(turning: Turning, raced: Raced) -> None:
+    raced.begin(turning, free_port(), "127.0.0.2", "224.0.0.1", HOST)
+    turning.until(lambda: raced)
+    turning.turn()
+    assert raced.failures == ["Connection refused, Network is unreachable"]
+
+
+def test_a_race_without_addresses_is_lost(turning: Turning, raced: Raced) -> None:
+    raced.begin(turning, 5222)
+    turning.until(lambda: raced.failures)
+    assert raced.failures == [""]
+
+
+def test_a_race_ends_in_time(turning: Turning, raced: Raced) -> None:
+    port = free_port()
+    with silent(port):
+        raced.begin(turning, port, "127.0.0.2", SILENT, seconds=0.3)
+        turning.until(lambda: raced)
+        turning.turn()
+    assert raced.failures == ["Connection refused, no connection within 0.3 s"]
+    assert not turning.reactor.getDelayedCalls()
+
+
+def test_a_race_that_is_stopped_calls_nobody(turning: Turning, raced: Raced) -> None:
+    port = free_port()
+    with silent(port), socket.create_server((HOST, port)):
+        raced.begin(turning, port, SILENT, HOST, seconds=0.2).stop()
+        raced.begin(turning, free_port(), HOST).stop()
+        raced.begin(turning, port).stop()
+        turning.turn(80)
+    assert not raced
+    assert not turning.reactor.getDelayedCalls()

@@ -1,6 +1,7 @@
 """The daemon itself, as a process of its own."""
 
 import sys
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,8 +39,32 @@ c2s_server = "{HOST}:{self.port}"
 """
 
 
-class Bascule(Program):
-    """A Bascule with one reverse listener for clients, STARTTLS and direct TLS on one port.
+class Daemon(Program):
+    """A Bascule with one listener.
+
+    Args:
+        directory: its state.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_port()
+        self.configuration_path = directory / "bascule.toml"
+        super().__init__("bascule", directory, [self.port])
+
+    def start(self) -> None:
+        """Write its conf, then start it."""
+        self.configuration_path.write_text(self.configuration())
+        command = Path(sys.executable).with_name("bascule")
+        self.launch(command, "run", "-c", self.configuration_path)
+        self.wait_until_ready()
+
+    @abstractmethod
+    def configuration(self) -> str:
+        """Return its conf."""
+
+
+class Bascule(Daemon):
+    """A reverse listener for clients, STARTTLS and direct TLS on one port.
 
     Args:
         directory: its state.
@@ -50,18 +75,9 @@ class Bascule(Program):
     def __init__(
         self, directory: Path, domains: Sequence[Served], *, stanza_bytes: int = STANZA_BYTES
     ) -> None:
-        self.port = free_port()
-        self.configuration_path = directory / "bascule.toml"
         self._domains = tuple(domains)
         self._stanza_bytes = stanza_bytes
-        super().__init__("bascule", directory, [self.port])
-
-    def start(self) -> None:
-        """Write its conf, then start it."""
-        self.configuration_path.write_text(self.configuration())
-        command = Path(sys.executable).with_name("bascule")
-        self.launch(command, "run", "-c", self.configuration_path)
-        self.wait_until_ready()
+        super().__init__(directory)
 
     def configuration(self) -> str:
         """Return its conf: the defaults, but for rates that audits exceed and the stanza size."""
@@ -86,3 +102,43 @@ tls = "required"
 """,
         ]
         return "\n".join(parts)
+
+
+class ForwardBascule(Daemon):
+    """A forward listener for clients without TLS.
+
+    Args:
+        directory: its state.
+        domains: which domains may be reached.
+        names: where the name server is, ``ADDRESS:PORT``.
+        authority: the file of the authority that every domain must be certified by.
+    """
+
+    def __init__(
+        self, directory: Path, domains: Sequence[str], *, names: str, authority: Path
+    ) -> None:
+        self._domains = tuple(domains)
+        self._names = names
+        self.authority = authority
+        super().__init__(directory)
+
+    def configuration(self) -> str:
+        """Return its conf; servers on this machine are not refused, as they usually are."""
+        domains = ", ".join(f'"{domain}"' for domain in self._domains)
+        return f"""\
+[dns]
+servers = ["{self._names}"]
+
+[[listener]]
+name = "legacy-clients"
+direction = "forward"
+stream = "c2s"
+address = "{HOST}:{self.port}"
+domains = [{domains}]
+
+[[policy]]
+domain = "*"
+level = "secure"
+ca_file = "{self.authority}"
+private_addresses = true
+"""

@@ -1,8 +1,10 @@
-"""A client of slixmpp as the tests drive it: log in, write, read."""
+"""Clients as the tests drive them: log in, write, read. Here: one of slixmpp."""
 
 import asyncio
+import html
+import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import slixmpp
 
@@ -12,6 +14,33 @@ Transport = Literal["starttls", "direct", "plaintext"]
 
 SECONDS = 30.0
 """How long any single step may take."""
+
+
+class Participant(Protocol):
+    """What all clients have in common; each is one connection, which ``async with`` ends.
+
+    Attributes:
+        jid: the bare JID of the account.
+        error_text: the text of the stream error that ended the login, or empty.
+    """
+
+    jid: str
+    error_text: str
+
+    async def login(self) -> str:
+        """Connect and log in; return ``session started``, or what happened instead."""
+
+    def write(self, to: str, body: str) -> None:
+        """Send a chat message to a bare JID."""
+
+    async def read(self) -> tuple[str, str]:
+        """Return the bare JID of the sender and the body of the next message."""
+
+    async def __aenter__(self) -> Self:
+        """Begin to use it."""
+
+    async def __aexit__(self, *_: object) -> None:
+        """End the connection."""
 
 
 class Client:
@@ -37,6 +66,7 @@ class Client:
         password: str | None = None,
     ) -> None:
         self.jid = f"{name}@{domain}"
+        self.error_text = ""
         self._port = port
         self._messages: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self._stream_error: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -63,7 +93,8 @@ class Client:
 
         Returns:
             ``session started``, or what happened instead: ``not-authorized`` and other SASL
-            conditions as they are, a stream error's condition behind ``stream error: ``.
+            conditions as they are, a stream error's condition behind ``stream error: `` (its text
+            is then in `error_text`).
         """
         self._xmpp.connect(HOST, self._port)
         outcome = await asyncio.wait_for(self._outcome, SECONDS)
@@ -111,12 +142,13 @@ class Client:
 
     def _on_stream_error(self, stanza: Any) -> None:
         condition = str(stanza["condition"])
+        self.error_text = str(stanza["text"])
         self._end(f"stream error: {condition}")
         if not self._stream_error.done():
             self._stream_error.set_result(condition)
 
 
-async def converse(alice: Client, bob: Client, text: str = "Good day.") -> None:
+async def converse(alice: Participant, bob: Participant, text: str = "Good day.") -> None:
     """Log two clients in and let each write `text` to the other; an AssertionError if it fails."""
     assert await alice.login() == "session started"
     assert await bob.login() == "session started"
@@ -124,3 +156,13 @@ async def converse(alice: Client, bob: Client, text: str = "Good day.") -> None:
     assert await bob.read() == (alice.jid, text)
     bob.write(alice.jid, text)
     assert await alice.read() == (bob.jid, text)
+
+
+def stream_error_in(said: str) -> tuple[str, str]:
+    """Return the condition, behind ``stream error: ``, and the text of the last stream error."""
+    errors = re.findall("<stream:error>(.*?)</stream:error>", said, re.DOTALL)
+    assert errors, f"no stream error: {said}"
+    condition = re.search("<([a-z-]+) ", errors[-1])
+    assert condition, errors[-1]
+    text = re.search("<text [^>]*>(.*?)</text>", errors[-1], re.DOTALL)
+    return f"stream error: {condition[1]}", html.unescape(text[1]) if text else ""

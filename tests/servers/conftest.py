@@ -8,7 +8,10 @@ import attrs
 import pytest
 
 from tests.authority import Authority, KeyKind
-from tests.servers.bascule import Bascule, Served
+from tests.servers import network
+from tests.servers.bascule import Bascule, ForwardBascule, Served
+from tests.servers.dns.unbound import NameServer
+from tests.servers.ejabberd import Ejabberd
 from tests.servers.jabberd2 import DOMAIN as JABBERD2
 from tests.servers.jabberd2 import Jabberd2
 from tests.servers.program import HOST, RUNNING
@@ -79,9 +82,9 @@ def jabberd2(stopped_jabberd2: Jabberd2) -> Iterator[Jabberd2]:
 
 
 @pytest.fixture
-def server(request: pytest.FixtureRequest) -> Prosody | Jabberd2:
+def server(request: pytest.FixtureRequest) -> Prosody | Jabberd2 | Ejabberd:
     """The running server whose fixture the test is parametrised with."""
-    program: Prosody | Jabberd2 = request.getfixturevalue(request.param)
+    program: Prosody | Jabberd2 | Ejabberd = request.getfixturevalue(request.param)
     return program
 
 
@@ -117,3 +120,72 @@ def lone_front(tmp_path: Path, authority: Authority, server: Prosody | Jabberd2)
     served = Served(server.domain, [authority.issue(server.domain)], server.port)
     with Bascule(tmp_path, [served]) as bascule:
         yield Front(bascule, authority)
+
+
+@pytest.fixture(scope="session")
+def stopped_tls_prosody(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Prosody:
+    """A Prosody that requires TLS for its domains, not started; see `tests.servers.network`."""
+    certificates = {
+        domain: authority.issue(network.ELSEWHERE if domain == network.STRANGER else domain)
+        for domain in network.OF_PROSODY
+    }
+    return Prosody(tmp_path_factory.mktemp("tls-prosody"), certificates=certificates)
+
+
+@pytest.fixture(scope="session")
+def tls_prosody(stopped_tls_prosody: Prosody) -> Iterator[Prosody]:
+    """A running Prosody that requires TLS."""
+    with stopped_tls_prosody:
+        yield stopped_tls_prosody
+
+
+@pytest.fixture(scope="session")
+def stopped_ejabberd(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Ejabberd:
+    """An ejabberd that requires TLS for its domains, not started."""
+    certificates = {domain: authority.issue(domain) for domain in network.OF_EJABBERD}
+    return Ejabberd(tmp_path_factory.mktemp("ejabberd"), certificates)
+
+
+@pytest.fixture(scope="session")
+def ejabberd(stopped_ejabberd: Ejabberd) -> Iterator[Ejabberd]:
+    """A running ejabberd that requires TLS."""
+    with stopped_ejabberd:
+        yield stopped_ejabberd
+
+
+@pytest.fixture(scope="session")
+def names(
+    tmp_path_factory: pytest.TempPathFactory,
+    stopped_tls_prosody: Prosody,
+    stopped_ejabberd: Ejabberd,
+) -> Iterator[NameServer]:
+    """A running name server for all domains of `tests.servers.network`."""
+    with socket.socket() as dead, socket.create_server((HOST, 0)) as silent:
+        dead.bind((HOST, 0))  # and does not listen
+        targets = network.Targets(
+            stopped_tls_prosody, stopped_ejabberd, dead.getsockname()[1], silent.getsockname()[1]
+        )
+        with NameServer(
+            tmp_path_factory.mktemp("unbound"),
+            targets.signed(),
+            unsigned=targets.unsigned(),
+            bogus=targets.bogus(),
+        ) as server:
+            yield server
+
+
+@pytest.fixture(scope="session")
+def forward(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority, names: NameServer
+) -> Iterator[ForwardBascule]:
+    """A running Bascule that carries clients without TLS to the domains of the network.
+
+    A test starts the servers that it needs by their fixtures.
+    """
+    with ForwardBascule(
+        tmp_path_factory.mktemp("forward"),
+        [*network.OF_PROSODY, *network.OF_EJABBERD],
+        names=names.address,
+        authority=authority.ca_path,
+    ) as bascule:
+        yield bascule

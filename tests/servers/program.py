@@ -63,14 +63,19 @@ class Program(ABC):
             RuntimeError: if it leaves, or does not listen within thirty seconds.
         """
 
-    def launch(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> None:
-        """Start one process of it, its output at the end of the log."""
+    def launch(
+        self,
+        *arguments: str | Path,
+        environment: Mapping[str, str] | None = None,
+        terminal: int | None = None,
+    ) -> None:
+        """Start one process of it, its output at the end of the log, or all of it at a terminal."""
         with self.log_path.open("ab") as log:
             self.processes.append(
                 subprocess.Popen(
                     arguments,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
+                    stdin=subprocess.DEVNULL if terminal is None else terminal,
+                    stdout=log if terminal is None else terminal,
                     stderr=subprocess.STDOUT,
                     cwd=self.directory,
                     env={**os.environ, **(environment or {})},

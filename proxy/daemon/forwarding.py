@@ -1,0 +1,132 @@
+"""What a forward listener allows and demands, as its conf says."""
+
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from OpenSSL import SSL
+
+from proxy.daemon.model import ORIGINAL, Conf, Listener
+from proxy.net.reach import Abroad, Connected, Failed, Outgoing
+from proxy.net.redirected import NotRedirectedError, original_destination
+from proxy.net.resolver import Resolver
+from proxy.net.route import Request
+from proxy.net.targets import Target
+from proxy.net.tls import client_context
+from proxy.session.hooks import Address
+from proxy.session.rules import TLSRule
+from proxy.trust.evidence import Evidence
+from proxy.trust.policy import Ladder, Pattern, Policy
+from proxy.trust.verdict import Verdict, judge
+
+SERVICE = "_xmpp-client"
+"""The service whose SRV-ID proves a server for clients (RFC 6120, section 13.7.1.2.1)."""
+
+
+class Remote:
+    """The servers of domains that are not ours: which policy holds for each, and how it is met.
+
+    Args:
+        conf: the conf.
+        reactor: the reactor.
+
+    Raises:
+        TLSSetupError: the roots of a policy cannot be read.
+    """
+
+    def __init__(self, conf: Conf, reactor: object) -> None:
+        self.ladder = Ladder(conf.policies)
+        self.resolver = Resolver(reactor, conf.dns.servers)
+        self.outgoing = Outgoing()
+        self._reactor = reactor
+        policies = (*conf.policies, Policy(Pattern.parse("*")))  # what holds where none is named
+        self._contexts = {policy: client_context(policy) for policy in policies}
+
+    def context(self, domain: str) -> SSL.Context:
+        """Return the TLS context in which the server of ``domain`` is spoken to."""
+        return self._contexts[self.ladder.find(domain)]
+
+    def reach(
+        self,
+        request: Request,
+        own: Callable[[str, int], bool],
+        connected: Connected,
+        failed: Failed,
+    ) -> Abroad:
+        """Return the ways to a server."""
+        return Abroad(
+            self._reactor,
+            self.resolver,
+            request,
+            own=own,
+            outgoing=self.outgoing,
+            connected=connected,
+            failed=failed,
+        )
+
+    def original(
+        self, connection: socket.socket, client: Address, listener: Listener
+    ) -> Address | None:
+        """Return where the client of an accepted connection wanted to go, if that matters.
+
+        Raises:
+            NotRedirectedError: the connection must not be served.
+            OSError: the kernel cannot say.
+        """
+        if client in self.outgoing:
+            raise NotRedirectedError("our own connection to a server was led back to us")
+        if listener.destination != ORIGINAL:
+            return None
+        return original_destination(connection, tproxy=listener.tproxy)
+
+    def close(self) -> None:
+        """Stop asking DNS."""
+        self.resolver.close()
+
+
+class ForwardRules:
+    """The rules of one forward listener.
+
+    Args:
+        listener: its conf.
+        ladder: the policies.
+    """
+
+    def __init__(self, listener: Listener, ladder: Ladder) -> None:
+        self.report = listener.tls is TLSRule.REPORT
+        self._patterns = listener.domains
+        self._ladder = ladder
+
+    def serves(self, domain: str) -> bool:
+        """Whether ``domain`` (A-labels) may be reached."""
+        return any(pattern.matches(domain) for pattern in self._patterns)
+
+    def default(self) -> str:
+        """Return the domain shown to clients that name none: there is no such domain."""
+        return ""
+
+    def policy(self, domain: str) -> Policy:
+        """Return how ``domain`` must prove itself."""
+        return self._ladder.find(domain)
+
+    def judge(self, domain: str, policy: Policy, evidence: Evidence) -> Verdict:
+        """Judge a server's certificate now.
+
+        Raises:
+            UntrustedError: it does not do.
+        """
+        return judge(domain, SERVICE, policy, evidence, datetime.now(UTC))
+
+
+def request(domain: str, policy: Policy, listener: Listener, original: Address | None) -> Request:
+    """Return whose server is wanted, and what limits the ways to it."""
+    server = None
+    if policy.server is not None:
+        server = Target(*policy.server, direct=policy.direct_tls)
+    return Request(
+        domain=domain,
+        server=server,
+        original=None if original is None else (original.host, original.port),
+        unlisted=listener.unlisted_destinations,
+        private_addresses=policy.private_addresses,
+    )

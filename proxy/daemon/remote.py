@@ -1,0 +1,199 @@
+"""Options about remote domains: how they must prove themselves, and how their servers are found."""
+
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from proxy.daemon.endpoints import Endpoint, dns_server, server_endpoint
+from proxy.session.options import option
+from proxy.trust.policy import Level, Pattern, Pin, Policy, Version
+
+BY_DNS: Final = "dns"
+"""What stands for a server that DNS is to name."""
+
+SYSTEM: Final = "system"
+"""What stands for the certificate authorities that the system trusts."""
+
+
+def fixed_server(text: str) -> str:
+    """Read where a domain's server is: a host and a port, or the word for asking DNS.
+
+    Raises:
+        ValueError: ``text`` is neither; the message says why.
+    """
+    return text if text == BY_DNS else str(server_endpoint(text))
+
+
+def anchors_file(text: str) -> str:
+    """Read which file holds trust anchors: a path, or the word for those of the system.
+
+    Raises:
+        ValueError: ``text`` is neither.
+    """
+    if not text or "\0" in text:
+        raise ValueError("not a path")
+    return text
+
+
+def anchors_path(ca_file: str, directory: Path) -> Path | None:
+    """Give the path of a file of trust anchors, or ``None`` where the system's count.
+
+    Args:
+        ca_file: What `anchors_file` gave.
+        directory: What relative paths are relative to.
+    """
+    return None if ca_file == SYSTEM else directory / ca_file
+
+
+@attrs.frozen
+class PolicyTable:
+    """One table ``[[policy]]``; words stand for what is left to DNS or to the system.
+
+    An empty text is none of these words: where something writes the file and fails to fill a value
+    in, that must not weaken a policy.
+    """
+
+    domain: Pattern = option(
+        parse=Pattern.parse,
+        allowed='a domain name, "*." before one, or "*"',
+        example="*",
+        help=(
+            "The domain, as it stands after the @ of its users' addresses. *.example.org means "
+            "every domain below example.org, but not example.org itself, and * means every domain. "
+            "Of several policies that are about a domain the most specific counts, and nothing of "
+            "the others."
+        ),
+    )
+    level: Level = option(
+        default=Level.SECURE,
+        help=(
+            "What a server must prove before it gets anything of the client's. secure: TLS, and a "
+            "valid certificate for the domain by an authority that is trusted. pin: TLS, and a key "
+            "that is among the pins, whatever the certificate says. encrypt: TLS, whoever answers; "
+            "who can redirect the connection can read it. may: TLS where the server offers it, "
+            "otherwise plaintext. none: plaintext, for servers that know no TLS. A level below "
+            "pin gives passwords to anyone who stands in the way; it is for servers that you reach "
+            "by a network of your own."
+        ),
+    )
+    server: str = option(
+        default=BY_DNS,
+        parse=fixed_server,
+        allowed='a host and a port, as 127.0.0.1:25222 or [::1]:25222, or "dns"',
+        help=(
+            "Where the domain's server is, if DNS is not to be asked: a host and a port. The "
+            "certificate must name the domain all the same, not this host. dns: where the domain's "
+            "SRV records lead."
+        ),
+    )
+    direct_tls: bool = option(
+        default=False,
+        help=(
+            "Whether the server that is set here expects TLS from the first byte (XEP-0368), as on "
+            "port 5223, instead of STARTTLS. Where DNS is asked, its records tell."
+        ),
+    )
+    ca_file: str = option(
+        default=SYSTEM,
+        parse=anchors_file,
+        allowed='a path, or "system"',
+        help=(
+            "A PEM file with the certificates of the authorities that are trusted for this domain, "
+            "and no others: for a server whose certificate comes from an authority of your own. A "
+            "relative path starts at this file's directory. system: those that the operating "
+            "system trusts."
+        ),
+    )
+    pins: tuple[Pin, ...] = option(
+        default=(),
+        parse=Pin.parse,
+        allowed='"sha256:" and the hash of a public key in Base64, or its 64 hexadecimal digits',
+        help=(
+            "Hashes of public keys (SHA-256 of the SubjectPublicKeyInfo), one of which the "
+            "server's certificate must have. With level secure it must have one of them besides "
+            "all else. Add the next key's pin before the server changes its key."
+        ),
+    )
+    min_version: Version = option(
+        default=Version.TLS_1_2,
+        help=(
+            "The oldest version of TLS that is spoken with the server. Raise it where the server "
+            "is known to speak TLS 1.3."
+        ),
+    )
+    private_addresses: bool = option(
+        default=False,
+        help=(
+            "Whether DNS may lead to loopback, private and link-local addresses and to those of "
+            "this machine. Otherwise they are passed over, so that nobody's DNS can point Bascule "
+            "at machines of your network. Set it for a domain whose servers are there. An address "
+            "that is set as server is not concerned."
+        ),
+    )
+
+    def policy(self, directory: Path) -> Policy:
+        """Make the policy that the table describes; relative paths start at ``directory``."""
+        server = None
+        if self.server != BY_DNS:
+            endpoint = server_endpoint(self.server)
+            server = (endpoint.host, endpoint.port)
+        return Policy(
+            domain=self.domain,
+            level=self.level,
+            server=server,
+            direct_tls=self.direct_tls,
+            anchors=anchors_path(self.ca_file, directory),
+            pins=frozenset(self.pins),
+            min_version=self.min_version,
+            private_addresses=self.private_addresses,
+        )
+
+    @classmethod
+    def of(cls, policy: Policy) -> "PolicyTable":
+        """Write a policy as its table again."""
+        return cls(
+            domain=policy.domain,
+            level=policy.level,
+            server=BY_DNS if policy.server is None else str(Endpoint(*policy.server)),
+            direct_tls=policy.direct_tls,
+            ca_file=SYSTEM if policy.anchors is None else str(policy.anchors),
+            pins=tuple(sorted(policy.pins)),
+            min_version=policy.min_version,
+            private_addresses=policy.private_addresses,
+        )
+
+
+@attrs.frozen
+class Resolver:
+    """Whom to ask for DNS records: addresses and ports, or the system's servers if there are none.
+
+    The addresses are IP addresses.
+    """
+
+    servers: tuple[tuple[str, int], ...]
+
+
+@attrs.frozen
+class ResolverTable:
+    """The table ``[dns]``."""
+
+    servers: tuple[Endpoint, ...] = option(
+        default=(),
+        parse=dns_server,
+        allowed="an IP address, or one and a port, as 192.0.2.1, 192.0.2.1:53 or [::1]:53",
+        help=(
+            "The DNS servers to ask, in this order; without any, those of the system "
+            "(/etc/resolv.conf). A server that lies can keep sessions from their server, but "
+            "not lead them past what their policy demands."
+        ),
+    )
+
+    def resolver(self) -> Resolver:
+        """Give the servers as pairs of address and port."""
+        return Resolver(servers=tuple((server.host, server.port) for server in self.servers))
+
+    @classmethod
+    def of(cls, resolver: Resolver) -> "ResolverTable":
+        """Write the servers as their table again."""
+        return cls(servers=tuple(Endpoint(*server) for server in resolver.servers))

@@ -1,0 +1,296 @@
+"""Asks DNS where the servers of a domain are (RFC 2782, RFC 6120 section 3.2, XEP-0368)."""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from threading import Thread
+from typing import Any, Final
+
+import attrs
+import dns.name
+from dns.rdatatype import RdataType
+from dns.rdtypes.IN.SRV import SRV
+from twisted.internet.defer import Deferred, FirstError, fail, gatherResults, succeed
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from proxy.net.name_servers import (
+    LIFETIME,
+    MOST_RECORDS,
+    SHORTEST,
+    LookupFailedError,
+    NameServers,
+    Records,
+)
+from proxy.net.targets import Target, host_name, literal, merged
+
+__all__ = ["LIFETIME", "MOST_ADDRESSES", "MOST_RECORDS", "LookupFailedError", "Records", "Resolver"]
+
+MOST_ADDRESSES: Final = 16
+"""Addresses of one host that are taken."""
+
+_PATIENCE: Final = {RdataType.A: 0.05, RdataType.AAAA: 1.0}
+"""Seconds that the other kind of address gets when one has come (RFC 8305, section 3).
+
+A usable IPv6 address is worth a short wait. For the lack of IPv4 we might be left without any way,
+as IPv6 may be published and broken, so that is given longer.
+"""
+
+_THREADS: Final = 16
+_CACHED: Final = 4096  # outcomes in the cache
+
+_FALLBACK_PORTS: Final = {"xmpp-client": 5222, "xmpp-server": 5269}
+_PEERS: Final = {"xmpp-client": "clients", "xmpp-server": "servers"}
+
+
+@attrs.frozen
+class _Cached:
+    until: float
+    outcome: Records | LookupFailedError
+
+
+_Key = tuple[str, RdataType]
+
+
+class Resolver:
+    """Finds targets and addresses, asking name servers in threads of its own.
+
+    Answers are cached for their TTL, failures for a second; equal questions that are under way
+    are asked once. Deferreds may be cancelled. Host files and search lists are not looked at.
+
+    Args:
+        reactor: the reactor.
+        servers: addresses and ports of the name servers; none for the system's, which are read
+            anew when they change.
+        chance: what orders targets of the same priority.
+        now: tells the time in seconds.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        servers: Sequence[tuple[str, int]] = (),
+        *,
+        chance: random.Random | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._reactor = reactor
+        self._name_servers = NameServers(servers)
+        self._chance = chance or random.SystemRandom()
+        self._now = now
+        self._pool: _Pool | None = None
+        self._closed = False
+        self._cache: dict[_Key, _Cached] = {}
+        self._waiting: dict[_Key, list[Deferred[Records]]] = {}
+
+    def targets(self, domain: str, service: str = "xmpp-client") -> Deferred[tuple[Target, ...]]:
+        """Return the targets of a domain, in the order in which they are to be tried.
+
+        There is at least one. Without any SRV record it is the domain itself.
+
+        Args:
+            domain: an XMPP domain, as A-labels.
+            service: ``xmpp-client`` or ``xmpp-server``.
+
+        Raises:
+            LookupFailedError: (in the Deferred) there is none, or it cannot be known.
+        """
+        return Deferred.fromCoroutine(self._targets(domain, service))
+
+    def addresses(self, host: str) -> Deferred[tuple[str, ...]]:
+        """Return the addresses of a host, IPv6 and IPv4 by turns, IPv6 first (RFC 8305).
+
+        There is at least one, and at most `MOST_ADDRESSES`. An IP address stands for itself.
+
+        Raises:
+            LookupFailedError: (in the Deferred) there is none, or it cannot be known.
+        """
+        if literal(host) is not None:
+            return succeed((host,))
+        return Deferred.fromCoroutine(self._addresses(host))
+
+    def records(self, name: str, kind: RdataType) -> Deferred[Records]:
+        """Return what DNS says of ``name``, aliases followed.
+
+        Raises:
+            LookupFailedError: (in the Deferred) it is not known what DNS says.
+        """
+        if self._closed:
+            return fail(LookupFailedError("the resolver is closed"))
+        key = (name.lower(), kind)
+        cached = self._cache.get(key)
+        if cached is not None and cached.until > self._now():
+            known: Deferred[Records] = Deferred()
+            _fire(known, cached.outcome)
+            return known
+        if key not in self._waiting:
+            self._waiting[key] = []
+            if self._pool is None:
+                self._pool = _Pool(0, _THREADS, "resolver")
+                self._pool.start()
+            self._pool.callInThreadWithCallback(
+                lambda _ok, outcome: self._reactor.callFromThread(self._answered, key, outcome),
+                self._name_servers.ask,
+                key[0],
+                kind,
+                time.monotonic() + LIFETIME,
+            )
+        waiting = self._waiting[key]
+        deferred: Deferred[Records] = Deferred(waiting.remove)
+        waiting.append(deferred)
+        return deferred
+
+    def close(self) -> None:
+        """Fail all that is under way and stop the threads, without waiting for them."""
+        self._closed = True
+        for key in list(self._waiting):
+            self._tell(key, LookupFailedError("the resolver is closed"))
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            Thread(target=pool.stop, name="resolver-stop", daemon=True).start()
+
+    async def _targets(self, domain: str, service: str) -> tuple[Target, ...]:
+        try:
+            name = host_name(domain)
+        except ValueError as error:
+            raise LookupFailedError(f"{domain} is not a domain: {error}", absent=True) from error
+        direct = f"_{service.replace('xmpp', 'xmpps', 1)}._tcp.{name}"
+        secured, upgraded = await _both(
+            self.records(direct, RdataType.SRV),
+            self.records(f"_{service}._tcp.{name}", RdataType.SRV),
+        )
+        if not secured.values and not upgraded.values:
+            return (Target(name, _FALLBACK_PORTS[service], direct=False, fallback=True),)
+        offers = [(record, True) for record in _offers(secured)]
+        offers += [(record, False) for record in _offers(upgraded)]
+        if not offers:
+            raise LookupFailedError(
+                f"{name} offers no XMPP service to {_PEERS[service]}", absent=True
+            )
+        usable = [target for record, tls in offers if (target := _target(record, direct=tls))]
+        if not usable:
+            raise LookupFailedError(f"the SRV records of {name} name no host")
+        return merged(usable, self._chance)[:MOST_RECORDS]
+
+    async def _addresses(self, host: str) -> tuple[str, ...]:
+        kinds = (RdataType.AAAA, RdataType.A)
+        lookups = [self.records(host, kind) for kind in kinds]
+        outcomes: dict[RdataType, Records | LookupFailedError] = {}
+        enough: Deferred[None] = Deferred()
+        hurry: Any = None
+
+        def take(outcome: Records | Failure, kind: RdataType) -> None:
+            nonlocal hurry
+            if isinstance(outcome, Failure):
+                outcomes[kind] = _reason(outcome)
+            else:
+                outcomes[kind] = outcome
+            if len(outcomes) == len(kinds):
+                if not enough.called:
+                    enough.callback(None)
+            elif isinstance(outcome, Records) and outcome.values:
+                hurry = self._reactor.callLater(_PATIENCE[kind], enough.callback, None)
+
+        for kind, lookup in zip(kinds, lookups, strict=True):
+            lookup.addBoth(take, kind)
+        try:
+            await enough
+        finally:
+            if hurry is not None and hurry.active():
+                hurry.cancel()
+            for lookup in lookups:
+                lookup.cancel()
+        return _interleaved(host, [outcomes.get(kind) for kind in kinds])
+
+    def _answered(self, key: _Key, outcome: Records | LookupFailedError | Failure) -> None:
+        if self._closed:
+            return
+        if isinstance(outcome, Failure):
+            outcome = LookupFailedError(f"the lookup of {key[0]} failed: {outcome.value!r}")
+        seconds = outcome.seconds if isinstance(outcome, Records) else SHORTEST
+        self._cache.pop(key, None)
+        while len(self._cache) >= _CACHED:
+            del self._cache[next(iter(self._cache))]
+        self._cache[key] = _Cached(self._now() + seconds, outcome)
+        self._tell(key, outcome)
+
+    def _tell(self, key: _Key, outcome: Records | LookupFailedError) -> None:
+        waiting = self._waiting.pop(key)
+        while waiting:  # one that is told may cancel another
+            _fire(waiting.pop(0), outcome)
+
+
+def _fire(deferred: Deferred[Records], outcome: Records | LookupFailedError) -> None:
+    if isinstance(outcome, Records):
+        deferred.callback(outcome)
+    else:
+        # A new one for each: raising it adds to its traceback.
+        deferred.errback(LookupFailedError(str(outcome), absent=outcome.absent))
+
+
+def _reason(failure: Failure) -> LookupFailedError:
+    if isinstance(failure.value, LookupFailedError):
+        return failure.value
+    return LookupFailedError(f"the lookup failed: {failure.value!r}")
+
+
+async def _both(one: Deferred[Records], other: Deferred[Records]) -> tuple[Records, Records]:
+    """Wait for both; the first failure is that of the whole."""
+    try:
+        first, second = await gatherResults([one, other], consumeErrors=True)
+    except FirstError as error:
+        error.subFailure.raiseException()
+        raise
+    return first, second
+
+
+def _offers(records: Records) -> list[SRV]:
+    """Return the records but those that say "decidedly not available" (RFC 2782)."""
+    return [
+        record
+        for record in records.values
+        if isinstance(record, SRV) and record.target != dns.name.root
+    ]
+
+
+def _target(record: SRV, *, direct: bool) -> Target | None:
+    """Return what a record names; None if that can be no host."""
+    try:
+        host = host_name(record.target.to_text(omit_final_dot=True))
+    except ValueError:
+        return None
+    return Target(host, record.port, direct, record.priority, record.weight)
+
+
+def _interleaved(
+    host: str, outcomes: Sequence[Records | LookupFailedError | None]
+) -> tuple[str, ...]:
+    """Return the addresses of all outcomes by turns."""
+    lists = [
+        [record.to_text() for record in outcome.values]
+        for outcome in outcomes
+        if isinstance(outcome, Records)
+    ]
+    found = [address for turn in zip_longest(*lists) for address in turn if address is not None]
+    if found:
+        return tuple(found[:MOST_ADDRESSES])
+    for outcome in outcomes:
+        if isinstance(outcome, LookupFailedError):
+            raise outcome
+    if any(isinstance(outcome, Records) and not outcome.exists for outcome in outcomes):
+        raise LookupFailedError(f"the name {host} does not exist", absent=True)
+    raise LookupFailedError(f"the name {host} has no address", absent=True)
+
+
+class _DaemonThread(Thread):
+    """A thread that does not keep the process alive."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, daemon=True, **more)
+
+
+class _Pool(ThreadPool):
+    """Threads, begun when they are needed."""
+
+    threadFactory = _DaemonThread

@@ -1,0 +1,344 @@
+"""The way out of a forward listener: to the server of a domain, under TLS that its policy demands.
+
+Each way to the server is tried in turn, none by a weaker policy than another. What fails is kept,
+so that in the end the client can be told why.
+"""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Final, Protocol
+from weakref import proxy
+
+import attrs
+
+from proxy.session.commands import (
+    Arm,
+    Command,
+    Connect,
+    ConnectNext,
+    Deadline,
+    Reconnect,
+    Redirect,
+    Report,
+    Severity,
+    StartServerTLS,
+)
+from proxy.session.faults import located
+from proxy.session.hooks import Address, Condition, TLSFacts
+from proxy.session.ids import StreamIds
+from proxy.session.securing import RedirectedError, Securing, WayError
+from proxy.trust.evidence import Evidence
+from proxy.trust.policy import Level, Policy
+from proxy.trust.verdict import Status, UntrustedError, Verdict
+from proxy.xmpp.errors import StreamError
+
+MOST_REDIRECTIONS: Final = 3
+"""How often ``<see-other-host/>`` is followed in one session."""
+
+_LONGEST: Final = 200
+
+
+class Trouble(Enum):
+    """Why no way to a server is left."""
+
+    ABSENT = "there is no such domain, or no XMPP service for it"
+    UNREACHABLE = "nobody answers, or it cannot be found out where"
+    FORBIDDEN = "it may not be connected to"
+
+
+_CONDITIONS: Final = {
+    Trouble.ABSENT: Condition.HOST_UNKNOWN,
+    Trouble.UNREACHABLE: Condition.REMOTE_CONNECTION_FAILED,
+    Trouble.FORBIDDEN: Condition.POLICY_VIOLATION,
+}
+
+
+@attrs.frozen
+class Reached:
+    """A way to a server, connected.
+
+    Attributes:
+        host: the server's name, or its address where nothing else is known.
+        address: the address and port that the connection leads to.
+        direct: whether direct TLS is spoken there.
+        more: whether there is another way after this one.
+    """
+
+    host: str
+    address: Address
+    direct: bool
+    more: bool
+
+
+class Rules(Protocol):
+    """What a forward listener allows and demands."""
+
+    report: bool
+    """Whether nothing is refused, and the log names what would be."""
+
+    def policy(self, domain: str) -> Policy:
+        """Return how ``domain`` (A-labels) must prove itself."""
+
+    def judge(self, domain: str, policy: Policy, evidence: Evidence) -> Verdict:
+        """Judge the server's certificate; raises UntrustedError."""
+
+
+class Surroundings(Protocol):
+    """What the way out needs of the session it is part of."""
+
+    ids: StreamIds
+
+    def command(self, *commands: Command) -> None:
+        """Have something done."""
+
+    def send_server(self, data: bytes) -> None:
+        """Write to the server."""
+
+    def leave_way(self) -> None:
+        """Give up the server leg; another one may follow."""
+
+    def server_ready(self) -> None:
+        """Go on: the server leg is connected and as secure as it has to be."""
+
+    def server_secured_by(self, facts: TLSFacts, identity: str) -> None:
+        """Take note of what TLS on the server leg agreed on."""
+
+    def refuse(self, error: StreamError) -> None:
+        """End the session with a stream error."""
+
+
+class Outward:
+    """The way of one session to the server of its domain.
+
+    Args:
+        around: the session.
+        rules: the listener's.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_around",
+        "_detours",
+        "_domain",
+        "_plaintext",
+        "_policy",
+        "_problems",
+        "_reached",
+        "_rules",
+        "_securing",
+        "ids",
+    )
+
+    def __init__(self, around: Surroundings, rules: Rules) -> None:
+        # The session owns this; a reference back would keep both alive.
+        self._around: Surroundings = proxy(around)
+        self._rules = rules
+        self.ids = around.ids
+        self._domain = ""
+        self._policy: Policy | None = None
+        self._reached: Reached | None = None
+        self._securing: Securing | None = None
+        self._plaintext = False  # whether the next connection is to stay in plaintext
+        self._detours = 0
+        self._problems: list[tuple[Condition, str]] = []
+
+    @property
+    def under_way(self) -> bool:
+        """Whether the server leg is still to be secured, so that its bytes belong here."""
+        return self._securing is not None
+
+    def connect(self, domain: str) -> None:
+        """Begin: look for the server of ``domain`` (A-labels)."""
+        self._domain = domain
+        self._policy = self._rules.policy(domain)
+        self._around.command(Connect(domain))
+
+    def connected(self, reached: Reached) -> None:
+        """Take a connection that has been made."""
+        self._reached = reached
+        if reached.more:
+            self._around.command(Arm(Deadline.WAY))
+        if self._level is Level.NONE and reached.direct:
+            self._fail("speaks TLS only, which the policy rules out", Condition.POLICY_VIOLATION)
+        elif self._level is Level.NONE or self._plaintext:
+            self._plaintext = False
+            self._go_on()
+        else:
+            self._securing = Securing(self, self._domain, optional=self._optional)
+            self._try(lambda securing: securing.begin(direct=reached.direct))
+
+    def received(self, data: bytes) -> None:
+        """Take bytes that the server sends before TLS."""
+        self._try(lambda securing: securing.feed(data))
+
+    def secured(self, facts: TLSFacts, evidence: Evidence) -> None:
+        """Judge the server now that TLS is up; no byte of the client's has left before."""
+        securing, policy = self._securing, self._policy
+        if securing is None or policy is None:
+            raise StreamError(Condition.INTERNAL_SERVER_ERROR, "TLS came up out of turn")
+        securing.secured()
+        try:
+            verdict = self._judged(policy, evidence)
+        except UntrustedError as error:
+            if not self._rules.report:
+                self._fail(str(error), Condition.POLICY_VIOLATION, clause=False)
+                return
+            self._would_be_refused(str(error))
+            verdict = Verdict(Status.UNTRUSTED, "", str(error))
+        except BaseException as error:  # noqa: BLE001 - whatever it was, nothing is proved
+            fields = {"error": located(error), "domain": self._domain}
+            self._around.command(Report(Severity.ERROR, "fault in a certificate check", fields))
+            text = f"the certificate of {self._domain} could not be checked"
+            self._fail(text, Condition.POLICY_VIOLATION, clause=False)
+            return
+        self._securing = None
+        self._tell(facts, verdict)
+        self._around.server_secured_by(facts, verdict.identity)
+        self._go_on()
+
+    def tls_failed(self, reason: str) -> None:
+        """Take note that the handshake has failed."""
+        self._stumble(WayError("failed to establish TLS", no_tls=True, detail=reason))
+
+    def lost(self) -> None:
+        """Take note that the server has closed the connection."""
+        self._stumble(WayError("closed the connection before TLS was up"))
+
+    def expired(self) -> None:
+        """Take note that the server takes too long, while there are others."""
+        self._fail("did not answer in time", Condition.REMOTE_CONNECTION_FAILED)
+
+    def redirect(self, host: str, port: int | None) -> bool:
+        """Go where the server points; whether that is still allowed."""
+        if self._detours == MOST_REDIRECTIONS:
+            return False
+        self._detours += 1
+        self._leave()
+        fields = {"domain": self._domain, "host": host, "port": port}
+        self._around.command(
+            Report(Severity.INFO, "the server redirects", fields), Redirect(host, port)
+        )
+        return True
+
+    def unreachable(self, trouble: Trouble, text: str) -> None:
+        """Take note that no way is left, and tell the client what matters most."""
+        self._leave()
+        problems = [*self._problems, (_CONDITIONS[trouble], text)]
+        condition, text = next(
+            (each for each in problems if each[0] is Condition.POLICY_VIOLATION), problems[0]
+        )
+        if condition is Condition.REMOTE_CONNECTION_FAILED:
+            reasons = dict.fromkeys(text for kind, text in problems if kind is condition)
+            joined = "; ".join(reason for reason in reasons if reason)
+            text = f"{self._domain} cannot be reached: {joined}"
+        self._around.refuse(StreamError(condition, text))
+
+    def _judged(self, policy: Policy, evidence: Evidence) -> Verdict:
+        verdict = self._rules.judge(self._domain, policy, evidence)
+        if not isinstance(verdict, Verdict):
+            raise TypeError(f"no verdict: {verdict!r}")
+        return verdict
+
+    # What securing asks for
+
+    def send_server(self, data: bytes) -> None:
+        """Write to the server."""
+        self._around.send_server(data)
+
+    def start_server_tls(self) -> None:
+        """Begin the handshake."""
+        direct = self._reached is not None and self._reached.direct
+        self._around.command(StartServerTLS(self._domain, direct))
+
+    # Inside
+
+    @property
+    def _level(self) -> Level:
+        # Without a policy nothing is allowed that any would forbid.
+        return Level.SECURE if self._policy is None else self._policy.level
+
+    @property
+    def _optional(self) -> bool:
+        """Whether a server without TLS is good enough."""
+        return self._level is Level.MAY or (self._rules.report and self._level is not Level.NONE)
+
+    def _try(self, action: Callable[[Securing], None]) -> None:
+        if self._securing is None:
+            raise StreamError(Condition.INTERNAL_SERVER_ERROR, "nothing is to be secured")
+        try:
+            action(self._securing)
+        except WayError as error:
+            self._stumble(error)
+        except RedirectedError as error:
+            if not self.redirect(error.host, error.port):
+                self._fail("redirects too often", Condition.REMOTE_CONNECTION_FAILED)
+
+    def _stumble(self, error: WayError) -> None:
+        """This way does not lead to TLS: go back to plaintext if that will do, or give it up."""
+        direct = self._reached is not None and self._reached.direct
+        if error.no_tls and self._optional and not direct:
+            if self._rules.report and self._level is not Level.MAY:
+                self._would_be_refused(f"the server of {self._domain} {error}")
+            self._leave()
+            self._plaintext = True
+            self._around.command(Reconnect())
+            return
+        condition = Condition.REMOTE_CONNECTION_FAILED
+        if error.no_tls:
+            condition = Condition.POLICY_VIOLATION
+        self._fail(str(error), condition, detail=error.detail)
+
+    def _fail(
+        self, text: str, condition: Condition, *, clause: bool = True, detail: str = ""
+    ) -> None:
+        """Give this way up and take the next.
+
+        Args:
+            text: what is wrong.
+            condition: what the client is told if nothing worse happens.
+            clause: whether ``text`` is about the server, and needs its name before it.
+            detail: more, for the log.
+        """
+        reached = self._reached
+        where = self._domain if reached is None else f"{reached.host}:{reached.address.port}"
+        text = f"{where} {text}" if clause else text
+        self._problems.append((condition, text[:_LONGEST]))
+        fields = {
+            "domain": self._domain,
+            "server": None if reached is None else reached.address,
+            "detail": detail,
+        }
+        self._around.command(Report(Severity.INFO, f"server given up: {text}", fields))
+        self._leave()
+        self._around.command(ConnectNext())
+
+    def _leave(self) -> None:
+        self._securing = None
+        self._around.leave_way()
+
+    def _go_on(self) -> None:
+        self._securing = None
+        self._around.server_ready()
+
+    def _would_be_refused(self, text: str) -> None:
+        fields = {"domain": self._domain, "policy": self._level.value}
+        self._around.command(Report(Severity.WARNING, f"would be refused: {text}", fields))
+
+    def _tell(self, facts: TLSFacts, verdict: Verdict) -> None:
+        """Write the line that Postfix would write."""
+        reached = self._reached
+        place = f"{self._domain}[?]"
+        if reached is not None:
+            place = f"{self._domain}[{reached.address.host}]:{reached.address.port}"
+        text = (
+            f"{verdict.status.value} TLS connection established to {place}: "
+            f"{facts.version} with cipher {facts.cipher} key-exchange {facts.group or 'unknown'}"
+        )
+        fields = {
+            "policy": self._level.value,
+            "matched": verdict.identity,
+            "problem": verdict.problem,
+            "host": None if reached is None else reached.host,
+            "start": "direct" if facts.direct else "starttls",
+        }
+        self._around.command(Report(Severity.INFO, text, fields))

@@ -1,0 +1,201 @@
+"""The verdict on a server's certificate: whether it proves a domain as far as a policy demands.
+
+OpenSSL verifies the chain, service_identity compares names; what follows from both is decided here,
+and whatever goes wrong on the way is a refusal.
+"""
+
+from datetime import datetime
+from enum import Enum
+from typing import Final
+
+import attrs
+
+from proxy.trust.certificate import (
+    BASIC_CONSTRAINTS,
+    EXTENDED_KEY_USAGE,
+    NAME_CONSTRAINTS,
+    SUBJECT_ALT_NAME,
+    Certificate,
+    is_authority,
+    is_for_servers,
+)
+from proxy.trust.constraints import permits
+from proxy.trust.evidence import Evidence
+from proxy.trust.identities import DNS_NAME, Presented, presented
+from proxy.trust.policy import Level, Policy, pin_of_key
+from proxy.trust.reasons import NOT_FOR_SERVERS, chain_problem, dates_problem
+from proxy.xmpp.text import printable
+
+LONGEST_CHAIN: Final = 10
+"""How many certificates of a chain are read."""
+
+LARGEST_CERTIFICATE: Final = 64 * 1024
+"""How many octets a certificate may have."""
+
+_NAMES_SHOWN: Final = 2
+_LONGEST_NAME: Final = 80
+
+
+class Status(Enum):
+    """How far a server has proven itself, in Postfix's words."""
+
+    VERIFIED = "Verified"
+    """It has proven the domain."""
+    TRUSTED = "Trusted"
+    """Somebody trusted vouches for it, but not for this domain or not by this key."""
+    UNTRUSTED = "Untrusted"
+    """Nobody trusted vouches for its certificate."""
+    ANONYMOUS = "Anonymous"
+    """It showed no certificate."""
+
+
+@attrs.frozen
+class Verdict:
+    """What came of judging a server's certificate.
+
+    Attributes:
+        status: How far the server has proven itself.
+        identity: What matched: ``DNS-ID *.example.net``, ``SRV-ID _xmpp-client.example.net``,
+            ``XmppAddr example.net`` or ``pin sha256:…``; empty unless it is verified.
+        problem: Why it is not verified, as one clause fit to be shown; empty if it is.
+    """
+
+    status: Status
+    identity: str
+    problem: str
+
+
+class UntrustedError(Exception):
+    """A server did not prove its domain as its policy demands.
+
+    ``str()`` is one clause for the operator of a legacy system, fit to be shown.
+    """
+
+
+class _UnprovenError(Exception):
+    """A server is not verified: how far it has come, and why no further."""
+
+    def __init__(self, status: Status, problem: str) -> None:
+        super().__init__(problem)
+        self.verdict = Verdict(status, "", problem)
+
+
+def judge(domain: str, service: str, policy: Policy, evidence: Evidence, now: datetime) -> Verdict:
+    """Judge what a server showed of itself.
+
+    Args:
+        domain: The domain that it must prove, in A-labels: never the name of an SRV target.
+        service: The SRV service name that counts, with its underscore: ``_xmpp-client``.
+        policy: What is demanded.
+        evidence: What the handshake showed.
+        now: The time to judge validity by, with a time zone.
+
+    Raises:
+        UntrustedError: The policy demands more, or something went wrong while it was judged.
+    """
+    tolerant = False
+    cause: BaseException | None = None
+    try:
+        tolerant = not policy.level.demands_proof
+        return Verdict(Status.VERIFIED, _proof(domain, service, policy, evidence, now), "")
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except _UnprovenError as unproven:
+        verdict = unproven.verdict
+    except BaseException as error:  # noqa: BLE001 - a panic of cryptography is no Exception
+        verdict = Verdict(Status.UNTRUSTED, "", _unchecked(domain, error))
+        cause = error
+    if tolerant:
+        return verdict
+    raise UntrustedError(verdict.problem) from cause
+
+
+def _unchecked(domain: str, error: BaseException) -> str:
+    try:
+        words = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        return f"the certificate of {printable(domain)} could not be checked: {printable(words)}"
+    except Exception:  # noqa: BLE001 - no memory for words, or an error without any
+        return "the certificate could not be checked"
+
+
+def _proof(domain: str, service: str, policy: Policy, evidence: Evidence, now: datetime) -> str:
+    """Return the identity that proves the domain; whatever is raised means that none does."""
+    shown = printable(domain)
+    if not evidence.chain:
+        raise _UnprovenError(Status.ANONYMOUS, f"{shown} showed no certificate")
+    _check_sizes(evidence)
+    leaf = Certificate.read(evidence.chain[0])
+    if policy.level is Level.PIN:
+        _check_pins(shown, policy, leaf, Status.UNTRUSTED)
+        return f"pin {pin_of_key(leaf.key)}"
+    chain = [leaf, *map(Certificate.read, evidence.chain[1:])]
+    if evidence.error != 0:
+        raise _UnprovenError(Status.UNTRUSTED, chain_problem(shown, evidence, chain, now))
+    extensions = leaf.extensions()
+    _check_use(shown, leaf, extensions, now)
+    names = presented(extensions.get(SUBJECT_ALT_NAME))
+    match = names.match(domain, service)
+    if match is None:
+        raise _UnprovenError(Status.TRUSTED, _names_problem(shown, names))
+    if match.kind != DNS_NAME:
+        _check_constraints(shown, domain, chain)
+    if policy.pins:
+        _check_pins(shown, policy, leaf, Status.TRUSTED)
+    return printable(str(match))
+
+
+def _check_sizes(evidence: Evidence) -> None:
+    count, largest = len(evidence.chain), max(map(len, evidence.chain))
+    if count > LONGEST_CHAIN:
+        raise ValueError(f"it came in a chain of {count}; at most {LONGEST_CHAIN} are read")
+    if largest > LARGEST_CERTIFICATE:
+        raise ValueError(
+            f"it or one above it has {largest} octets; at most {LARGEST_CERTIFICATE} are read"
+        )
+
+
+def _check_pins(shown: str, policy: Policy, leaf: Certificate, otherwise: Status) -> None:
+    pin = pin_of_key(leaf.key)
+    if pin not in policy.pins:
+        raise _UnprovenError(otherwise, f"the key of {shown}, {pin}, is not one of its pins")
+
+
+def _check_use(
+    shown: str, leaf: Certificate, extensions: dict[bytes, bytes], now: datetime
+) -> None:
+    """Check what OpenSSL should have found wrong with the server's own certificate."""
+    problem = dates_problem(f"the certificate of {shown}", leaf, now)
+    usage = extensions.get(EXTENDED_KEY_USAGE)
+    basic = extensions.get(BASIC_CONSTRAINTS)
+    if not problem and usage is not None and not is_for_servers(usage):
+        problem = NOT_FOR_SERVERS.format(shown)
+    if not problem and basic is not None and is_authority(basic):
+        problem = f"the certificate of {shown} is one of an authority, not of a server"
+    if problem:
+        raise _UnprovenError(Status.UNTRUSTED, problem)
+
+
+def _check_constraints(shown: str, domain: str, chain: list[Certificate]) -> None:
+    for authority in chain[1:]:
+        constraints = authority.extensions().get(NAME_CONSTRAINTS)
+        if constraints is not None and not permits(constraints, domain):
+            raise _UnprovenError(
+                Status.TRUSTED,
+                f"the certificate of {shown} is from an authority that may not vouch for it "
+                "(name constraints)",
+            )
+
+
+def _names_problem(shown: str, names: Presented) -> str:
+    if not names.stated:
+        return (
+            f"the certificate of {shown} has no subjectAltName, and the common name does not count"
+        )
+    found = list(dict.fromkeys(names.names()))
+    if not found:
+        return f"the certificate of {shown} names no domain that can be understood"
+    listed = ", ".join(printable(name, _LONGEST_NAME) for name in found[:_NAMES_SHOWN])
+    more = len(found) - _NAMES_SHOWN
+    if more > 0:
+        listed += f" (and {more} more)"
+    return f"the certificate is for {listed}, not for {shown}"

@@ -1,0 +1,490 @@
+"""Finding the servers of a domain, against a name server that says what the test wants."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from dns.rcode import Rcode
+from dns.rdatatype import RdataType
+from twisted.internet.defer import CancelledError, Deferred
+
+from proxy.net import name_servers, resolver
+from proxy.net.resolver import MOST_ADDRESSES, MOST_RECORDS, LookupFailedError, Records, Resolver
+from proxy.net.targets import Target
+from tests.net.conftest import Turning
+from tests.net.name_server import NameServer
+from tests.servers.program import free_port
+
+T = TypeVar("T")
+
+STARTTLS = "_xmpp-client._tcp.example.net"
+DIRECT = "_xmpps-client._tcp.example.net"
+
+
+@pytest.fixture
+def names() -> Iterator[NameServer]:
+    with NameServer() as names:
+        yield names
+
+
+class Asking:
+    """A resolver, asked by turning the reactor until it has answered."""
+
+    def __init__(self, turning: Turning, *servers: tuple[str, int]) -> None:
+        self.turning = turning
+        self.now = 1000.0
+        self.resolver = Resolver(
+            turning.reactor, servers, chance=random.Random(1), now=lambda: self.now
+        )
+
+    def wait(self, deferred: Deferred[T]) -> T:
+        """Return what a lookup gives; raise what it fails with."""
+        outcome: list[Any] = []
+        deferred.addBoth(outcome.append)
+        self.turning.until(lambda: outcome)
+        if isinstance(outcome[0], Exception):
+            raise outcome[0]
+        if hasattr(outcome[0], "raiseException"):
+            outcome[0].raiseException()
+        result: T = outcome[0]
+        return result
+
+    def targets(self, domain: str = "example.net", service: str = "xmpp-client") -> list[Target]:
+        targets = self.wait(self.resolver.targets(domain, service))
+        return list(targets)
+
+    def addresses(self, host: str) -> tuple[str, ...]:
+        return self.wait(self.resolver.addresses(host))
+
+    def records(self, name: str, kind: RdataType) -> Records:
+        return self.wait(self.resolver.records(name, kind))
+
+    def failure(self, lookup: Callable[[], object]) -> tuple[str, bool]:
+        """Return the text of a failure, and whether something is certainly absent."""
+        with pytest.raises(LookupFailedError) as caught:
+            lookup()
+        return str(caught.value), caught.value.absent
+
+
+@pytest.fixture
+def asking(turning: Turning, names: NameServer) -> Iterator[Asking]:
+    asking = Asking(turning, names.address)
+    yield asking
+    asking.resolver.close()
+
+
+@pytest.fixture
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lookups fail after half a second."""
+    monkeypatch.setattr(resolver, "LIFETIME", 0.5)
+
+
+def starttls(host: str, port: int = 5222, priority: int = 0, weight: int = 0) -> Target:
+    return Target(host, port, direct=False, priority=priority, weight=weight)
+
+
+def direct(host: str, port: int = 5223, priority: int = 0, weight: int = 0) -> Target:
+    return Target(host, port, direct=True, priority=priority, weight=weight)
+
+
+# Targets
+
+
+def test_both_services_are_merged(asking: Asking, names: NameServer) -> None:
+    names.add(STARTTLS, "SRV", "10 5 5222 A.example.net.", "30 0 5222 c.example.net.")
+    names.add(DIRECT, "SRV", "20 1 443 b.example.net.", "5 1 5223 d.example.net.")
+    assert asking.targets() == [
+        direct("d.example.net", 5223, 5, 1),
+        starttls("a.example.net", 5222, 10, 5),
+        direct("b.example.net", 443, 20, 1),
+        starttls("c.example.net", 5222, 30),
+    ]
+
+
+def test_servers_have_a_service_of_their_own(asking: Asking, names: NameServer) -> None:
+    names.add("_xmpp-server._tcp.example.net", "SRV", "0 0 5269 a.example.net.")
+    names.add("_xmpps-server._tcp.example.net", "SRV", "1 0 5270 a.example.net.")
+    names.add(STARTTLS, "SRV", "0 0 5222 wrong.example.net.")
+    assert asking.targets(service="xmpp-server") == [
+        starttls("a.example.net", 5269),
+        direct("a.example.net", 5270, 1),
+    ]
+
+
+@pytest.mark.parametrize(("service", "port"), [("xmpp-client", 5222), ("xmpp-server", 5269)])
+@pytest.mark.parametrize("known", [True, False], ids=["NODATA", "NXDOMAIN"])
+def test_without_srv_records_it_is_the_domain_itself(
+    asking: Asking, names: NameServer, service: str, port: int, known: bool
+) -> None:
+    if known:
+        for name in (STARTTLS, DIRECT):
+            names.add(name, "TXT", "x")
+    fallback = Target("example.net", port, direct=False, fallback=True)
+    assert asking.targets("Example.NET", service) == [fallback]
+
+
+def test_direct_tls_may_be_offered_alone(asking: Asking, names: NameServer) -> None:
+    names.add(DIRECT, "SRV", "0 0 5223 a.example.net.")
+    assert asking.targets() == [direct("a.example.net")]
+
+
+def test_no_direct_tls_leaves_starttls(asking: Asking, names: NameServer) -> None:
+    names.add(DIRECT, "SRV", "0 0 0 .")
+    names.add(STARTTLS, "SRV", "0 0 5222 a.example.net.")
+    assert asking.targets() == [starttls("a.example.net")]
+
+
+def test_no_starttls_leaves_direct_tls(asking: Asking, names: NameServer) -> None:
+    names.add(DIRECT, "SRV", "0 0 5223 a.example.net.")
+    names.add(STARTTLS, "SRV", "0 0 0 .")
+    assert asking.targets() == [direct("a.example.net")]
+
+
+@pytest.mark.parametrize("denied", [(STARTTLS,), (DIRECT,), (STARTTLS, DIRECT)])
+def test_a_service_that_is_denied_has_no_fallback(
+    asking: Asking, names: NameServer, denied: tuple[str, ...]
+) -> None:
+    for name in denied:
+        names.add(name, "SRV", "0 0 0 .")
+    names.add("example.net", "A", "192.0.2.1")
+    failure = asking.failure(asking.targets)
+    assert failure == ("example.net offers no XMPP service to clients", True)
+
+
+@pytest.mark.parametrize("name", [STARTTLS, DIRECT])
+@pytest.mark.parametrize("code", [Rcode.SERVFAIL, Rcode.REFUSED, Rcode.FORMERR, Rcode.NOTIMP])
+def test_a_failure_of_either_lookup_fails_the_whole(
+    asking: Asking, names: NameServer, name: str, code: Rcode
+) -> None:
+    """Who can suppress an answer must not choose where we go."""
+    names.add(STARTTLS, "SRV", "0 0 5222 a.example.net.")
+    names.add(DIRECT, "SRV", "0 0 5223 a.example.net.")
+    names.fail(name, "SRV", code)
+    failure = asking.failure(asking.targets)
+    assert failure == (f"the name server answered {code.name} for {name}", False)
+
+
+def test_a_bogus_answer_is_told(asking: Asking, names: NameServer) -> None:
+    names.fail(STARTTLS, "SRV")
+    names.bogus = True
+    text, absent = asking.failure(asking.targets)
+    assert text == f"the name server answered SERVFAIL (DNSSEC BOGUS) for {STARTTLS}"
+    assert not absent
+
+
+@pytest.mark.usefixtures("_hasty")
+@pytest.mark.parametrize("name", [STARTTLS, DIRECT])
+def test_silence_is_no_answer(asking: Asking, names: NameServer, name: str) -> None:
+    names.ignore(name, "SRV")
+    text, absent = asking.failure(asking.targets)
+    assert text.startswith(f"no name server gave a usable answer for {name}")
+    assert not absent
+
+
+@pytest.mark.usefixtures("_hasty")
+def test_a_malformed_answer_is_none(asking: Asking, names: NameServer) -> None:
+    names.spoil(STARTTLS, "SRV")
+    _, absent = asking.failure(asking.targets)
+    assert not absent
+
+
+@pytest.mark.usefixtures("_hasty")
+def test_a_name_server_that_is_not_there_is_told(turning: Turning) -> None:
+    asking = Asking(turning, ("127.0.0.1", free_port()))
+    text, absent = asking.failure(asking.targets)
+    assert text.startswith("no name server ")
+    assert not absent
+    asking.resolver.close()
+
+
+def test_the_next_name_server_is_asked(turning: Turning, names: NameServer) -> None:
+    names.add(STARTTLS, "SRV", "0 0 5222 a.example.net.")
+    with NameServer() as refusing:
+        for name in (STARTTLS, DIRECT):
+            refusing.fail(name, "SRV", Rcode.REFUSED)
+        asking = Asking(turning, refusing.address, names.address)
+        assert asking.targets() == [starttls("a.example.net")]
+        assert len(refusing.asked) == 2
+        asking.resolver.close()
+
+
+def test_a_long_answer_comes_over_tcp_and_is_capped(asking: Asking, names: NameServer) -> None:
+    """Of 1000 records those of the lowest priorities are taken."""
+    values = [f"{1000 - n} 0 5222 host-{n}.example.net." for n in range(1000)]
+    names.add(STARTTLS, "SRV", *values)
+    names.add(DIRECT, "SRV", "0 0 5223 a.example.net.")
+    targets = asking.targets()
+    assert len(targets) == MOST_RECORDS
+    assert [target.priority for target in targets] == list(range(MOST_RECORDS))
+    assert [asked.tcp for asked in names.asked if asked.name == STARTTLS] == [False, True]
+
+
+def test_aliases_are_followed(asking: Asking, names: NameServer) -> None:
+    names.add(STARTTLS, "CNAME", "srv.example.org.")
+    names.add("srv.example.org", "SRV", "0 0 5222 a.example.org.")
+    assert asking.targets() == [starttls("a.example.org")]
+
+
+def test_a_ring_of_aliases_is_an_error(asking: Asking, names: NameServer) -> None:
+    for n in range(30):
+        names.add(
+            "example.org" if n == 0 else f"n{n}.example.org", "CNAME", f"n{n + 1}.example.org."
+        )
+    text, absent = asking.failure(lambda: asking.addresses("example.org"))
+    assert text == "the name server's answer for example.org is malformed"
+    assert not absent
+
+
+BAD_HOSTS = ("192.0.2.1.", "127.1.", "a_b.example.net.", r"a\000b.example.net.", r"a\.b.example.")
+
+
+def test_targets_that_are_no_hosts_are_skipped(asking: Asking, names: NameServer) -> None:
+    names.add(STARTTLS, "SRV", "1 0 5222 a.example.net.", "0 0 5222 .")
+    names.add(DIRECT, "SRV", *(f"0 0 5223 {host}" for host in BAD_HOSTS))
+    assert asking.targets() == [starttls("a.example.net", priority=1)]
+
+
+@pytest.mark.parametrize("host", BAD_HOSTS)
+def test_targets_that_are_no_hosts_leave_no_fallback(
+    asking: Asking, names: NameServer, host: str
+) -> None:
+    names.add(STARTTLS, "SRV", f"0 0 5222 {host}")
+    failure = asking.failure(asking.targets)
+    assert failure == ("the SRV records of example.net name no host", False)
+
+
+@pytest.mark.parametrize("domain", ["192.0.2.1", "::1", "[::1]", "127.1", "", "a b", "x" * 64])
+def test_what_is_no_domain_is_not_looked_up(asking: Asking, names: NameServer, domain: str) -> None:
+    text, absent = asking.failure(lambda: asking.targets(domain))
+    assert text.startswith(f"{domain} is not a domain: ")
+    assert absent
+    assert not names.asked
+
+
+def test_a_domain_without_room_for_a_service_is_an_error(asking: Asking, names: NameServer) -> None:
+    domain = ".".join(["x" * 60] * 4)
+    text, absent = asking.failure(lambda: asking.targets(domain))
+    assert text.endswith("cannot be looked up: NameTooLong")
+    assert not absent
+    assert not names.asked
+
+
+# Addresses
+
+
+def test_addresses_come_by_turns_ipv6_first(asking: Asking, names: NameServer) -> None:
+    names.add("a.example.net", "A", "192.0.2.1", "192.0.2.2", "192.0.2.3")
+    names.add("a.example.net", "AAAA", "2001:db8::1")
+    found = asking.addresses("a.example.net")
+    assert found[0] == "2001:db8::1"
+    assert sorted(found[1:]) == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+
+
+def test_addresses_are_capped(asking: Asking, names: NameServer) -> None:
+    names.add("a.example.net", "A", *(f"192.0.2.{n}" for n in range(200)))
+    names.add("a.example.net", "AAAA", *(f"2001:db8::{n:x}" for n in range(200)))
+    found = asking.addresses("a.example.net")
+    assert len(found) == MOST_ADDRESSES
+    assert [":" in address for address in found] == [True, False] * (MOST_ADDRESSES // 2)
+
+
+def test_an_address_stands_for_itself(asking: Asking, names: NameServer) -> None:
+    assert asking.addresses("2001:db8::1") == ("2001:db8::1",)
+    assert not names.asked
+
+
+def test_a_host_that_does_not_exist_is_absent(asking: Asking) -> None:
+    failure = asking.failure(lambda: asking.addresses("a.example.net"))
+    assert failure == ("the name a.example.net does not exist", True)
+
+
+def test_a_host_without_addresses_is_absent(asking: Asking, names: NameServer) -> None:
+    names.add("a.example.net", "TXT", "x")
+    failure = asking.failure(lambda: asking.addresses("a.example.net"))
+    assert failure == ("the name a.example.net has no address", True)
+
+
+@pytest.mark.parametrize(("broken", "whole"), [("A", "AAAA"), ("AAAA", "A")])
+def test_half_an_answer_without_addresses_is_an_error(
+    asking: Asking, names: NameServer, broken: str, whole: str
+) -> None:
+    names.fail("a.example.net", broken)
+    failure = asking.failure(lambda: asking.addresses("a.example.net"))
+    assert failure == ("the name server answered SERVFAIL for a.example.net", False)
+
+
+@pytest.mark.parametrize(("broken", "whole"), [("A", "AAAA"), ("AAAA", "A")])
+def test_half_an_answer_with_addresses_will_do(
+    asking: Asking, names: NameServer, broken: str, whole: str
+) -> None:
+    address = "192.0.2.1" if whole == "A" else "2001:db8::1"
+    names.add("a.example.net", whole, address)
+    names.fail("a.example.net", broken)
+    assert asking.addresses("a.example.net") == (address,)
+
+
+@pytest.mark.parametrize(("silent", "whole"), [("A", "AAAA"), ("AAAA", "A")])
+def test_half_an_answer_is_not_waited_for_long(
+    asking: Asking, names: NameServer, silent: str, whole: str
+) -> None:
+    address = "192.0.2.1" if whole == "A" else "2001:db8::1"
+    names.add("a.example.net", whole, address)
+    names.ignore("a.example.net", silent)
+    began = time.monotonic()
+    assert asking.addresses("a.example.net") == (address,)
+    assert time.monotonic() - began < 4
+
+
+# Cache, sharing, life
+
+
+def test_answers_are_cached_for_their_ttl(asking: Asking, names: NameServer) -> None:
+    names.add("a.example.net", "A", "192.0.2.1", ttl=30)
+    for later, asked in ((0, 1), (29, 1), (2, 2)):
+        asking.now += later
+        asking.records("A.example.net", RdataType.A)
+        assert len(names.asked) == asked
+
+
+@pytest.mark.parametrize(
+    ("ttl", "seconds"), [(0, 1), (1, 1), (60, 60), (86_400, 86_400), (1_000_000, 86_400)]
+)
+def test_the_ttl_has_bounds(asking: Asking, names: NameServer, ttl: int, seconds: int) -> None:
+    names.add("a.example.net", "A", "192.0.2.1", ttl=ttl)
+    assert asking.records("a.example.net", RdataType.A).seconds == seconds
+
+
+@pytest.mark.parametrize("exists", [True, False], ids=["NODATA", "NXDOMAIN"])
+@pytest.mark.parametrize(("minimum", "seconds"), [(0, 1), (60, 60), (9000, 300), (None, 1)])
+def test_that_there_is_nothing_is_cached_briefly(
+    asking: Asking, names: NameServer, exists: bool, minimum: int | None, seconds: int
+) -> None:
+    names.minimum = minimum
+    if exists:
+        names.add("a.example.net", "TXT", "x")
+    found = asking.records("a.example.net", RdataType.A)
+    assert (found.values, found.exists, found.seconds) == ((), exists, seconds)
+
+
+def test_a_failure_is_cached_for_a_second(asking: Asking, names: NameServer) -> None:
+    names.fail("a.example.net", "A")
+    for later, asked in ((0, 1), (0.9, 1), (0.2, 2)):
+        asking.now += later
+        asking.failure(lambda: asking.records("a.example.net", RdataType.A))
+        assert len(names.asked) == asked
+
+
+def test_the_cache_is_bounded(
+    asking: Asking, names: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolver, "_CACHED", 3)
+    for name in "abcd":
+        asking.records(f"{name}.example", RdataType.A)
+    assert len(asking.resolver._cache) == 3
+    asking.records("d.example", RdataType.A)
+    assert len(names.asked) == 4
+    asking.records("a.example", RdataType.A)
+    assert len(names.asked) == 5
+
+
+def test_equal_questions_under_way_are_asked_once(asking: Asking, names: NameServer) -> None:
+    names.add("a.example.net", "A", "192.0.2.1")
+    with names.hold():
+        lookups = [
+            asking.resolver.records(name, RdataType.A)
+            for name in ("a.example.net", "A.EXAMPLE.net")
+        ]
+    assert asking.wait(lookups[0]) == asking.wait(lookups[1])
+    assert len(names.asked) == 1
+
+
+def test_a_lookup_that_is_cancelled_leaves_others_alone(asking: Asking, names: NameServer) -> None:
+    names.add(STARTTLS, "SRV", "0 0 5222 a.example.net.")
+    with names.hold():
+        cancelled = asking.resolver.targets("example.net")
+        lookup = asking.resolver.targets("example.net")
+        cancelled.cancel()
+    assert asking.wait(lookup) == (starttls("a.example.net"),)
+    with pytest.raises(CancelledError):
+        asking.wait(cancelled)
+
+
+def test_cancelled_addresses_are_forgotten(asking: Asking, names: NameServer) -> None:
+    names.add("a.example.net", "A", "192.0.2.1")
+    with names.hold():
+        cancelled = asking.resolver.addresses("a.example.net")
+        cancelled.cancel()
+    with pytest.raises(CancelledError):
+        asking.wait(cancelled)
+    assert asking.addresses("a.example.net") == ("192.0.2.1",)
+
+
+@pytest.mark.parametrize("vouched", [True, False])
+def test_it_is_kept_whether_the_name_server_vouches(
+    asking: Asking, names: NameServer, vouched: bool
+) -> None:
+    """DNSSEC is asked for, and the AD bit kept, of empty answers too."""
+    names.authenticated = vouched
+    names.add("a.example.net", "A", "192.0.2.1")
+    for name in ("a.example.net", "b.example.net"):
+        assert asking.records(name, RdataType.A).authenticated is vouched
+        assert asking.records(name, RdataType.A).authenticated is vouched  # from the cache
+    assert all(asked.dnssec and asked.flags & 0x20 for asked in names.asked)
+    assert len(names.asked) == 2
+
+
+def test_lookups_end_with_the_resolver(asking: Asking, names: NameServer) -> None:
+    with names.hold():
+        lookup = asking.resolver.targets("example.net")
+        began = time.monotonic()
+        asking.resolver.close()
+        assert asking.failure(lambda: asking.wait(lookup)) == ("the resolver is closed", False)
+        assert time.monotonic() - began < 1
+    assert asking.failure(asking.targets) == ("the resolver is closed", False)
+    asking.turning.turn()
+
+
+def test_more_lookups_than_threads_can_do_end_in_time(
+    turning: Turning, names: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolver, "LIFETIME", 0.5)
+    monkeypatch.setattr(resolver, "_THREADS", 1)
+    asking = Asking(turning, names.address)
+    names.ignore("a.example.net", "A")
+    first = asking.resolver.records("a.example.net", RdataType.A)
+    second = asking.resolver.records("b.example.net", RdataType.A)
+    asking.failure(lambda: asking.wait(first))
+    text, absent = asking.failure(lambda: asking.wait(second))
+    assert text == "too many lookups are under way to look up b.example.net"
+    assert not absent
+    asking.resolver.close()
+
+
+def test_a_fault_is_a_failure(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("of all things")
+
+    monkeypatch.setattr(name_servers, "_records", broken)
+    text, absent = asking.failure(lambda: asking.addresses("a.example.net"))
+    assert text == "the lookup of a.example.net failed: ZeroDivisionError('of all things')"
+    assert not absent
+
+
+def test_the_systems_name_servers_are_read_anew(
+    turning: Turning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = tmp_path / "resolv.conf"
+    monkeypatch.setattr(name_servers, "_SYSTEM", system)
+    asking = Asking(turning)
+    failure = asking.failure(lambda: asking.records("a.example.net", RdataType.A))
+    assert failure == ("no name server is configured", False)
+    system.write_text("nameserver 127.0.0.9\nsearch example.org\n")
+    servers = name_servers.NameServers(())
+    assert servers._resolver().nameservers == ["127.0.0.9"]
+    system.write_text("nameserver 127.0.0.8\n")
+    assert servers._resolver().nameservers == ["127.0.0.8"]
+    assert servers._resolver() is servers._resolver()
+    asking.resolver.close()

@@ -1,0 +1,1 @@
+"""Names for the tests: zones that are signed when they are written, and unbound serving them."""

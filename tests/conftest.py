@@ -12,6 +12,7 @@ import pytest
 
 from tests.authority import Authority
 from tests.servers import ejabberd, jabberd2
+from tests.servers.dns import unbound
 
 hypothesis.settings.register_profile("fast", max_examples=50, deadline=None)
 hypothesis.settings.register_profile("deep", max_examples=5000, deadline=None)
@@ -59,7 +60,7 @@ LACKS: dict[str, Callable[[], str | None]] = {
     "prosody": _program("prosody"),
     "jabberd2": _lack_of_jabberd2,
     "ejabberd": _lack_of_ejabberd,
-    "unbound": _program("unbound"),
+    "unbound": lambda: None if unbound.program() else "unbound is not installed",
     "mcabber": _program("mcabber"),
     "openssl": _program("openssl"),
     "sslscan": _program("sslscan"),

@@ -1,7 +1,7 @@
 /* The load generator: clients that log in through a relay, and what they measure.
  *
  *     loadgen -m SCENARIO -p PORT -t DOMAIN [-P PROCESS,…] [-n CONNECTIONS] [-s BYTES]
- *             [-d SECONDS] [-w WARM_UP_SECONDS] [-r RATE] [-S]
+ *             [-d SECONDS] [-w WARM_UP_SECONDS] [-r RATE] [-S] [-N NAMES_PORT] [-c ROOTS] [-f]
  *
  * One thread; every byte that comes back is compared with what is due. The result is one JSON
  * line on the standard output; the exit status is 1 if any byte differed or any connection
@@ -23,6 +23,7 @@ static const struct scenario {
 } scenarios[] = {
     {"chat", chat},           {"paced", paced},   {"bulk_up", bulk_up}, {"bulk_down", bulk_down},
     {"handshakes", handshakes}, {"logins", logins}, {"idle", idle},
+    {"forward", forward},
 };
 
 static const struct scenario *find_scenario(const char *name)
@@ -53,7 +54,7 @@ int main(int argc, char **argv)
         .rate = 2000,
     };
     int option;
-    while ((option = getopt(argc, argv, "m:p:t:P:n:s:d:w:r:S")) != -1) {
+    while ((option = getopt(argc, argv, "m:p:t:P:n:s:d:w:r:SN:c:f")) != -1) {
         switch (option) {
         case 'm': scenario = find_scenario(optarg); break;
         case 'p': target.port = atoi(optarg); break;
@@ -65,6 +66,9 @@ int main(int argc, char **argv)
         case 'w': options.warm_up = atof(optarg); break;
         case 'r': options.rate = atoi(optarg); break;
         case 'S': target.starttls = true; break;
+        case 'N': options.names_port = atoi(optarg); break;
+        case 'c': options.roots = optarg; break;
+        case 'f': options.fresh_domains = true; break;
         default: return 2;
         }
     }

@@ -11,6 +11,10 @@ struct options {
     size_t message_bytes;
     double warm_up, seconds;
     int rate; /* messages a second, of `paced` */
+    /* of `forward` */
+    int names_port;     /* where the name server is */
+    const char *roots;  /* a file of certificates, one of which must have issued the server's */
+    bool fresh_domains; /* every pair is for a domain that nobody has looked up before */
 };
 
 /* Sends a message on READY connection and notes when; false if it failed. */
@@ -35,5 +39,8 @@ void logins(const struct options *options);
 
 /* Sessions that are logged in, and what memory each takes. */
 void idle(const struct options *options);
+
+/* One client at a time, directly to its server and through a forward listener in turn. */
+void forward(const struct options *options);
 
 #endif

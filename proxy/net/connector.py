@@ -245,17 +245,22 @@ class _Attempt:
 
     def doWrite(self) -> None:
         """Take the outcome."""
+        self._take(lost=False)
+
+    def connectionLost(self, _reason: Failure) -> None:
+        """Take the outcome: a failure, or the reactor stops before there is any."""
+        self._take(lost=True)
+
+    def _take(self, *, lost: bool) -> None:
         if self._socket is None:
             return
         self._reactor.removeWriter(self)
         connection, self._socket = self._socket, None
         status = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if lost and not status:
+            status = errno.ECONNABORTED
         if status:
             connection.close()
             self._ended(self, None, OSError(status, os.strerror(status)))
         else:
             self._ended(self, connection, None)
-
-    def connectionLost(self, _reason: Failure) -> None:
-        """Take the outcome, which the reactor has seen as the end of a connection."""
-        self.doWrite()

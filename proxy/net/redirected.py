@@ -5,10 +5,13 @@ is the local address of the accepted socket, and the listening socket must be al
 connections.
 """
 
+import errno
 import socket
 import struct
-from typing import Final
+from typing import Any, Final
 
+from proxy.net.targets import unmapped
+from proxy.net.tcp import is_ours
 from proxy.session.hooks import Address
 
 _SO_ORIGINAL_DST: Final = 80  # the same number at SOL_IP and SOL_IPV6
@@ -16,6 +19,9 @@ _IP_TRANSPARENT: Final = 19
 _IPV6_TRANSPARENT: Final = 75
 _SOCKADDR_IN: Final = struct.Struct("!2xH4s8x")
 _SOCKADDR_IN6: Final = struct.Struct("!2xH4x16s4x")
+
+_UNKNOWN: Final = frozenset((errno.ENOENT, errno.ENOPROTOOPT))
+"""Connection tracking does not know the connection, or is not there at all."""
 
 
 class NotRedirectedError(Exception):
@@ -26,11 +32,12 @@ def take_any_destination(listening: socket.socket) -> None:
     """Let a socket accept connections to addresses that are not ours (nftables ``tproxy``).
 
     Raises:
-        OSError: that takes the capability CAP_NET_ADMIN.
+        OSError: that takes the capability CAP_NET_ADMIN or CAP_NET_RAW.
     """
     if listening.family == socket.AF_INET6:
         listening.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
-    listening.setsockopt(socket.SOL_IP, _IP_TRANSPARENT, 1)
+    else:
+        listening.setsockopt(socket.SOL_IP, _IP_TRANSPARENT, 1)
 
 
 def original_destination(connection: socket.socket, *, tproxy: bool) -> Address:
@@ -41,34 +48,38 @@ def original_destination(connection: socket.socket, *, tproxy: bool) -> Address:
         tproxy: whether connections come by ``tproxy`` and not by ``redirect``.
 
     Raises:
-        NotRedirectedError: to this very listener.
+        NotRedirectedError: to this very listener; with ``tproxy``, to this machine.
         OSError: the kernel cannot say.
     """
-    here = _place(connection.getsockname())
+    here = _place(connection)
+    found: Address | None = here
     if tproxy:
-        return here
-    found = _before_redirection(connection)
-    if found is None or found == here:
+        meant_for_us = is_ours(here.host)
+    else:
+        found = _before_redirection(connection)
+        meant_for_us = found == here
+    if found is None or meant_for_us:
         raise NotRedirectedError("the connection was not redirected")
     return found
 
 
 def _before_redirection(connection: socket.socket) -> Address | None:
-    if connection.family == socket.AF_INET or _is_mapped(connection.getsockname()[0]):
-        level, layout, family = socket.SOL_IP, _SOCKADDR_IN, socket.AF_INET
-    else:
+    """Ask connection tracking, which knows an IPv4 connection as such on an IPv6 socket too."""
+    if ":" in _place(connection).host:
         level, layout, family = socket.IPPROTO_IPV6, _SOCKADDR_IN6, socket.AF_INET6
+    else:
+        level, layout, family = socket.SOL_IP, _SOCKADDR_IN, socket.AF_INET
     try:
         answer = connection.getsockopt(level, _SO_ORIGINAL_DST, layout.size)
-    except FileNotFoundError:
-        return None  # connection tracking knows of no redirection
+    except OSError as error:
+        if error.errno in _UNKNOWN:
+            return None
+        raise
     port, address = layout.unpack(answer)
     return Address(socket.inet_ntop(family, address), port)
 
 
-def _is_mapped(host: str) -> bool:
-    return host.startswith("::ffff:")
-
-
-def _place(name: tuple[str, int] | tuple[str, int, int, int]) -> Address:
-    return Address(name[0].removeprefix("::ffff:"), name[1])
+def _place(connection: socket.socket) -> Address:
+    """Return the local address, an IPv4-mapped one as IPv4, without the scope of a link."""
+    name: tuple[Any, ...] = connection.getsockname()
+    return Address(unmapped(name[0].partition("%")[0]), name[1])

@@ -118,6 +118,7 @@ class Outward:
     __slots__ = (
         "__weakref__",
         "_around",
+        "_awaited",
         "_detours",
         "_domain",
         "_plaintext",
@@ -126,6 +127,7 @@ class Outward:
         "_reached",
         "_rules",
         "_securing",
+        "arrived",
         "ids",
     )
 
@@ -134,6 +136,7 @@ class Outward:
         self._around: Surroundings = proxy(around)
         self._rules = rules
         self.ids = around.ids
+        self._awaited = False  # whether a connection has been asked for
         self._domain = ""
         self._policy: Policy | None = None
         self._reached: Reached | None = None
@@ -141,6 +144,8 @@ class Outward:
         self._plaintext = False  # whether the next connection is to stay in plaintext
         self._detours = 0
         self._problems: list[tuple[Condition, str]] = []
+        self.arrived = False
+        """Whether a server has answered the client's own header: no other one is tried then."""
 
     @property
     def under_way(self) -> bool:
@@ -151,10 +156,13 @@ class Outward:
         """Begin: look for the server of ``domain`` (A-labels)."""
         self._domain = domain
         self._policy = self._rules.policy(domain)
-        self._around.command(Connect(domain))
+        self._ask_for(Connect(domain))
 
     def connected(self, reached: Reached) -> None:
         """Take a connection that has been made."""
+        if not self._awaited:
+            raise RuntimeError("a server was reached that nobody asked for")
+        self._awaited = False
         self._reached = reached
         if reached.more:
             self._around.command(Arm(Deadline.WAY))
@@ -215,9 +223,8 @@ class Outward:
         self._detours += 1
         self._leave()
         fields = {"domain": self._domain, "host": host, "port": port}
-        self._around.command(
-            Report(Severity.INFO, "the server redirects", fields), Redirect(host, port)
-        )
+        self._around.command(Report(Severity.INFO, "the server redirects", fields))
+        self._ask_for(Redirect(host, port))
         return True
 
     def unreachable(self, trouble: Trouble, text: str) -> None:
@@ -281,7 +288,7 @@ class Outward:
                 self._would_be_refused(f"the server of {self._domain} {error}")
             self._leave()
             self._plaintext = True
-            self._around.command(Reconnect())
+            self._ask_for(Reconnect())
             return
         condition = Condition.REMOTE_CONNECTION_FAILED
         if error.no_tls:
@@ -310,7 +317,11 @@ class Outward:
         }
         self._around.command(Report(Severity.INFO, f"server given up: {text}", fields))
         self._leave()
-        self._around.command(ConnectNext())
+        self._ask_for(ConnectNext())
+
+    def _ask_for(self, connection: Connect | ConnectNext | Reconnect | Redirect) -> None:
+        self._awaited = True
+        self._around.command(connection)
 
     def _leave(self) -> None:
         self._securing = None

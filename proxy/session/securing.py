@@ -8,6 +8,8 @@ unauthenticated; it decides how this goes on and is forgotten when TLS is up.
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from ipaddress import IPv6Address
 from typing import Any, Final, Protocol
 from weakref import proxy
 
@@ -29,7 +31,6 @@ SEE_OTHER_HOST: Final = ns.qualified(ns.STREAM_ERRORS, "see-other-host")
 
 _OTHER_HOST: Final = re.compile(rb"<(?:[^\s<>/:]*:)?see-other-host[^<>]*>\s*([^\s<>&]{1,300})\s*<")
 _PLACE: Final = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:]+))(?::([0-9]{1,5}))?")
-_BARE_IPV6: Final = re.compile(r"[0-9a-fA-F:.]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*")
 _PROCEED: Final = ns.qualified(ns.TLS, "proceed")
 _FAILURE: Final = ns.qualified(ns.TLS, "failure")
 _LAST_PORT: Final = 65_535
@@ -245,8 +246,8 @@ def redirected(error: Element) -> None:
     if found is None or not found[1].isascii():
         return
     text = found[1].decode("ascii")
-    if _BARE_IPV6.fullmatch(text):
-        raise RedirectedError(text, None)
+    with suppress(ValueError):
+        raise RedirectedError(str(IPv6Address(text)), None)
     place = _PLACE.fullmatch(text)
     if place is None:
         return

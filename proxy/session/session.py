@@ -156,11 +156,10 @@ class Session:
 
     def server_connected(self, reached: Reached | None = None) -> list[Command]:
         """Take note that the server leg is connected; on a forward listener, to what."""
-        if not self._over:
-            if self._outward is not None and reached is not None:
-                self._guarded_server(self._outward.connected, reached)
-            else:
-                self._guarded_server(self.server_ready)
+        if self._outward is not None and reached is not None:
+            self._guarded_server(self._outward.connected, reached)
+        else:
+            self._guarded_server(self.server_ready)
         return self._flush()
 
     def server_unreachable(
@@ -175,13 +174,13 @@ class Session:
 
     def server_secured(self, facts: TLSFacts, evidence: Evidence) -> list[Command]:
         """Take note that TLS on the server leg is up, and of what the server has shown."""
-        if self._outward is not None and not self._over:
+        if self._outward is not None:
             self._guarded_server(self._outward.secured, facts, evidence)
         return self._flush()
 
     def server_tls_failed(self, reason: str) -> list[Command]:
         """Take note that TLS on the server leg has failed."""
-        if self._outward is not None and not self._over:
+        if self._outward is not None:
             self._guarded_server(self._outward.tls_failed, reason)
         return self._flush()
 
@@ -363,7 +362,8 @@ class Session:
     @property
     def _on_the_way(self) -> Outward | None:
         """The way out, while the server has not yet answered the client's first header."""
-        return None if self._client.answered else self._outward
+        outward = self._outward
+        return None if outward is None or outward.arrived else outward
 
     def command(self, *commands: Command) -> None:
         """Have something done."""
@@ -403,6 +403,7 @@ class Session:
         self._kept = b""
         self._out.append(Disarm(Deadline.CONNECT))
         if self._on_the_way:
+            self._on_the_way.arrived = True
             self._out.append(Disarm(Deadline.WAY))
         self._client.answered = True
         self.send_client(header)
@@ -481,6 +482,8 @@ class Session:
 
     def _guarded_server(self, action: Callable[..., None], *arguments: object) -> None:
         """As `_guarded`, for what the server sends: its errors are not the client's."""
+        if self._over:
+            return
         try:
             action(*arguments)
         except RefusalError as error:

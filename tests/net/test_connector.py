@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 
 from proxy.net import connector as connector_module
 from proxy.net.connector import ATTEMPT_DELAY, Connector, Race
@@ -267,3 +269,15 @@ def test_a_race_that_is_stopped_calls_nobody(turning: Turning, raced: Raced) -> 
         turning.turn(80)
     assert not raced
     assert not turning.reactor.getDelayedCalls()
+
+
+def test_an_attempt_that_a_stopping_reactor_ends_is_no_connection(
+    turning: Turning, raced: Raced
+) -> None:
+    port = free_port()
+    with silent(port):
+        race = raced.begin(turning, port, SILENT)
+        (attempt,) = race._attempts
+        attempt.connectionLost(Failure(ConnectionDone()))  # type: ignore[no-untyped-call]
+        turning.until(lambda: raced)
+    assert raced.failures == ["Software caused connection abort"]

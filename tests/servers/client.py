@@ -150,8 +150,8 @@ class Client:
 
 async def converse(alice: Participant, bob: Participant, text: str = "Good day.") -> None:
     """Log two clients in and let each write `text` to the other; an AssertionError if it fails."""
-    assert await alice.login() == "session started"
-    assert await bob.login() == "session started"
+    outcomes = list(await asyncio.gather(alice.login(), bob.login()))
+    assert outcomes == ["session started", "session started"]
     alice.write(bob.jid, text)
     assert await bob.read() == (alice.jid, text)
     bob.write(alice.jid, text)

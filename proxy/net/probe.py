@@ -1,0 +1,347 @@
+"""Looks at every server of a domain, every address of each, up to TLS and no further.
+
+A session takes the first server that does; here all are tried, side by side. Nothing leaves but a
+stream header of our own and ``<starttls/>``, and TLS is closed as soon as it is up.
+"""
+
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, TypeVar
+
+import attrs
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError, gatherResults
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from proxy.net.client_hello import Hello
+from proxy.net.connector import Race, system_addresses
+from proxy.net.leg import LINGER, Leg
+from proxy.net.resolver import LookupFailedError, Resolver
+from proxy.net.route import TARGET_SECONDS, Request, _reached
+from proxy.net.targets import Target, forbidden
+from proxy.net.tls import describe
+from proxy.session.hooks import Address, TLSFacts
+from proxy.session.ids import StreamIds
+from proxy.session.securing import CEILING, RedirectedError, Securing, WayError
+from proxy.trust.evidence import Evidence
+from proxy.xmpp import namespaces as ns
+from proxy.xmpp.errors import StreamError
+from proxy.xmpp.events import Element
+from proxy.xmpp.framing import Framer
+
+AT_ONCE: Final = 32
+"""How many addresses are connected to at the same time."""
+
+_log = Logger()
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Handshake:
+    """A TLS handshake that succeeded.
+
+    Attributes:
+        facts: what was agreed on.
+        evidence: what the server showed of itself, not judged yet.
+        seconds: from the first packet to the server until TLS was up.
+    """
+
+    facts: TLSFacts
+    evidence: Evidence
+    seconds: float
+
+
+@attrs.frozen
+class Attempt:
+    """What came of one address.
+
+    Attributes:
+        address: the IP address; the port is the target's.
+        forbidden: why it was not connected to; empty if it was.
+        connected: the seconds until the connection was there; None if there was none.
+        offered: whether the server's features offered STARTTLS; None if they did not come.
+        proceeded: whether it consented to begin TLS.
+        handshake: the TLS handshake; None if it did not come to that, or failed.
+        redirection: where the server points instead (see-other-host), as it wrote it: a host, and
+            a port if it named one. It was not followed.
+        problem: why there is no TLS, as a clause about the server; empty if there is, or if
+            ``forbidden`` or ``redirection`` say why.
+        detail: more about the problem. It may have text of the server's in it.
+        without_tls: whether the server has shown that it does no TLS here.
+    """
+
+    address: str
+    forbidden: str = ""
+    connected: float | None = None
+    offered: bool | None = None
+    proceeded: bool = False
+    handshake: Handshake | None = None
+    redirection: str = ""
+    problem: str = ""
+    detail: str = ""
+    without_tls: bool = False
+
+
+@attrs.frozen
+class Probed:
+    """What came of one target: of each address, or why there are none."""
+
+    target: Target
+    attempts: tuple[Attempt, ...]
+    problem: str = ""
+
+
+@attrs.frozen
+class Terms:
+    """Under which conditions servers are looked at.
+
+    Attributes:
+        context: the TLS context in which they are spoken to.
+        optional: whether a server that does not offer TLS is not asked for it.
+        seconds: how long each address may take until TLS is up.
+        own: whether an IP address and a port are a listener of ours.
+    """
+
+    context: SSL.Context
+    optional: bool
+    seconds: float
+    own: Callable[[str, int], bool]
+
+
+class Prober:
+    """Looks at the servers of one domain.
+
+    Args:
+        reactor: the reactor.
+        resolver: asks DNS.
+        request: whose servers are wanted, and what limits the ways to them; ``original`` does not
+            count.
+        terms: the conditions.
+    """
+
+    def __init__(self, reactor: Any, resolver: Resolver, request: Request, terms: Terms) -> None:
+        self._reactor = reactor
+        self._resolver = resolver
+        self._request = request
+        self._terms = terms
+        self._turns = DeferredSemaphore(AT_ONCE)
+
+    async def probe(self) -> tuple[Probed, ...]:
+        """Return what came of each target, in the order in which a session would try them.
+
+        Raises:
+            LookupFailedError: there is no target, or it cannot be known which.
+        """
+        request = self._request
+        targets: Sequence[Target] = (
+            await self._resolver.targets(request.domain, request.service)
+            if request.server is None
+            else (request.server,)
+        )
+        return await _all([self._target(target) for target in targets])
+
+    async def _target(self, target: Target) -> Probed:
+        try:
+            addresses = await self._addresses(target.host)
+        except LookupFailedError as error:
+            return Probed(target, (), str(error))
+        return Probed(target, await _all([self._turn(target, each) for each in addresses]))
+
+    async def _addresses(self, host: str) -> list[str]:
+        if self._request.server is None:
+            found = await self._resolver.addresses(host)
+        else:
+            seconds = self._terms.seconds
+            try:
+                found = await system_addresses(self._reactor, host).addTimeout(
+                    seconds, self._reactor
+                )
+            except TimeoutError as error:
+                raise LookupFailedError(f"the lookup of {host} took over {seconds:g} s") from error
+        if not found:
+            raise LookupFailedError(f"the name {host} has no address")
+        return list(dict.fromkeys(map(_reached, found)))
+
+    async def _turn(self, target: Target, address: str) -> Attempt:
+        """Look at one address if that is allowed, when it is its turn."""
+        reason = self._reason_against(address, target.port)
+        if reason is not None:
+            return Attempt(address, forbidden=reason)
+        approach = _Approach(self._reactor, self._request.domain, target, address, self._terms)
+        return await self._turns.run(approach.start)
+
+    def _reason_against(self, address: str, port: int) -> str | None:
+        if self._terms.own(address, port):
+            return f"{Address(address, port)} is a listener of this proxy"
+        if self._request.server is not None or self._request.private_addresses:
+            return None
+        return forbidden(address, port)
+
+
+async def _all(going: Sequence[Coroutine[Any, Any, T]]) -> tuple[T, ...]:
+    deferreds = [Deferred.fromCoroutine(each) for each in going]
+    return tuple(await gatherResults(deferreds, consumeErrors=True))
+
+
+class _Approach:
+    """One connection to one address, up to TLS. It is the protocol of its leg."""
+
+    def __init__(
+        self, reactor: Any, domain: str, target: Target, address: str, terms: Terms
+    ) -> None:
+        self._reactor = reactor
+        self._domain = domain
+        self._target = target
+        self._terms = terms
+        self._attempt = Attempt(address)
+        self._securing = Securing(self, domain, optional=terms.optional)
+        self._features: Framer | None = Framer(CEILING)
+        self._race: Race | None = None
+        self._leg: Leg | None = None
+        self._over = False
+        self._done: Deferred[Attempt] = Deferred()
+        self._began = 0.0
+        self._timer: Any = None
+        self.ids = StreamIds()
+
+    def start(self) -> Deferred[Attempt]:
+        """Begin; the outcome comes when the connection has been closed."""
+        terms = self._terms
+        self._began = self._reactor.seconds()
+        self._timer = self._reactor.callLater(terms.seconds, self._expired)
+        self._race = Race(
+            self._reactor,
+            [self._attempt.address],
+            self._target.port,
+            lambda connection, _address: self._connected(connection),
+            lambda reason: self._finish(problem=reason.lower()),
+            seconds=min(TARGET_SECONDS, terms.seconds),
+        )
+        self._race.start()
+        return self._done
+
+    def _connected(self, connection: socket.socket) -> None:
+        self._race = None
+        self._note(connected=self._seconds())
+        self._leg = Leg(self._reactor, connection, self, peek=False)
+        self._leg.start()
+        self._try(lambda: self._securing.begin(direct=self._target.direct))
+
+    def _expired(self) -> None:
+        self._timer = None
+        if self._race is not None:
+            self._race.stop()
+        self._finish(problem=f"did not get to TLS within {self._terms.seconds:g} s")
+
+    def _seconds(self) -> float:
+        return float(self._reactor.seconds() - self._began)
+
+    def _note(self, **found: Any) -> None:
+        self._attempt = attrs.evolve(self._attempt, **found)
+
+    def _finish(self, **found: Any) -> None:
+        """Take the outcome, and close the connection: with close_notify if TLS is up."""
+        if self._over:
+            return
+        self._over = True
+        self._note(**found)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._leg is None:
+            self._done.callback(self._attempt)
+        else:
+            self._leg.close(LINGER)
+
+    def _try(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except WayError as error:
+            self._finish(problem=str(error), detail=error.detail, without_tls=error.no_tls)
+        except RedirectedError as error:
+            place = error.host if error.port is None else str(Address(error.host, error.port))
+            self._finish(redirection=place)
+
+    def _look_for_features(self, data: bytes) -> None:
+        """Take note of whether TLS is offered: it is asked for in any case."""
+        if self._features is None:
+            return
+        try:
+            self._features.feed(data)
+            while (event := self._features.next_event()) is not None:
+                if isinstance(event, Element):
+                    if event.name == ns.FEATURES:
+                        self._note(offered=ns.TLS.encode() in event.raw)
+                    self._features = None
+                    return
+        except StreamError:  # which ends the way, too
+            self._features = None
+
+    # What securing asks for
+
+    def send_server(self, data: bytes) -> None:
+        """Write to the server."""
+        if self._leg is not None:
+            self._leg.write(data)
+
+    def start_server_tls(self) -> None:
+        """Begin the handshake."""
+        direct = self._target.direct
+        self._note(proceeded=not direct)
+        if self._leg is not None:
+            self._leg.start_client_tls(self._terms.context, self._domain, direct=direct)
+
+    # What the leg tells
+
+    def makeConnection(self, transport: Any) -> None:
+        """Nothing to do: the leg is known."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take what the server says before TLS."""
+        if not self._over:
+            self._look_for_features(data)
+            self._try(lambda: self._securing.feed(data))
+
+    def dataPeeked(self, data: bytes) -> int:
+        """Take all: this leg does not look only."""
+        self.dataReceived(data)
+        return len(data)
+
+    def dataTaken(self) -> None:
+        """Nothing to do."""
+
+    def helloReceived(self, hello: Hello) -> None:
+        """Nothing to do: the hello is our own."""
+
+    def tlsEstablished(self, facts: TLSFacts) -> None:
+        """Take what the server has shown of itself."""
+        if self._over or self._leg is None:
+            return
+        seconds = self._seconds()
+        try:
+            evidence = self._leg.evidence()
+        except (SSL.Error, OSError) as error:
+            text = "showed a certificate that cannot be read"
+            self._finish(problem=text, detail=describe(error))
+            return
+        self._securing.secured()
+        self._finish(handshake=Handshake(facts, evidence, seconds))
+
+    def tlsFailed(self, reason: str) -> None:
+        """Take note that the handshake has failed."""
+        self._finish(problem="failed to establish TLS", detail=reason, without_tls=True)
+
+    def readConnectionLost(self) -> None:
+        """Take note that the server has closed its direction."""
+        self._finish(problem="closed the connection before TLS was up")
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Tell the outcome, the leg being gone."""
+        self._leg = None
+        if self._over:
+            self._done.callback(self._attempt)
+        else:
+            text = "closed the connection before TLS was up"
+            self._finish(problem=text, detail=describe(reason.value))

@@ -1,0 +1,266 @@
+"""Attacks 19 and 20: every kind of certificate, on every way to a server, in real handshakes."""
+
+import re
+import ssl
+from collections.abc import Callable, Iterator
+
+import attrs
+import pytest
+from cryptography import x509
+
+from proxy.trust.policy import pin_of
+from tests.authority import Authority
+from tests.net import hostile
+from tests.net.certificates import BAD, GOOD, Authorities, Bad, Good, Pair
+from tests.net.client import log_in
+from tests.net.forward import HOSTING, Forward
+from tests.net.hostile import FAILURE, Hostile, Script, Secure, pointing, saying, showing, upgraded
+from tests.net.name_server import NameServer
+from tests.servers.program import HOST, free_port
+from tests.servers.stream import plaintext
+from tests.trust.showing import chain_of
+
+Scripts = Callable[[Secure, int], list[Script]]
+"""What the hostile server does on each connection, given how it turns to TLS and its port."""
+
+
+@attrs.frozen
+class Way:
+    """A way to the hostile server, which domain goes it, and what happens there."""
+
+    domain: str
+    scripts: Scripts
+    start: str = "starttls"
+
+
+WAYS = (
+    Way("starttls.example", lambda secure, _: [upgraded(secure)]),
+    Way("direct.example", lambda secure, _: [hostile.direct(secure)], "direct"),
+    Way("fixed.example", lambda secure, _: [upgraded(secure)]),
+    Way("fixed-direct.example", lambda secure, _: [hostile.direct(secure)], "direct"),
+    Way("after-dead.example", lambda secure, _: [upgraded(secure)]),
+    Way(
+        "after-refused.example",
+        lambda secure, _: [saying(hostile.header("1") + hostile.OFFER, FAILURE), upgraded(secure)],
+    ),
+    Way(
+        "redirected.example",
+        lambda secure, port: [pointing(f"{HOSTING}:{port}"), upgraded(secure)],
+    ),
+    Way("two.labels.example", lambda secure, _: [upgraded(secure)]),
+)
+each_way = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.domain)
+each_bad = pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
+
+PINNED = ("pin.example", "pin-secure.example")
+
+
+@pytest.fixture(scope="module")
+def authorities(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Authorities:
+    return Authorities(tmp_path_factory.mktemp("authorities"), authority)
+
+
+@pytest.fixture(scope="module")
+def known(authority: Authority) -> dict[str, Pair]:
+    """For each domain with pins a certificate whose key is known."""
+    return {
+        "pin.example": authority.issue("other.example"),
+        "pin-secure.example": authority.issue("pin-secure.example"),
+    }
+
+
+@pytest.fixture(scope="module")
+def _forward(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority, known: dict[str, Pair]
+) -> Iterator[Forward]:
+    with Hostile() as server, NameServer() as names:
+        place = f"{HOST}:{server.port}"
+        pins = {name: [str(pin_of(chain_of(pair[0])[0]))] for name, pair in known.items()}
+        policies: list[dict[str, object]] = [
+            {"domain": "fixed.example", "server": place},
+            {"domain": "fixed-direct.example", "server": place, "direct_tls": True},
+            {"domain": "may.example", "level": "may", "server": place},
+            {"domain": "encrypt.example", "level": "encrypt", "server": place},
+            {"domain": "pin.example", "level": "pin", "server": place, "pins": pins["pin.example"]},
+            {
+                "domain": "pin-secure.example",
+                "server": place,
+                "pins": pins["pin-secure.example"],
+            },
+        ]
+        target = f"{server.port} {HOSTING}."
+        for domain in ("starttls", "after-refused", "redirected", "two.labels"):
+            names.add(f"_xmpp-client._tcp.{domain}.example", "SRV", f"0 5 {target}")
+        names.add("_xmpps-client._tcp.direct.example", "SRV", f"0 5 {target}")
+        for domain, first in (("after-dead", free_port()), ("after-refused", server.port)):
+            names.add(
+                f"_xmpp-client._tcp.{domain}.example",
+                "SRV",
+                f"0 5 {first} {HOSTING}.",
+                f"1 5 {server.port} xmpp2.hosting.example.",
+            )
+        names.add("xmpp2.hosting.example", "A", HOST)
+        directory = tmp_path_factory.mktemp("forward")
+        with Forward(directory, authority, server, names, policies=policies) as forward:
+            yield forward
+
+
+@pytest.fixture
+def forward(_forward: Forward) -> Iterator[Forward]:
+    yield _forward
+    _forward.hostile.play(hostile.login)
+
+
+def filled(text: str, domain: str) -> str:
+    return text.replace("{}", domain).replace("{parent}", domain.partition(".")[2])
+
+
+def accepted(forward: Forward, domain: str, listener: str = "legacy") -> list[str]:
+    """Log in; return the lines of the log, the summary included."""
+    since = len(forward.lines())
+    with plaintext(forward.ports[listener], domain) as stream:
+        log_in(stream)
+        forward.hostile.next().close()
+    forward.wait_for_line("session ended", since)
+    return forward.lines(since)
+
+
+def established(lines: list[str]) -> str:
+    (line,) = [line for line in lines if "TLS connection established" in line]
+    return line
+
+
+@each_way
+@pytest.mark.parametrize("good", GOOD, ids=lambda good: good.name)
+@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2])
+def test_what_proves_the_domain_is_accepted(
+    forward: Forward, authorities: Authorities, way: Way, good: Good, newest: ssl.TLSVersion
+) -> None:
+    secure = showing(good.issue(authorities, way.domain), newest)
+    forward.hostile.play(*way.scripts(secure, forward.hostile.port))
+    line = established(accepted(forward, way.domain))
+    version = newest.name.replace("_", ".")
+    place = f"{way.domain}[{HOST}]:{forward.hostile.port}"
+    assert f" Verified TLS connection established to {place}: {version} with cipher " in line
+    assert f'matched="{filled(good.identity, way.domain)}"' in line
+    assert "policy=secure" in line
+    assert f"start={way.start}" in line
+
+
+@each_way
+@each_bad
+def test_attack_20_what_does_not_is_refused_on_every_way(
+    forward: Forward, authorities: Authorities, way: Way, bad: Bad
+) -> None:
+    secure = showing(bad.issue(authorities, way.domain))
+    forward.hostile.play(*way.scripts(secure, forward.hostile.port))
+    refusal = forward.refusal(way.domain)
+    assert refusal.condition == "policy-violation"
+    assert re.fullmatch(filled(bad.text, way.domain), refusal.text), refusal.text
+    assert [peer.secured for peer in refusal.peers][-1:] == [True]
+    assert any(f"server given up: {refusal.text}"[:200] in line for line in refusal.lines)
+
+
+@each_bad
+def test_attack_20_tls_1_2_shows_no_more(
+    forward: Forward, authorities: Authorities, bad: Bad
+) -> None:
+    pair = bad.issue(authorities, "fixed.example")
+    forward.hostile.play(upgraded(showing(pair, ssl.TLSVersion.TLSv1_2)))
+    refusal = forward.refusal("fixed.example")
+    assert re.fullmatch(filled(bad.text, "fixed.example"), refusal.text), refusal.text
+
+
+@each_bad
+@pytest.mark.parametrize("version", ["1.0", None])
+def test_attack_20_clients_of_any_age_are_told(
+    forward: Forward, authorities: Authorities, bad: Bad, version: str | None
+) -> None:
+    forward.hostile.play(upgraded(showing(bad.issue(authorities, "fixed.example"))))
+    assert forward.refusal("fixed.example", version=version).condition == "policy-violation"
+
+
+@each_bad
+@pytest.mark.parametrize("domain", ["may.example", "encrypt.example"])
+def test_where_no_proof_is_demanded_the_log_tells_what_is_missing(
+    forward: Forward, authorities: Authorities, bad: Bad, domain: str
+) -> None:
+    forward.hostile.play(upgraded(showing(bad.issue(authorities, domain))))
+    line = established(accepted(forward, domain))
+    status = "Trusted" if bad.trusted else "Untrusted"
+    assert f" {status} TLS connection established to {domain}[" in line
+    assert " matched=" not in line
+    assert f"policy={domain.partition('.')[0]}" in line
+    assert "problem=" in line
+
+
+@pytest.mark.parametrize("domain", ["may.example", "encrypt.example"])
+def test_where_no_proof_is_demanded_it_is_told_all_the_same(
+    forward: Forward, authority: Authority, domain: str
+) -> None:
+    forward.hostile.play(upgraded(showing(authority.issue(domain))))
+    assert " Verified TLS " in established(accepted(forward, domain))
+
+
+@each_way
+@each_bad
+def test_a_listener_that_reports_lets_everybody_through_and_names_whom_it_would_not(
+    forward: Forward, authorities: Authorities, way: Way, bad: Bad
+) -> None:
+    secure = showing(bad.issue(authorities, way.domain))
+    forward.hostile.play(*way.scripts(secure, forward.hostile.port))
+    lines = accepted(forward, way.domain, "report")
+    said = [line for line in lines if "would be refused: the certificate" in line]
+    assert len(said) == 1
+    assert " warning would be refused: " in said[0]
+    assert " Untrusted TLS connection established" in established(lines)
+
+
+@each_bad
+def test_a_key_that_is_known_needs_no_more(
+    forward: Forward, known: dict[str, Pair], bad: Bad
+) -> None:
+    forward.hostile.play(upgraded(showing(known["pin.example"])))
+    assert 'matched="pin sha256:' in established(accepted(forward, "pin.example"))
+
+
+@each_bad
+@pytest.mark.parametrize("domain", PINNED)
+def test_attack_20_a_key_that_is_not_known_is_refused(
+    forward: Forward, authorities: Authorities, domain: str, bad: Bad
+) -> None:
+    forward.hostile.play(upgraded(showing(bad.issue(authorities, domain))))
+    assert forward.refusal(domain).condition == "policy-violation"
+
+
+@pytest.mark.parametrize("domain", PINNED)
+def test_attack_20_a_good_certificate_with_another_key_is_refused(
+    forward: Forward, authority: Authority, domain: str
+) -> None:
+    forward.hostile.play(upgraded(showing(authority.issue(domain))))
+    refusal = forward.refusal(domain)
+    assert re.fullmatch(
+        rf"the key of {domain}, sha256:\S{{44}}, is not one of its pins", refusal.text
+    )
+
+
+def test_a_known_key_besides_a_good_certificate(forward: Forward, known: dict[str, Pair]) -> None:
+    forward.hostile.play(upgraded(showing(known["pin-secure.example"])))
+    line = established(accepted(forward, "pin-secure.example"))
+    assert 'matched="DNS-ID pin-secure.example"' in line
+
+
+@pytest.mark.parametrize("names", ["dns", "srv", "xmpp"])
+def test_a_domain_beyond_ascii_is_compared_in_one_form(
+    forward: Forward, authority: Authority, names: str
+) -> None:
+    label = "xn--fa-hia.example"
+    identities = {
+        "dns": {"dns": [label]},
+        "srv": {"dns": [], "srv": [f"_xmpp-client.{label}"]},
+        "xmpp": {"dns": [], "xmpp": ["faß.example"]},
+    }
+    forward.hostile.play(upgraded(showing(authority.issue(label, **identities[names]))))
+    with NameServer():
+        pass
+    assert x509 is not None

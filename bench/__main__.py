@@ -13,7 +13,7 @@ import click
 from bench import ground, report
 from bench.errors import BenchError
 from bench.processes import raise_file_limit
-from bench.relays import REFERENCE, RELAYS, Relay
+from bench.relays import DIRECT, FORWARD, PLAIN, REFERENCE, RELAYS, Contender, Relay
 from bench.rounds import Bench, Plan, Result
 from bench.rows import ROWS, SCENARIOS, Row
 
@@ -80,11 +80,12 @@ def write_results(results: list[Result], rows: list[Row], plan: Plan) -> str:
         rounds=plan.rounds,
         seconds=plan.seconds,
         tls=" and ".join(
-            sorted({str(result.values["tls"]) for result in results if result.values})
+            sorted({str(result.values["tls"]) for result in results if result.values.get("tls")})
         ),
-        versions={relay.name: relay.version() for relay in plan.relays},
-        disturbed=sum(result.is_disturbed for result in results),
-        runs=len(results),
+        forward_tls=_forward_tls(results),
+        versions={each.name: each.version() for each in _contenders(results, plan)},
+        disturbed=sum(result.is_disturbed for result in results if result.relay != DIRECT.name),
+        runs=sum(result.relay != DIRECT.name for result in results),
         failures=[
             f"{result.scenario}, {result.relay}, round {result.round + 1}: {result.failure}"
             for result in results
@@ -106,6 +107,29 @@ def write_results(results: list[Result], rows: list[Row], plan: Plan) -> str:
     (RESULTS / "latest.json").write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
     (RESULTS / "latest.md").write_text(text)
     return text
+
+
+def _contenders(results: list[Result], plan: Plan) -> list[Contender]:
+    """The relays, and the two sides of the forward rows if these were run."""
+    also = (DIRECT, FORWARD)
+    return [*plan.relays, *(each for each in also if any(r.relay == each.name for r in results))]
+
+
+def _forward_tls(results: list[Result]) -> dict[str, str]:
+    """What was negotiated with the remote server, by the name of who did."""
+    return {
+        each.name: f"{each.title}: {', '.join(agreed)}"
+        for each in (DIRECT, FORWARD)
+        if (
+            agreed := sorted(
+                {
+                    str(result.values["agreed"])
+                    for result in results
+                    if result.relay == each.name and "agreed" in result.values
+                }
+            )
+        )
+    }
 
 
 @click.command()
@@ -145,7 +169,11 @@ def main(
         needed = {row.scenario for row in rows}
         plan = Plan(
             relays=chosen,
-            scenarios=[scenario for scenario in SCENARIOS if scenario.name in needed],
+            scenarios=[
+                scenario
+                for scenario in SCENARIOS
+                if scenario.name in needed and (PLAIN in chosen or not scenario.forward)
+            ],
             rounds=rounds or (1 if quick else 5),
             seconds=seconds or (0.5 if quick else 0.8),
             patience=patience if patience is not None else (0 if quick else 40),
@@ -156,7 +184,8 @@ def main(
         raise_file_limit()
         ground.BUILD.mkdir(exist_ok=True)
         ground.compile_programs()
-        bench = Bench(plan, ground.make_certificates(), processors, click.echo)
+        certificates, authority = ground.make_certificates(), ground.make_authority()
+        bench = Bench(plan, certificates, authority, processors, click.echo)
         results = bench.run()
         text = write_results(results, rows, plan)
         if publish is not None:

@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -27,12 +28,12 @@ KeyKind = Literal["ecdsa", "rsa"]
 
 @attrs.frozen
 class Service:
-    """What a relay offers at one of its endpoints.
+    """A domain of the benchmark's and who serves it.
 
     Attributes:
         name: Its name, also the first label of its domain.
-        backend: Which of the backend's ports is behind it: echo, sink or source.
-        key: The kind of key of its certificate.
+        backend: At which of the ports behind the relay it is served.
+        key: The kind of key of the certificate that clients, or the relay, get to see.
     """
 
     name: str
@@ -52,6 +53,11 @@ SERVICES = (
     Service("source", "source", "ecdsa"),
     Service("rsa", "echo", "rsa"),
 )
+"""What a reverse relay offers, each with a plaintext server behind it."""
+
+UPSTREAMS = ("starttls", "direct")
+REMOTES = tuple(Service(name, name, "ecdsa") for name in UPSTREAMS)
+"""What a forward relay leads to: servers that speak TLS, and that are found by DNS."""
 
 
 @attrs.frozen
@@ -70,12 +76,29 @@ class Certificate:
 
 
 @attrs.frozen
+class Authority:
+    """A certificate authority and what it has issued, as PEM files.
+
+    Attributes:
+        roots: Its own certificate, which clients trust.
+        chain: The certificate of the servers of `REMOTES` and of all domains below them, and an
+            intermediate authority's.
+        private_key: The key of the former.
+    """
+
+    roots: Path
+    chain: Path
+    private_key: Path
+
+
+@attrs.frozen
 class Processors:
     """Which processor each side is bound to.
 
     Attributes:
         relay: The relays'.
-        load: The load generator's and the backend's.
+        load: That of the servers behind them, and of the load generator where it is not said
+            otherwise.
     """
 
     relay: int
@@ -98,7 +121,7 @@ def choose_processors() -> Processors:
 
 
 def compile_programs() -> None:
-    """Builds the load generator and the backend into `BUILD`, if they are not up to date.
+    """Builds the load generator and its servers into `BUILD`, if they are not up to date.
 
     Raises:
         BenchError: A compiler or OpenSSL's headers are missing, or they do not compile.
@@ -142,38 +165,81 @@ def _certificate(kind: KeyKind) -> Certificate:
     files = Certificate(*(BUILD / f"{kind}.{extension}" for extension in names))
     if files.both.exists():
         return files
-    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey = (
+    key: _Key = (
         ec.generate_private_key(ec.SECP256R1())
         if kind == "ecdsa"
         else rsa.generate_private_key(public_exponent=65537, key_size=2048)
     )
     domains = [service.domain for service in SERVICES if service.key == kind]
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, domains[0])])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=3650))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(domain) for domain in domains]),
-            critical=False,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    chain = certificate.public_bytes(serialization.Encoding.PEM)
-    private_key = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
+    builder = _builder(domains[0], domains[0], key).add_extension(_alternatives(domains), False)
+    chain, private_key = _pem(builder.sign(key, hashes.SHA256())), _key_pem(key)
     _write_private(files.chain, chain)
     _write_private(files.private_key, private_key)
     _write_private(files.both, private_key + chain)
     return files
+
+
+def make_authority() -> Authority:
+    """Makes (once) an authority, an intermediate one, and a certificate for `REMOTES`.
+
+    All keys are ECDSA P-256.
+    """
+    files = Authority(*(BUILD / f"remote-{name}" for name in ("roots.crt", "chain.crt", "key")))
+    if files.private_key.exists():
+        return files
+    root, intermediate, leaf = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
+    domains = [name for service in REMOTES for name in (service.domain, f"*.{service.domain}")]
+    authority = x509.BasicConstraints(ca=True, path_length=None)
+    signed = [
+        builder.sign(issuer, hashes.SHA256())
+        for builder, issuer in (
+            (_builder("Root", "Root", root).add_extension(authority, True), root),
+            (_builder("Between", "Root", intermediate).add_extension(authority, True), root),
+            (
+                _builder(domains[0], "Between", leaf).add_extension(_alternatives(domains), False),
+                intermediate,
+            ),
+        )
+    ]
+    _write_private(files.roots, _pem(signed[0]))
+    _write_private(files.chain, _pem(signed[2]) + _pem(signed[1]))
+    _write_private(files.private_key, _key_pem(leaf))
+    return files
+
+
+_Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+def _builder(subject: str, issuer: str, key: _Key) -> x509.CertificateBuilder:
+    subject_name, issuer_name = (
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in (subject, issuer)
+    )
+    now = dt.datetime.now(dt.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject_name)
+        .issuer_name(issuer_name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=3650))
+    )
+
+
+def _alternatives(domains: Sequence[str]) -> x509.SubjectAlternativeName:
+    return x509.SubjectAlternativeName([x509.DNSName(domain) for domain in domains])
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _key_pem(key: _Key) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
 
 
 def _write_private(path: Path, content: bytes) -> None:

@@ -7,14 +7,14 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import attrs
 from OpenSSL import SSL
 
-from bench.ground import SERVICES, Certificate, KeyKind
+from bench.ground import BUILD, REMOTES, SERVICES, Authority, Certificate, KeyKind, Service
 
 IDLE_HOURS = 24
 """No relay may end a session because it is quiet."""
@@ -26,37 +26,50 @@ class Place:
 
     Attributes:
         directory: Its own, for its conf.
-        ports: The port of each service; the same for all if the relay tells them apart by SNI.
-        backends: The ports of the backend by name.
+        ports: The port of each service; the same for all if the relay tells them apart.
+        backends: The ports behind the relay by name; "names" is a name server's.
         certificates: By kind of key.
+        authority: Who vouches for servers that speak TLS.
     """
 
     directory: Path
     ports: Mapping[str, int]
     backends: Mapping[str, int]
     certificates: Mapping[KeyKind, Certificate]
+    authority: Authority
 
 
 @attrs.frozen
-class Relay:
-    """A kind of relay.
+class Contender:
+    """Someone whose results are in the table.
 
     Attributes:
         name: Its name on the command line.
         title: Its name in the table.
-        configure: Writes its conf and returns the command that runs it in the foreground.
         version: Says which version of it and of OpenSSL runs here.
-        program: The program it needs, None if it comes with this project.
-        package: The Debian package that has the program.
-        shares_port: Whether all services stand on one port, told apart by SNI.
-        starttls: Whether it speaks XMPP, so that clients can also use STARTTLS.
-        rounds: In how many rounds it takes part at most, None for all.
     """
 
     name: str
     title: str
-    configure: Callable[[Place], list[str]]
     version: Callable[[], str]
+
+
+@attrs.frozen
+class Relay(Contender):
+    """A kind of relay.
+
+    Attributes:
+        configure: Writes its conf and returns the command that runs it in the foreground.
+        services: What it offers.
+        program: The program it needs, None if it comes with this project.
+        package: The Debian package that has the program.
+        shares_port: Whether all services stand on one port, told apart by the domain.
+        starttls: Whether it speaks XMPP, so that clients can also use STARTTLS.
+        rounds: In how many rounds it takes part at most, None for all.
+    """
+
+    configure: Callable[[Place], list[str]]
+    services: Sequence[Service] = SERVICES
     program: str | None = None
     package: str | None = None
     shares_port: bool = False
@@ -143,6 +156,32 @@ def _configure_bascule(place: Place, *, limits: bool) -> list[str]:
         f'address = "127.0.0.1:{place.ports[SERVICES[0].name]}"',
         'tls = "required"',
     ]
+    return _run_bascule(place, lines)
+
+
+def _configure_forward(place: Place) -> list[str]:
+    domains = [name for service in REMOTES for name in (service.domain, f"*.{service.domain}")]
+    lines = [
+        "[plugins]",
+        'chain = ["require_tls", "features"]',
+        "[[listener]]",
+        'name = "c2s"',
+        'direction = "forward"',
+        'stream = "c2s"',
+        f'address = "127.0.0.1:{place.ports[REMOTES[0].name]}"',
+        f"domains = {json.dumps(domains)}",
+        "[[policy]]",
+        'domain = "*"',
+        'level = "secure"',
+        f"ca_file = {_quoted(place.authority.roots)}",
+        "private_addresses = true",
+        "[dns]",
+        f'servers = ["127.0.0.1:{place.backends["names"]}"]',
+    ]
+    return _run_bascule(place, lines)
+
+
+def _run_bascule(place: Place, lines: Sequence[str]) -> list[str]:
     conf = place.directory / "bascule.toml"
     conf.write_text("\n".join(lines) + "\n")
     return [str(Path(sys.executable).with_name("bascule")), "run", "-c", str(conf)]
@@ -185,6 +224,11 @@ def _bascule_version() -> str:
         f"{version('bascule')}, OpenSSL {openssl}, Twisted {twisted}, pyOpenSSL {pyopenssl}; "
         f"{interpreter()}"
     )
+
+
+def _direct_version() -> str:
+    openssl = _found(r"OpenSSL (\S+)", _said(str(BUILD / "loadgen"), "-V"))
+    return f"part of the load generator; its OpenSSL, and that of its server: {openssl}"
 
 
 def interpreter() -> str:
@@ -240,3 +284,16 @@ STUNNEL = Relay(
 )
 
 RELAYS = {relay.name: relay for relay in (REFERENCE, PLAIN, LIMITS, STUNNEL)}
+
+DIRECT = Contender(name="direct", title="direct client", version=_direct_version)
+"""What a forward listener is measured against: a client that does all of it itself."""
+
+FORWARD = Relay(
+    name="bascule-forward",
+    title="Bascule, forward",
+    configure=_configure_forward,
+    version=_bascule_version,
+    services=REMOTES,
+    shares_port=True,
+)
+"""It takes part where `PLAIN` does."""

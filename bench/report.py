@@ -9,12 +9,15 @@ from typing import Any
 import attrs
 
 from bench.errors import BenchError
-from bench.relays import REFERENCE, Relay
+from bench.relays import DIRECT, FORWARD, REFERENCE, Contender
 from bench.rounds import Result
 from bench.rows import Row
 
 BEGIN = "<!-- bench: begin -->"
 END = "<!-- bench: end -->"
+
+NAMES_SECONDS = 300
+"""How long the name server's answers hold (``NAMES_TTL`` of loadgen/names.h)."""
 
 
 @attrs.frozen
@@ -51,10 +54,11 @@ def summarise(results: Sequence[Result], rows: Sequence[Row]) -> Table:
             for result in results
             if result.scenario == row.scenario and result.failure is None
         ]
-        reference = _by_round(mine, REFERENCE.name, row)
+        to = row.reference
+        reference = _by_round(mine, to, row)
         relays = dict.fromkeys(result.relay for result in mine)
         table[row.name] = {
-            relay: _cell(_by_round(mine, relay, row), reference if relay != REFERENCE.name else {})
+            relay: _cell(_by_round(mine, relay, row), reference if relay != to else {})
             for relay in relays
         }
     return table
@@ -126,7 +130,8 @@ class Circumstances:
         date: The day, in ISO form.
         rounds: How many rounds.
         seconds: The measured part of each run.
-        tls: The TLS version, cipher suite and group of the runs.
+        tls: The TLS version, cipher suite and group of the runs through reverse relays.
+        forward_tls: Those of `DIRECT` and `FORWARD` by name, and how many ClientHellos it took.
         versions: By the relay's name.
         disturbed: How many runs were still disturbed by others after all tries.
         runs: How many runs there were.
@@ -138,6 +143,7 @@ class Circumstances:
     rounds: int
     seconds: float
     tls: str
+    forward_tls: Mapping[str, str]
     versions: Mapping[str, str]
     disturbed: int
     runs: int
@@ -165,8 +171,8 @@ def _targets(table: Table, rows: Sequence[Row], titles: Mapping[str, str]) -> li
     if not judgements:
         return []
     lines = [
-        "| measure | relay | target | ratio to HAProxy | quartiles | |",
-        "|---|---|---|---|---|---|",
+        "| measure | relay | target | ratio | to | quartiles | |",
+        "|---|---|---|---|---|---|---|",
     ]
     for each in judgements:
         sign = "≥" if each.row.measure.better == "more" else "≤"
@@ -174,13 +180,22 @@ def _targets(table: Table, rows: Sequence[Row], titles: Mapping[str, str]) -> li
         spread = f"{quartiles[0]:.2f} to {quartiles[1]:.2f}" if quartiles else "one round"
         lines.append(
             f"| {each.row.title} | {titles[each.relay]} | {sign} {each.bound} "
-            f"| {each.cell.ratio:.2f} | {spread} | {'met' if each.met else '**missed**'} |"
+            f"| {each.cell.ratio:.2f} | {titles[each.row.reference]} | {spread} "
+            f"| {'met' if each.met else '**missed**'} |"
         )
     return [*lines, ""]
 
 
-def _medians(table: Table, rows: Sequence[Row], relays: Sequence[Relay]) -> list[str]:
+def _medians(
+    table: Table, rows: Sequence[Row], reference: Contender, relays: Sequence[Contender]
+) -> list[str]:
+    """The medians of those rows whose ratios are to one reference."""
+    rows = [row for row in rows if row.reference == reference.name]
+    if not rows:
+        return []
     lines = [
+        f"Medians, with the ratio to {reference.title}:",
+        "",
         f"| measure | unit | {' | '.join(relay.title for relay in relays)} |",
         f"|---|---|{'---|' * len(relays)}",
     ]
@@ -194,21 +209,49 @@ def _medians(table: Table, rows: Sequence[Row], relays: Sequence[Relay]) -> list
     return [*lines, ""]
 
 
+def _introduction(circumstances: Circumstances) -> list[str]:
+    paragraphs = [
+        (
+            f"Measured on {circumstances.date} by `{circumstances.command}`: "
+            f"{circumstances.seconds:g} s a run, rounds: {circumstances.rounds}, the relays in turn "
+            "in each; the relay on one processor, load generator and backend on another. Every "
+            "session first logs in; messages have 200 bytes and every byte that comes back is "
+            "compared. "
+            f"{circumstances.tls}. Ratios are medians of the ratios to HAProxy (`mode tcp`, "
+            "`nbthread 1`) in the same round."
+        )
+    ]
+    if circumstances.forward_tls:
+        agreed = " and ".join(dict.fromkeys(circumstances.forward_tls.values()))
+        paragraphs += [
+            "",
+            (
+                "The time to features is that of one client alone, from its first byte through the "
+                "forward listener to the first features after TLS, beside that of a direct client from "
+                "its first question to DNS (SRV of both services, address) to the same features. Both "
+                "and the relay are on one processor, name server and server on the other. Answers of "
+                f"DNS hold for {NAMES_SECONDS} s: the relay keeps them, the direct client asks each "
+                "time, except in the rows for domains not looked up before, where both have to. "
+                f"{agreed}."
+            ),
+        ]
+    return paragraphs
+
+
 def markdown(
-    table: Table, rows: Sequence[Row], relays: Sequence[Relay], circumstances: Circumstances
+    table: Table, rows: Sequence[Row], relays: Sequence[Contender], circumstances: Circumstances
 ) -> str:
-    """The table as it is published, ending with a line feed."""
-    titles = {relay.name: relay.title for relay in relays}
+    """The table as it is published, ending with a line feed.
+
+    Args:
+        table: What it says.
+        rows: Its rows.
+        relays: The reverse relays, `REFERENCE` among them.
+        circumstances: What else belongs to it.
+    """
+    both = (DIRECT, FORWARD)
+    titles = {contender.name: contender.title for contender in (*relays, *both)}
     here = machine()
-    introduction = (
-        f"Measured on {circumstances.date} by `{circumstances.command}`: "
-        f"{circumstances.seconds:g} s a run, rounds: {circumstances.rounds}, the relays in turn "
-        "in each; the relay on one processor, load generator and backend on another. Every "
-        "session first logs in; messages have 200 bytes and every byte that comes back is "
-        "compared. "
-        f"{circumstances.tls}. Ratios are medians of the ratios to HAProxy (`mode tcp`, "
-        "`nbthread 1`) in the same round."
-    )
     where = (
         f"Machine: {here['processors']} processors ({here['model']}), Linux {here['kernel']}, "
         f"{here['system']}."
@@ -218,13 +261,12 @@ def markdown(
         "processes and stayed so when repeated; they count only where there are no others."
     )
     lines = [
-        introduction,
+        *_introduction(circumstances),
         "",
         *(f"**Failed:** {failure}\n" for failure in circumstances.failures),
         *_targets(table, rows, titles),
-        "Medians, with the ratio to HAProxy:",
-        "",
-        *_medians(table, rows, relays),
+        *_medians(table, rows, REFERENCE, relays),
+        *_medians(table, rows, DIRECT, both),
         where,
         "",
         *(f"- {titles[name]}: {version}" for name, version in circumstances.versions.items()),

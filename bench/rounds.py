@@ -14,14 +14,17 @@ from bench.errors import BenchError
 from bench.ground import (
     BACKENDS,
     BUILD,
+    REMOTES,
     SERVICES,
+    UPSTREAMS,
+    Authority,
     Certificate,
     KeyKind,
     Ports,
     Processors,
 )
 from bench.processes import Running, busy_seconds, own_seconds, processor_seconds, running
-from bench.relays import LIMITS, REFERENCE, Place, Relay
+from bench.relays import DIRECT, FORWARD, LIMITS, REFERENCE, Place, Relay
 from bench.rows import Scenario
 
 FOREIGN_SHARE = 0.08
@@ -32,7 +35,7 @@ PAUSE_SECONDS = 1.0
 RUN_SECONDS = 120.0
 WARM_UP = 0.3
 SETTLING = 0.7
-DOMAINS = {service.name: service.domain for service in SERVICES}
+DOMAINS = {service.name: service.domain for service in (*SERVICES, *REMOTES)}
 
 
 @attrs.frozen
@@ -95,6 +98,7 @@ class Bench:
     Args:
         plan: What is to be run.
         certificates: By kind of key.
+        authority: Who vouches for the servers that speak TLS.
         processors: Which processor each half is bound to.
         tell: Called with a line for each run.
     """
@@ -103,15 +107,17 @@ class Bench:
         self,
         plan: Plan,
         certificates: Mapping[KeyKind, Certificate],
+        authority: Authority,
         processors: Processors,
         tell: Callable[[str], None],
     ) -> None:
         self._plan = plan
         self._certificates = certificates
+        self._authority = authority
         self._processors = processors
         self._tell = tell
         self._ports = Ports()
-        self._backends = {name: self._ports.take() for name in BACKENDS}
+        self._backends = {name: self._ports.take() for name in (*BACKENDS, *UPSTREAMS, "names")}
         self._processes: list[Running] = []
         self._patience = plan.patience
 
@@ -122,28 +128,40 @@ class Bench:
             The results, in the order in which they were measured.
 
         Raises:
-            BenchError: The backend or a relay does not start.
+            BenchError: A server or a relay does not start.
         """
         with ExitStack() as stack:
-            backend = [str(BUILD / "backend"), *(str(port) for port in self._backends.values())]
-            self._processes.append(
-                stack.enter_context(
-                    running("backend", backend, self._processors.load, set(self._backends.values()))
-                )
-            )
+            self._start_servers(stack)
+            relays = list(self._plan.relays)
+            if any(scenario.forward for scenario in self._plan.scenarios):
+                relays.append(FORWARD)
             standing = {
                 relay.name: stack.enter_context(self._standing(relay, relay.name))
-                for relay in self._plan.relays
+                for relay in relays
             }
             return [
-                self._result(standing, relay, scenario, number)
+                result
                 for number in range(self._plan.rounds)
                 for scenario in self._plan.scenarios
                 if scenario.rounds is None or number < scenario.rounds
                 for relay in self._in_turn(scenario, number)
+                for result in _sides(self._result(standing, relay, scenario, number))
             ]
 
+    def _start_servers(self, stack: ExitStack) -> None:
+        tls = [str(self._authority.chain), str(self._authority.private_key)]
+        for name, listening, also in (
+            ("backend", BACKENDS, []),
+            ("upstream", UPSTREAMS, [str(self._backends["names"]), *tls]),
+        ):
+            ports = [self._backends[each] for each in listening]
+            command = [str(BUILD / name), *map(str, ports), *also]
+            server = running(name, command, self._processors.load, set(ports))
+            self._processes.append(stack.enter_context(server))
+
     def _in_turn(self, scenario: Scenario, number: int) -> list[Relay]:
+        if scenario.forward:
+            return [FORWARD]
         taking_part = [
             relay
             for relay in self._plan.relays
@@ -158,11 +176,11 @@ class Bench:
         shared = self._ports.take()
         ports = {
             service.name: shared if relay.shares_port else self._ports.take()
-            for service in SERVICES
+            for service in relay.services
         }
         directory = BUILD / name
         directory.mkdir(exist_ok=True)
-        place = Place(directory, ports, self._backends, self._certificates)
+        place = Place(directory, ports, self._backends, self._certificates, self._authority)
         command = relay.configure(place)
         with running(name, command, self._processors.relay, set(ports.values())) as process:
             self._processes.append(process)
@@ -223,13 +241,17 @@ class Bench:
         return own_seconds() + sum(map(processor_seconds, numbers))
 
     def _generate(self, standing: _Standing, scenario: Scenario, seconds: float) -> dict[str, Any]:
+        # What a forwarded client costs beside a direct one is to be seen: both are where the relay
+        # is, so that the way to the server is the same for both.
+        processor = self._processors.relay if scenario.forward else self._processors.load
         command = [
-            *("taskset", "-c", str(self._processors.load), str(BUILD / "loadgen")),
+            *("taskset", "-c", str(processor), str(BUILD / "loadgen")),
             *("-m", scenario.mode, "-n", str(scenario.connections)),
             *("-p", str(standing.ports[scenario.service]), "-t", DOMAINS[scenario.service]),
             *("-P", ",".join(map(str, standing.process.family()))),
             *("-d", str(seconds), "-w", str(SETTLING if scenario.fresh else WARM_UP)),
             *scenario.options,
+            *("-N", str(self._backends["names"]), "-c", str(self._authority.roots)),
             *(["-S"] if scenario.starttls and standing.relay.starttls else []),
         ]
         try:
@@ -246,16 +268,34 @@ class Bench:
         return values
 
 
+def _sides(result: Result) -> list[Result]:
+    """The results of both sides, where a run has two."""
+    mark = f"{DIRECT.name}_"
+    direct = {
+        key.removeprefix(mark): value
+        for key, value in result.values.items()
+        if key.startswith(mark)
+    }
+    return [result, *([attrs.evolve(result, relay=DIRECT.name, values=direct)] if direct else [])]
+
+
 def _line(result: Result) -> str:
-    start = f"{result.round + 1:>3}  {result.scenario:<17} {result.relay:<15}"
+    start = f"{result.round + 1:>3}  {result.scenario:<22} {result.relay:<15}"
     if result.failure is not None:
         return f"{start} FAILED: {result.failure}"
     value = next(
         f"{result.values[key]:>9,.1f} {unit}"
-        for key, unit in (("mb_per_second", "MB/s"), ("kib_each", "KiB"), ("per_second", "/s"))
+        for key, unit in (
+            ("mb_per_second", "MB/s"),
+            ("kib_each", "KiB"),
+            ("per_second", "/s"),
+            ("p50_us", "µs"),
+        )
         if key in result.values
     )
     notes = [f"relay {result.values['relay_processor']:.0%}"]
+    if "direct_p50_us" in result.values:
+        notes.append(f"{DIRECT.title} {result.values['direct_p50_us']:,.0f} µs")
     if "generator_processor" in result.values:
         notes.append(f"generator {result.values['generator_processor']:.0%}")
     if result.is_disturbed:

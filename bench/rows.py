@@ -4,7 +4,7 @@ from typing import Literal
 
 import attrs
 
-from bench.relays import LIMITS, PLAIN
+from bench.relays import DIRECT, FORWARD, LIMITS, PLAIN, REFERENCE
 
 
 @attrs.frozen
@@ -18,6 +18,7 @@ class Scenario:
         connections: How many at the same time.
         options: Further options of the load generator.
         with_limits: Whether Bascule with the `limits` plugin takes part too.
+        forward: It is one client's way to a remote server, directly and by a forward listener.
         starttls: Clients of relays that speak XMPP use STARTTLS instead of direct TLS.
         fresh: A relay of its own for every run, since memory once used is kept.
         length: Of its measured part, as a multiple of the others'.
@@ -31,6 +32,7 @@ class Scenario:
     connections: int = 100
     options: tuple[str, ...] = ()
     with_limits: bool = False
+    forward: bool = False
     starttls: bool = False
     fresh: bool = False
     length: float = 1.0
@@ -48,6 +50,26 @@ SCENARIOS = (
     Scenario("handshakes_rsa", "handshakes", service="rsa", connections=32),
     Scenario("logins", "logins", connections=32),
     Scenario("logins_starttls", "logins", connections=32, starttls=True, quick=False),
+    Scenario("forward_starttls", "forward", service="starttls", connections=1, forward=True),
+    Scenario("forward_direct", "forward", service="direct", connections=1, forward=True),
+    Scenario(
+        "forward_starttls_fresh",
+        "forward",
+        service="starttls",
+        connections=1,
+        options=("-f",),
+        forward=True,
+        quick=False,
+    ),
+    Scenario(
+        "forward_direct_fresh",
+        "forward",
+        service="direct",
+        connections=1,
+        options=("-f",),
+        forward=True,
+        quick=False,
+    ),
     Scenario("idle_1000", "idle", connections=1000, with_limits=True, fresh=True, rounds=2),
     Scenario("idle_3000", "idle", connections=3000, fresh=True, rounds=1, quick=False),
 )
@@ -106,6 +128,7 @@ class Row:
         scenario: The name of the scenario that yields it.
         measure: Which of the scenario's figures it is.
         targets: What has to be reached; empty where nothing is required.
+        reference: The name of whom the ratios are to.
     """
 
     name: str
@@ -113,6 +136,7 @@ class Row:
     scenario: str
     measure: Measure
     targets: tuple[Target, ...] = ()
+    reference: str = REFERENCE.name
 
     def meets(self, ratio: float, bound: float) -> bool:
         """Whether a ratio to the reference is within its bound."""
@@ -124,6 +148,7 @@ _ROUND_TRIP = (Target(PLAIN.name, 1.2),)
 _BULK = (Target(PLAIN.name, 0.95),)
 _HANDSHAKES = (Target(PLAIN.name, 0.9),)
 _MEMORY = (Target(PLAIN.name, 1.4),)
+_FORWARD = (Target(FORWARD.name, 1.15),)
 
 ROWS = (
     Row("messages_100", "messages, 100 sessions", "chat_100", PER_SECOND, _MESSAGES),
@@ -162,4 +187,34 @@ ROWS = (
     Row("idle_1000", "memory a session, 1,000 sessions", "idle_1000", MEMORY, _MEMORY),
     Row("idle_3000", "memory a session, 3,000 sessions", "idle_3000", MEMORY, _MEMORY),
     Row("empty", "memory without sessions", "idle_1000", EMPTY),
+    Row(
+        "forward_starttls",
+        "time to features after STARTTLS",
+        "forward_starttls",
+        MEDIAN,
+        _FORWARD,
+        DIRECT.name,
+    ),
+    Row(
+        "forward_direct",
+        "time to features after direct TLS",
+        "forward_direct",
+        MEDIAN,
+        _FORWARD,
+        DIRECT.name,
+    ),
+    Row(
+        "forward_starttls_fresh",
+        "time to features after STARTTLS, domain not looked up before",
+        "forward_starttls_fresh",
+        MEDIAN,
+        reference=DIRECT.name,
+    ),
+    Row(
+        "forward_direct_fresh",
+        "time to features after direct TLS, domain not looked up before",
+        "forward_direct_fresh",
+        MEDIAN,
+        reference=DIRECT.name,
+    ),
 )

@@ -2,8 +2,9 @@
  *
  *     loadgen -m SCENARIO -p PORT -t DOMAIN [-P PROCESS,…] [-n CONNECTIONS] [-s BYTES]
  *             [-d SECONDS] [-w WARM_UP_SECONDS] [-r RATE] [-S] [-N NAMES_PORT] [-c ROOTS] [-f]
+ *     loadgen -V
  *
- * One thread; every byte that comes back is compared with what is due. The result is one JSON
+ * The second says which OpenSSL it runs with. One thread; every byte that comes back is compared with what is due. The result is one JSON
  * line on the standard output; the exit status is 1 if any byte differed or any connection
  * failed, and 2 if there is no result. */
 #define _GNU_SOURCE
@@ -54,7 +55,7 @@ int main(int argc, char **argv)
         .rate = 2000,
     };
     int option;
-    while ((option = getopt(argc, argv, "m:p:t:P:n:s:d:w:r:SN:c:f")) != -1) {
+    while ((option = getopt(argc, argv, "m:p:t:P:n:s:d:w:r:SN:c:fV")) != -1) {
         switch (option) {
         case 'm': scenario = find_scenario(optarg); break;
         case 'p': target.port = atoi(optarg); break;
@@ -69,6 +70,7 @@ int main(int argc, char **argv)
         case 'N': options.names_port = atoi(optarg); break;
         case 'c': options.roots = optarg; break;
         case 'f': options.fresh_domains = true; break;
+        case 'V': puts(OpenSSL_version(OPENSSL_VERSION)); return 0;
         default: return 2;
         }
     }

@@ -1,4 +1,4 @@
-"""The command line: ``bascule run``, ``check``, ``show-config`` and ``demo``.
+"""The command line: ``bascule run``, ``check``, ``show-config``, ``probe`` and ``demo``.
 
 Exit codes are those of sysexits.h. A fault is told in one line on standard error; ``--debug``, or
 ``BASCULE_DEBUG=1`` in the environment, adds the traceback of a fault of Bascule's own.
@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 import attrs
 import click
+from click.core import ParameterSource
 
 from proxy.daemon.check import inspect, summary
 from proxy.daemon.conf import load
@@ -23,6 +24,7 @@ from proxy.daemon.files import DEFAULT_PATH
 from proxy.daemon.model import Finding
 from proxy.daemon.show import show
 from proxy.session.options import one_line
+from proxy.xmpp.domains import domain as a_labels
 
 _HIGHEST_PORT = 65535
 
@@ -113,6 +115,50 @@ def show_config(conf_path: Path) -> int:
         return Exit.CONFIG
     click.echo(show(loaded.conf), nl=False)
     return Exit.OK
+
+
+def _a_domain(_context: click.Context, _parameter: click.Parameter, text: str) -> str:
+    try:
+        return a_labels(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _is_absent(path: Path) -> bool:
+    """Whether there is certainly no such file: one that cannot be looked at may be there."""
+    try:
+        path.lstat()
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    return False
+
+
+@cli.command(short_help="Show what becomes of clients of a domain, and why.")
+@click.argument("domain", callback=_a_domain)
+@_conf_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text for people.")
+@click.pass_context
+def probe(context: click.Context, domain: str, conf_path: Path, *, as_json: bool) -> int:
+    """Show whether clients of a forward listener would be carried to the server of DOMAIN.
+
+    Every target that DNS or the policy names is connected to at each of its addresses, up to TLS
+    and no further, and its certificate judged, as the daemon would. It uses what the configuration
+    says of DNS, policies and deadlines; the defaults if there is none and -c is not given.
+
+    The exit code is 0 if a client would be carried, 1 if not.
+    """
+    conf = None
+    chosen = context.get_parameter_source("conf_path") is not ParameterSource.DEFAULT
+    if chosen or not _is_absent(conf_path):
+        loaded = load(conf_path)
+        if loaded.conf is None:
+            _print_findings(loaded.mistakes)
+            return Exit.CONFIG
+        conf = loaded.conf
+    # As in run: only this command needs what it brings along.
+    from proxy.daemon import probe as probing  # noqa: PLC0415
+
+    return probing.run(conf, domain, as_json=as_json)
 
 
 @cli.command()

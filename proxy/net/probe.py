@@ -10,8 +10,8 @@ from typing import Any, Final, TypeVar
 
 import attrs
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError, gatherResults
-from twisted.logger import Logger
+from twisted.internet import defer
+from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from twisted.python.failure import Failure
 
 from proxy.net.client_hello import Hello
@@ -32,8 +32,6 @@ from proxy.xmpp.framing import Framer
 
 AT_ONCE: Final = 32
 """How many addresses are connected to at the same time."""
-
-_log = Logger()
 
 T = TypeVar("T")
 
@@ -158,7 +156,7 @@ class Prober:
                 found = await system_addresses(self._reactor, host).addTimeout(
                     seconds, self._reactor
                 )
-            except TimeoutError as error:
+            except defer.TimeoutError as error:
                 raise LookupFailedError(f"the lookup of {host} took over {seconds:g} s") from error
         if not found:
             raise LookupFailedError(f"the name {host} has no address")
@@ -322,7 +320,7 @@ class _Approach:
         seconds = self._seconds()
         try:
             evidence = self._leg.evidence()
-        except (SSL.Error, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - what cannot be read proves nothing
             text = "showed a certificate that cannot be read"
             self._finish(problem=text, detail=describe(error))
             return

@@ -10,7 +10,7 @@ requires TLS, no `Connect` and no `Send` to the server is ever returned.
 from collections.abc import Callable
 from typing import Final
 
-from proxy.session import ceilings, initiating, receiving
+from proxy.session import ceilings, receiving
 from proxy.session.authentication import Step
 from proxy.session.chain import Chain
 from proxy.session.commands import (
@@ -20,7 +20,6 @@ from proxy.session.commands import (
     AwaitTLS,
     Close,
     Command,
-    Connect,
     Deadline,
     Disarm,
     Finish,
@@ -43,11 +42,10 @@ from proxy.session.hooks import (
     View,
 )
 from proxy.session.ids import StreamIds
-from proxy.session.initiating import Initiating
-from proxy.session.outward import Outward, Reached, Rules, Trouble
+from proxy.session.outward import Reached, Rules, Trouble
 from proxy.session.passage import Passage, RefusalError
 from proxy.session.receiving import Domains, Receiving
-from proxy.session.securing import RedirectedError, redirected
+from proxy.session.server_side import ServerSide
 from proxy.trust.evidence import Evidence
 from proxy.xmpp import errors
 from proxy.xmpp import namespaces as ns
@@ -98,9 +96,7 @@ class Session:
         view = View(id=session_id, listener=listener, rule=rule, client=client)
         self.passage = Passage(view, chain, self._out)
         self._client = Receiving(self)
-        self._server = Initiating(self, ceilings.SERVER)
-        self._outward = None if outward is None else Outward(self, outward)
-        self._kept = b""  # a header of the server's that waits for what follows it
+        self._server = ServerSide(self, outward)
         self._unauthenticated = 0  # bytes
         self._held = False
         self._last_words = ""  # a stream error of the server's
@@ -133,7 +129,7 @@ class Session:
         if side is Side.CLIENT:
             self._guarded(self._client_received, data)
         else:
-            self._guarded_server(self._server_received, data)
+            self._guarded_server(self._server.received, data, self._goes_on)
         return self._flush()
 
     def hello(self, hello: ClientHello) -> list[Command]:
@@ -156,44 +152,41 @@ class Session:
 
     def server_connected(self, reached: Reached | None = None) -> list[Command]:
         """Take note that the server leg is connected; on a forward listener, to what."""
-        if self._outward is not None and reached is not None:
-            self._guarded_server(self._outward.connected, reached)
-        else:
-            self._guarded_server(self.server_ready)
+        self._guarded_server(self._server.connected, reached)
         return self._flush()
 
     def server_unreachable(
         self, reason: str, trouble: Trouble = Trouble.UNREACHABLE
     ) -> list[Command]:
         """Take note that the server leg cannot be connected."""
-        if self._outward is not None:
-            self._guarded(self._outward.unreachable, trouble, reason)
+        if self._server.way is not None:
+            self._guarded(self._server.way.unreachable, trouble, reason)
         else:
             self._upstream_failed(f"cannot be reached: {reason}")
         return self._flush()
 
     def server_secured(self, facts: TLSFacts, evidence: Evidence) -> list[Command]:
         """Take note that TLS on the server leg is up, and of what the server has shown."""
-        if self._outward is not None:
-            self._guarded_server(self._outward.secured, facts, evidence)
+        if self._server.way is not None:
+            self._guarded_server(self._server.way.secured, facts, evidence)
         return self._flush()
 
     def server_tls_failed(self, reason: str) -> list[Command]:
         """Take note that TLS on the server leg has failed."""
-        if self._outward is not None:
-            self._guarded_server(self._outward.tls_failed, reason)
+        if self._server.way is not None:
+            self._guarded_server(self._server.way.tls_failed, reason)
         return self._flush()
 
     def lost(self, side: Side, reason: str) -> list[Command]:
         """Take note that a leg has ended at the peer's side."""
-        gone = side is Side.SERVER and self._server.state is initiating.State.ABSENT
+        gone = side is Side.SERVER and self._server.absent
         if not self._over and not gone:
             if self._client.state is receiving.State.ENDING:
                 self._finish("the client closed the stream", close=(Side.CLIENT, Side.SERVER))
             elif side is Side.CLIENT:
                 self._finish(f"the client went away: {reason}", close=(Side.CLIENT, Side.SERVER))
-            elif self._on_the_way:
-                self._guarded_server(self._on_the_way.lost)
+            elif self._server.way is not None:
+                self._guarded_server(self._server.way.lost)
             elif self.passage.authentication.authenticated:
                 # No end of stream is invented: it would forbid the client to resume (XEP-0198).
                 self._finish(f"the server went away: {reason}", close=(Side.CLIENT, Side.SERVER))
@@ -207,8 +200,8 @@ class Session:
             case Deadline.CONNECT:
                 self._upstream_failed("did not answer in time")
             case Deadline.WAY:
-                if self._on_the_way:
-                    self._guarded_server(self._on_the_way.expired)
+                if self._server.way is not None:
+                    self._guarded_server(self._server.way.expired)
             case Deadline.ENDING:
                 self._finish("the server did not end its stream", close=(Side.CLIENT, Side.SERVER))
             case Deadline.NEGOTIATION:
@@ -308,122 +301,48 @@ class Session:
 
     def client_opened(self, header: Header) -> None:
         """Pass the client's header on, connecting to the server first if need be."""
-        if self._server.state is initiating.State.ABSENT and not self.view.secured:
+        if self._server.absent and not self.view.secured:
             self._out += (Disarm(Deadline.NEGOTIATION), Arm(Deadline.AUTHENTICATION))
-        elif self._server.state is initiating.State.RESTART:
+        elif self._server.restarting:
             self._out.append(Arm(Deadline.CONNECT))
         self._server.open(header.raw)
 
-    def connect(self) -> None:
-        """Open the connection to the server."""
-        if not (self.view.secured or self.view.exempt) or self.view.domain is None:
-            raise StreamError(Condition.INTERNAL_SERVER_ERROR, "the client leg is not secured")
-        self._out.append(Arm(Deadline.CONNECT))
-        if self._outward is None:
-            self._out.append(Connect(self.view.domain))
-        else:
-            self._outward.connect(self.view.domain)
-
     def leave_server(self) -> None:
         """Give up the server leg, for TLS makes a new start."""
-        if self._server.state is not initiating.State.ABSENT:
-            self._out += (Disarm(Deadline.CONNECT), Abort(Side.SERVER))
-            self._server = Initiating(self, ceilings.SERVER)
+        if not self._server.absent:
+            self._server.leave()
             self.passage.begin_anew()
             self._held = False
 
     def client_sent(self, event: Element | WhiteSpace) -> None:
         """Pass on something that came from the client in an open stream."""
         if isinstance(event, WhiteSpace):
-            self.send_server(event.raw)
+            self._server.send_server(event.raw)
             return
         self.passage.from_client(event)
 
     def client_ended(self, footer: Footer) -> None:
         """Pass on the end of the client's stream and wait for the server's."""
-        self.send_server(footer.raw)
+        self._server.send_server(footer.raw)
         self._out.append(Arm(Deadline.ENDING))
 
     # The server's side
 
-    def _server_received(self, data: bytes) -> None:
-        if self._outward is not None and self._outward.under_way:
-            self._outward.received(data)
-            return
-        self._server.feed(data)
-        while (framer := self._server.framer) is not None and not self._over:
-            event = framer.next_event()
-            if event is None:
-                return
-            self._server.event(event)
-            if self.passage.established and self._join():
-                return
-
-    @property
-    def _on_the_way(self) -> Outward | None:
-        """The way out, while the server has not yet answered the client's first header."""
-        outward = self._outward
-        return None if outward is None or outward.arrived else outward
+    def _goes_on(self) -> bool:
+        """Whether the server's next event is to be taken: not after the end, or the join."""
+        return not (self._over or (self.passage.established and self._join()))
 
     def command(self, *commands: Command) -> None:
         """Have something done."""
         self._out += commands
 
-    def leave_way(self) -> None:
-        """Give up the server leg; another one may follow."""
-        self._out += (Disarm(Deadline.WAY), Abort(Side.SERVER))
-        self._server = Initiating(self, ceilings.SERVER)
-        self._server.await_connection(self._client.header)
-        self._kept = b""
-
-    def server_secured_by(self, facts: TLSFacts, identity: str) -> None:
-        """Take note of what TLS on the server leg agreed on."""
-        self.passage.server_secured(facts, identity)
-
-    def server_ready(self) -> None:
-        """Open the stream with the server, which is connected and as secure as it has to be."""
-        self._server.take(initiating.Input.CONNECTED)
-
-    def send_server(self, data: bytes) -> None:
-        """Write to the server."""
-        self._out.append(Send(Side.SERVER, data))
-
-    def server_opened(self, header: Header) -> None:
-        """Pass the server's header to the client.
-
-        While the server may still point to another one, its header waits for what follows it: a
-        client takes one header only.
-        """
-        if self._on_the_way and header.attributes.get("version") is not None:
-            self._kept = header.raw
-        else:
-            self._answer(header.raw)
-
-    def _answer(self, header: bytes) -> None:
-        self._kept = b""
-        self._out.append(Disarm(Deadline.CONNECT))
-        if self._on_the_way:
-            self._on_the_way.arrived = True
-            self._out.append(Disarm(Deadline.WAY))
+    def answered(self, header: bytes) -> None:
+        """Pass the server's header to the client."""
         self._client.answered = True
         self.send_client(header)
 
-    def _redirects(self, event: Element) -> bool:
-        """Whether the server points to another one, to which the session goes."""
-        if self._outward is None or event.name != ns.ERROR:
-            return False
-        try:
-            redirected(event)
-        except RedirectedError as error:
-            return self._outward.redirect(error.host, error.port)
-        return False
-
     def server_sent(self, event: Element | WhiteSpace) -> None:
         """Pass on something that came from the server in an open stream."""
-        if self._kept:
-            if isinstance(event, Element) and self._redirects(event):
-                return
-            self._answer(self._kept)
         if isinstance(event, WhiteSpace):
             self.send_client(event.raw)
             return
@@ -433,8 +352,6 @@ class Session:
 
     def server_ended(self, footer: Footer) -> None:
         """Pass on the end of the server's stream, and end the session."""
-        if self._kept:
-            self._answer(self._kept)
         self.send_client(footer.raw)
         reason = "the server closed the stream" + self._last_words
         self._finish(reason, close=(Side.CLIENT, Side.SERVER))
@@ -449,7 +366,7 @@ class Session:
             self.passage.authenticated()
         if step is Step.RESTART:
             self._client.take(receiving.Input.AUTHENTICATED)
-            self._server.take(initiating.Input.AUTHENTICATED)
+            self._server.authenticated()
         elif step is Step.ESTABLISHED and self._server.framer is not None:
             self._server.framer.limits = ceilings.ESTABLISHED_SERVER
 
@@ -498,10 +415,7 @@ class Session:
         self.refuse(StreamError(Condition.INTERNAL_SERVER_ERROR, "the proxy has failed"))
 
     def _upstream_failed(self, text: str) -> None:
-        server = "server behind this proxy"
-        if self._outward is not None:
-            server = f"server of {self.view.domain}"
-        self.refuse(StreamError(Condition.REMOTE_CONNECTION_FAILED, f"the {server} {text}"))
+        self.refuse(StreamError(Condition.REMOTE_CONNECTION_FAILED, f"{self._server.name} {text}"))
 
     def refuse(self, error: StreamError) -> None:
         """End the session with a stream error, always under a header (RFC 6120, 4.9.1.2)."""

@@ -207,7 +207,7 @@ BAD = (
     Bad(
         "forged",
         by_root(dns=[], xmpp=["a\r\n2030-01-01T00:00:00.000Z info \x1b[31m\u202e"]),
-        r"the certificate is for xmpp:a\\r\\n2030.*\\x1b\[31m\\u202e, not for {}",
+        r"the certificate is for xmpp:a\\+r\\+n2030.*\\+x1b\[31m\\+u202e, not for {}",
         trusted=True,
     ),
     Bad("bounds", below_bounds, ".* may not vouch for it \\(name constraints\\)", trusted=True),

@@ -111,6 +111,13 @@ def configuration(
     return "\n".join(parts)
 
 
+def _trusting(authority: Authority, policy: Mapping[str, object]) -> Mapping[str, object]:
+    """Return a policy that trusts the authority, where it matters who is trusted."""
+    if policy.get("level", "secure") != "secure":
+        return policy
+    return {"ca_file": str(authority.ca_path), **policy}
+
+
 def _keys(table: Mapping[str, object]) -> str:
     return "".join(f"{key} = {_toml(value)}\n" for key, value in table.items())
 
@@ -149,10 +156,9 @@ class Forward(InProcess):
         tables: Mapping[str, Mapping[str, object]] | None = None,
     ) -> None:
         rules = rules or LISTENERS
-        anchors = {"ca_file": str(authority.ca_path)}
         every = {"domain": "*", "private_addresses": True}
         written = configuration(
-            [{**anchors, **policy} for policy in (every, *policies)],
+            [_trusting(authority, policy) for policy in (every, *policies)],
             names=names.port,
             listeners=dict.fromkeys(rules, 0),
             rules=rules,
@@ -160,9 +166,9 @@ class Forward(InProcess):
         )
         path = directory / "forward.toml"
         path.write_text(written)
-        super().__init__(path)
         loaded = load(path)
         assert loaded.conf is not None, loaded.mistakes
+        super().__init__(path)
         self._stream = io.StringIO()
         self._log = Log(self._stream)
         self._service = Service(loaded.conf, self._reactor, self._log)

@@ -153,6 +153,9 @@ LAN = Place("192.0.2.1", "2001:db8:1::1")
 WAN = Place("198.51.100.1", "2001:db8:2::1")
 SERVER = Place("198.51.100.2", "2001:db8:2::2")
 
+SERVER_TOO = Place("198.51.100.3", "2001:db8:2::3")
+"""Other addresses of the server."""
+
 
 class Network:
     """Three namespaces: the client's, the router's and the server's."""
@@ -169,6 +172,7 @@ class Network:
             )
             _link((self.client, "eth0", CLIENT), (self.router, "lan0", LAN))
             _link((self.server, "eth0", SERVER), (self.router, "wan0", WAN))
+            self.server.shell(_addresses("eth0", SERVER_TOO))
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -190,12 +194,15 @@ def _link(end: tuple[Namespace, str, Place], router: tuple[Namespace, str, Place
         "ip", "link", "add", device, "type", "veth", "peer", "name", other, "netns", gateway.path
     )
     for namespace, name, place in (end, router):
-        namespace.shell(f"""\
-ip addr add {place.ipv4}/24 dev {name}
-ip addr add {place.ipv6}/64 dev {name} nodad
-ip link set {name} up
-""")
+        namespace.shell(f"{_addresses(name, place)}ip link set {name} up\n")
     machine.shell(f"""\
 ip route add default via {way.ipv4}
 ip -6 route add default via {way.ipv6}
 """)
+
+
+def _addresses(device: str, place: Place) -> str:
+    return f"""\
+ip addr add {place.ipv4}/24 dev {device}
+ip addr add {place.ipv6}/64 dev {device} nodad
+"""

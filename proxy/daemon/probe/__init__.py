@@ -1,0 +1,5 @@
+"""What the resolver, the policy and the verifier of the daemon make of a domain."""
+
+from proxy.daemon.probe.running import run
+
+__all__ = ["run"]

@@ -1,0 +1,181 @@
+"""The report of a probe for people, who may read it at 80 columns and without colours."""
+
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from proxy.daemon.probe.certificates import Identities, Link, Shown
+from proxy.daemon.probe.outcome import LONGEST_REASON, Carried, Judged, JudgedTarget, Report
+from proxy.net.probe import Attempt
+from proxy.trust.policy import Policy
+from proxy.trust.verdict import Status, Verdict
+from proxy.xmpp.text import printable
+
+WIDTH: Final = 80
+"""Columns of output that goes to no terminal."""
+
+NAMES_SHOWN: Final = 8
+"""How many identities of each kind are listed."""
+
+_LABEL: Final = 11
+_GOOD: Final = "green"
+_BAD: Final = "red"
+_FAIR: Final = "yellow"
+
+Line = tuple[str, Text]
+"""A label, and what it is about."""
+
+
+def print_report(report: Report) -> None:
+    """Print a report on standard output; the outcome comes last, on a line of its own.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, emoji=False, width=WIDTH)
+    with console.capture() as captured:
+        console.print(Text(report.domain, "bold"))
+        console.print(_grid(_policy(report.policy)))
+        for number, target in enumerate(report.targets, start=1):
+            _print_target(console, number, target, report.source(target.target))
+        console.print()
+        if report.excluded:
+            text = "No forward listener of the configuration lets clients reach this domain."
+            console.print(Text(text, _FAIR))
+        outcome = report.outcome
+        style = _BAD if outcome.carried is Carried.NOT else _GOOD
+        console.print(Text(f"{outcome.text[0].upper()}{outcome.text[1:]}.", style), soft_wrap=True)
+    # rich would end the process by itself when nobody reads.
+    sys.stdout.write(captured.get())
+
+
+def _policy(policy: Policy) -> Iterator[Line]:
+    text = f'"{policy.domain}": {policy.level.value}, {policy.min_version.value} or later'
+    if policy.pins:
+        text += f", {len(policy.pins)} pins" if len(policy.pins) > 1 else ", 1 pin"
+    if policy.private_addresses:
+        text += ", private addresses allowed"
+    yield "policy", Text(text)
+    if policy.anchors is not None:
+        yield "authorities", Text(printable(str(policy.anchors)))
+
+
+def _print_target(console: Console, number: int, judged: JudgedTarget, source: str) -> None:
+    target = judged.target
+    origin = {
+        "srv": f"SRV, priority {target.priority}, weight {target.weight}",
+        "fallback": "the domain itself, as it has no SRV records",
+        "policy": "set by the policy",
+    }[source]
+    way = "direct TLS" if target.direct else "STARTTLS"
+    console.print()
+    console.print(Text.assemble((f"{number}. {target}", "bold"), f"  {way} ({origin})"))
+    if judged.problem:
+        problem = Text(printable(judged.problem, LONGEST_REASON), _BAD)
+        console.print(Padding(_grid([("problem", problem)]), (0, 0, 0, 3)))
+    for address in judged.addresses:
+        console.print(Padding(Text(address.attempt.address, "bold"), (0, 0, 0, 3)))
+        console.print(Padding(_grid(_address(address, direct=target.direct)), (0, 0, 0, 5)))
+
+
+def _grid(lines: "Iterator[Line] | list[Line]") -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(width=_LABEL, style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    last = ""
+    for label, text in lines:
+        table.add_row("" if label == last else label, text)
+        last = label
+    return table
+
+
+def _address(judged: Judged, *, direct: bool) -> Iterator[Line]:
+    attempt = judged.attempt
+    if attempt.forbidden:
+        yield "forbidden", Text(printable(attempt.forbidden), _BAD)
+        return
+    if attempt.connected is not None:
+        yield "connected", Text(f"in {_milliseconds(attempt.connected)}")
+        if not direct:
+            yield "STARTTLS", _starttls(attempt)
+    if attempt.redirection:
+        yield "redirects", Text(f"to {printable(attempt.redirection)}, not followed", _BAD)
+    if attempt.problem:
+        detail = f" ({attempt.detail})" if attempt.detail else ""
+        yield "problem", Text(printable(attempt.problem + detail, LONGEST_REASON), _BAD)
+    if attempt.handshake is not None:
+        facts = attempt.handshake.facts
+        yield "TLS", Text(f"{facts.version}, {facts.cipher}, {facts.group or 'group unknown'}")
+        yield "TLS", Text(f"up after {_milliseconds(attempt.handshake.seconds)}")
+        yield "ALPN", Text(printable(facts.protocol) or "none")
+    if judged.shown is not None and judged.verdict is not None:
+        yield from _shown(judged.shown, judged.verdict)
+    if judged.carried is Carried.NOT:
+        yield "client", Text("would not be carried here", _BAD)
+    else:
+        way = "by TLS" if judged.carried is Carried.BY_TLS else "in plaintext"
+        yield "client", Text(f"would be carried here, {way}", _GOOD)
+
+
+def _starttls(attempt: Attempt) -> Text:
+    if attempt.offered is None:
+        said = Text("no features came", _FAIR)
+    else:
+        said = Text("offered") if attempt.offered else Text("not offered", _FAIR)
+    return said.append(", proceeded" if attempt.proceeded else ", did not proceed")
+
+
+def _shown(shown: Shown, verdict: Verdict) -> Iterator[Line]:
+    for number, link in enumerate(shown.chain, start=1):
+        label = "certificate" if number == 1 else f"above it {number - 1}"
+        yield from ((label, line) for line in _link(link))
+    if shown.length > len(shown.chain):
+        yield "chain", Text(f"{shown.length} certificates", _FAIR)
+    if shown.chain:
+        yield from (("identities", line) for line in _identities(shown.identities))
+    yield "matched", Text(verdict.identity or "none")
+    yield "pin", Text(shown.pin or "none")
+    style = {Status.VERIFIED: _GOOD, Status.TRUSTED: _FAIR}.get(verdict.status, _BAD)
+    text = Text(verdict.status.value, style)
+    yield "verdict", text.append(f": {verdict.problem}") if verdict.problem else text
+
+
+def _link(link: Link) -> Iterator[Text]:
+    unreadable = "(cannot be read)"
+    subject = unreadable if link.subject is None else link.subject or "(no subject)"
+    issuer = unreadable if link.issuer is None else link.issuer or "(nobody)"
+    yield Text(f"{subject}, issued by {issuer}")
+    if link.not_before is None or link.not_after is None or link.days_left is None:
+        yield Text("its dates cannot be read", _BAD)
+        return
+    dates = Text(f"{link.not_before:%Y-%m-%d} to {link.not_after:%Y-%m-%d}, ")
+    left = f"{link.days_left} days left" if link.days_left >= 0 else "expired"
+    yield dates.append(left, "" if link.days_left >= 0 else _BAD)
+
+
+def _identities(identities: Identities) -> Iterator[Text]:
+    kinds = (
+        ("DNS-ID", identities.dns),
+        ("SRV-ID", identities.srv),
+        ("XmppAddr", identities.xmpp),
+    )
+    shown = 0
+    for kind, names in kinds:
+        for name in names[:NAMES_SHOWN]:
+            shown += 1
+            yield Text(f"{kind} {name}")
+    if identities.count > shown:
+        yield Text(f"and {identities.count - shown} more")
+    if identities.problem or not identities.count:
+        yield Text(identities.problem or "none that can be understood", _BAD)
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms"

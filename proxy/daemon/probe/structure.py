@@ -1,0 +1,141 @@
+"""The report of a probe as JSON: the manual page says what stands where."""
+
+from datetime import datetime
+from typing import Any
+
+from proxy.daemon.probe.certificates import Identities, Link, Shown
+from proxy.daemon.probe.outcome import (
+    LONGEST_REASON,
+    Carried,
+    Judged,
+    JudgedTarget,
+    Outcome,
+    Report,
+)
+from proxy.net.probe import Handshake
+from proxy.trust.policy import Policy
+from proxy.trust.verdict import Verdict
+from proxy.xmpp.text import printable
+
+
+def structure(report: Report) -> dict[str, Any]:
+    """Return a report as what JSON knows. Text of peers is escaped, absent values are None."""
+    return {
+        "domain": report.domain,
+        "policy": _policy(report.policy),
+        "listeners": list(report.listeners),
+        "targets": [_target(report, target) for target in report.targets],
+        "outcome": _outcome(report.outcome),
+    }
+
+
+def _policy(policy: Policy) -> dict[str, Any]:
+    server = None
+    if policy.server is not None:
+        server = {"host": policy.server[0], "port": policy.server[1]}
+    return {
+        "domain": policy.domain.text,
+        "level": policy.level.value,
+        "server": server,
+        "ca_file": None if policy.anchors is None else str(policy.anchors),
+        "pins": sorted(policy.pins),
+        "min_version": policy.min_version.value,
+        "private_addresses": policy.private_addresses,
+    }
+
+
+def _target(report: Report, judged: JudgedTarget) -> dict[str, Any]:
+    target = judged.target
+    source = report.source(target)
+    return {
+        "host": target.host,
+        "port": target.port,
+        "direct_tls": target.direct,
+        "source": source,
+        "priority": target.priority if source == "srv" else None,
+        "weight": target.weight if source == "srv" else None,
+        "problem": _text(judged.problem),
+        "addresses": [_address(address) for address in judged.addresses],
+    }
+
+
+def _address(judged: Judged) -> dict[str, Any]:
+    attempt = judged.attempt
+    tls = None
+    if attempt.handshake is not None and judged.shown is not None and judged.verdict is not None:
+        tls = _tls(attempt.handshake, judged.shown, judged.verdict)
+    return {
+        "address": attempt.address,
+        "forbidden": _text(attempt.forbidden),
+        "connect_seconds": _seconds(attempt.connected),
+        "starttls_offered": attempt.offered,
+        "starttls_proceeded": attempt.proceeded,
+        "see_other_host": _text(attempt.redirection),
+        "problem": _text(attempt.problem),
+        "detail": _text(attempt.detail),
+        "tls": tls,
+        "carried": judged.carried.value,
+        "reason": _text(judged.reason),
+    }
+
+
+def _tls(handshake: Handshake, shown: Shown, verdict: Verdict) -> dict[str, Any]:
+    facts = handshake.facts
+    return {
+        "seconds": _seconds(handshake.seconds),
+        "version": facts.version,
+        "cipher": facts.cipher,
+        "group": _text(facts.group),
+        "alpn": _text(facts.protocol),
+        "chain_length": shown.length,
+        "chain": [_link(link) for link in shown.chain],
+        "identities": _identities(shown.identities),
+        "pin": shown.pin,
+        "status": verdict.status.value,
+        "matched": _text(verdict.identity),
+        "problem": _text(verdict.problem),
+    }
+
+
+def _link(link: Link) -> dict[str, Any]:
+    return {
+        "subject": link.subject,
+        "issuer": link.issuer,
+        "not_before": _moment(link.not_before),
+        "not_after": _moment(link.not_after),
+        "days_left": link.days_left,
+    }
+
+
+def _identities(identities: Identities) -> dict[str, Any]:
+    return {
+        "dns": list(identities.dns),
+        "srv": list(identities.srv),
+        "xmpp": list(identities.xmpp),
+        "count": identities.count,
+        "problem": _text(identities.problem),
+    }
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    target = outcome.target
+    return {
+        "carried": outcome.carried is not Carried.NOT,
+        "by": None if outcome.carried is Carried.NOT else outcome.carried.value,
+        "host": None if target is None else target.host,
+        "port": None if target is None else target.port,
+        "address": outcome.address or None,
+        "text": outcome.text,
+    }
+
+
+def _text(text: str) -> str | None:
+    return printable(text, LONGEST_REASON) if text else None
+
+
+def _seconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return None if moment is None else f"{moment:%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,223 @@
+"""The server's side of a session: its leg, and on a forward listener the way to it.
+
+What comes from the server is handed to the session, which lets it pass; what the leg and the way
+out want done goes among the session's commands.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+from weakref import proxy
+
+from proxy.session import ceilings, initiating
+from proxy.session.commands import Abort, Arm, Command, Connect, Deadline, Disarm, Send, Side
+from proxy.session.hooks import TLSFacts
+from proxy.session.ids import StreamIds
+from proxy.session.initiating import Initiating
+from proxy.session.outward import Outward, Reached, Rules
+from proxy.session.passage import Passage
+from proxy.session.securing import RedirectedError, redirected
+from proxy.xmpp import namespaces as ns
+from proxy.xmpp.errors import StreamError
+from proxy.xmpp.events import Element, Footer, Header, WhiteSpace
+from proxy.xmpp.framing import Framer
+
+
+class Surroundings(Protocol):
+    """What the server's side needs of the session it is part of."""
+
+    ids: StreamIds
+    passage: Passage
+
+    def command(self, *commands: Command) -> None:
+        """Have something done."""
+
+    def answered(self, header: bytes) -> None:
+        """Pass the server's header to the client."""
+
+    def server_sent(self, event: Element | WhiteSpace) -> None:
+        """Pass on something that came from the server in an open stream."""
+
+    def server_ended(self, footer: Footer) -> None:
+        """Pass on the end of the server's stream."""
+
+    def refuse(self, error: StreamError) -> None:
+        """End the session with a stream error."""
+
+
+class ServerSide:
+    """The server leg of one session, and what stands before it.
+
+    Args:
+        around: the session.
+        rules: what a forward listener demands of servers; None on a reverse one.
+    """
+
+    __slots__ = ("__weakref__", "_around", "_header", "_kept", "_leg", "_way", "ids")
+
+    def __init__(self, around: Surroundings, rules: Rules | None) -> None:
+        # The session owns this; a reference back would keep both alive.
+        self._around: Surroundings = proxy(around)
+        self.ids = around.ids
+        self._leg = Initiating(self, ceilings.SERVER)
+        self._way = None if rules is None else Outward(self, rules)
+        self._header = b""  # the client's
+        self._kept = b""  # a header of the server's that waits for what follows it
+
+    @property
+    def absent(self) -> bool:
+        """Whether there is no leg, nor one on the way."""
+        return self._leg.state is initiating.State.ABSENT
+
+    @property
+    def restarting(self) -> bool:
+        """Whether the client must open a new stream, being authenticated."""
+        return self._leg.state is initiating.State.RESTART
+
+    @property
+    def ready(self) -> bool:
+        """Whether what the client sends can be passed on."""
+        return self._leg.ready
+
+    @property
+    def framer(self) -> Framer | None:
+        """What cuts the server's present stream."""
+        return self._leg.framer
+
+    @property
+    def way(self) -> Outward | None:
+        """The way out, while no server has yet answered the client's first header."""
+        return None if self._way is None or self._way.arrived else self._way
+
+    @property
+    def name(self) -> str:
+        """What a server that fails is called."""
+        if self._way is None:
+            return "the server behind this proxy"
+        return f"the server of {self._around.passage.view.domain}"
+
+    # What the session asks for
+
+    def open(self, header: bytes) -> None:
+        """Open a stream with the client's own header, connecting first if need be."""
+        self._header = header
+        self._leg.open(header)
+
+    def leave(self) -> None:
+        """Give up the leg: the client begins anew."""
+        self._around.command(Disarm(Deadline.CONNECT), Abort(Side.SERVER))
+        self._leg = Initiating(self, ceilings.SERVER)
+
+    def connected(self, reached: Reached | None) -> None:
+        """Take note that the leg is connected; on a forward listener, to what."""
+        if self._way is not None and reached is not None:
+            self._way.connected(reached)
+        else:
+            self.server_ready()
+
+    def authenticated(self) -> None:
+        """Take note that the server has accepted the client: a new stream must follow."""
+        self._leg.take(initiating.Input.AUTHENTICATED)
+
+    def received(self, data: bytes, goes_on: Callable[[], bool]) -> None:
+        """Take bytes of the server's.
+
+        Args:
+            data: the bytes.
+            goes_on: asked after each event; false if the next one is not to be taken.
+        """
+        if self._way is not None and self._way.under_way:
+            self._way.received(data)
+            return
+        self._leg.feed(data)
+        while (framer := self._leg.framer) is not None:
+            event = framer.next_event()
+            if event is None:
+                return
+            self._leg.event(event)
+            if not goes_on():
+                return
+
+    # What the leg asks for
+
+    def connect(self) -> None:
+        """Open the connection to the server."""
+        view = self._around.passage.view
+        if not (view.secured or view.exempt) or view.domain is None:
+            raise RuntimeError("the client leg is not secured")
+        self._around.command(Arm(Deadline.CONNECT))
+        if self._way is None:
+            self._around.command(Connect(view.domain))
+        else:
+            self._way.connect(view.domain)
+
+    def send_server(self, data: bytes) -> None:
+        """Write to the server."""
+        self._around.command(Send(Side.SERVER, data))
+
+    def server_opened(self, header: Header) -> None:
+        """Pass the server's header to the client.
+
+        While the server may still point to another one, its header waits for what follows it: a
+        client takes one header only.
+        """
+        if self.way is not None and header.attributes.get("version") is not None:
+            self._kept = header.raw
+        else:
+            self._answer(header.raw)
+
+    def server_sent(self, event: Element | WhiteSpace) -> None:
+        """Pass on something that came from the server in an open stream."""
+        if self._kept:
+            if isinstance(event, Element) and self._redirects(event):
+                return
+            self._answer(self._kept)
+        self._around.server_sent(event)
+
+    def server_ended(self, footer: Footer) -> None:
+        """Pass on the end of the server's stream."""
+        if self._kept:
+            self._answer(self._kept)
+        self._around.server_ended(footer)
+
+    def _answer(self, header: bytes) -> None:
+        self._kept = b""
+        self._around.command(Disarm(Deadline.CONNECT))
+        if self.way is not None:
+            self.way.arrived = True
+            self._around.command(Disarm(Deadline.WAY))
+        self._around.answered(header)
+
+    def _redirects(self, event: Element) -> bool:
+        """Whether the server points to another one, to which the session goes."""
+        if self.way is None or event.name != ns.ERROR:
+            return False
+        try:
+            redirected(event)
+        except RedirectedError as error:
+            return self.way.redirect(error.host, error.port)
+        return False
+
+    # What the way out asks for
+
+    def command(self, *commands: Command) -> None:
+        """Have something done."""
+        self._around.command(*commands)
+
+    def leave_way(self) -> None:
+        """Give up the leg; another one may follow."""
+        self._around.command(Disarm(Deadline.WAY), Abort(Side.SERVER))
+        self._leg = Initiating(self, ceilings.SERVER)
+        self._leg.await_connection(self._header)
+        self._kept = b""
+
+    def server_ready(self) -> None:
+        """Open the stream with the server, which is connected and as secure as it has to be."""
+        self._leg.take(initiating.Input.CONNECTED)
+
+    def server_secured_by(self, facts: TLSFacts, identity: str) -> None:
+        """Take note of what TLS on the leg agreed on, and of what has proved the server."""
+        self._around.passage.server_secured(facts, identity)
+
+    def refuse(self, error: StreamError) -> None:
+        """End the session with a stream error."""
+        self._around.refuse(error)

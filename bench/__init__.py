@@ -1,1 +1,1 @@
-"""Measures Bascule beside HAProxy and stunnel, in one run on one machine: ``make bench``."""
+"""Measures Bascule beside HAProxy, stunnel and direct clients, on one machine: ``make bench``."""

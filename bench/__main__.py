@@ -116,20 +116,20 @@ def _contenders(results: list[Result], plan: Plan) -> list[Contender]:
 
 
 def _forward_tls(results: list[Result]) -> dict[str, str]:
-    """What was negotiated with the remote server, by the name of who did."""
-    return {
-        each.name: f"{each.title}: {', '.join(agreed)}"
-        for each in (DIRECT, FORWARD)
-        if (
-            agreed := sorted(
-                {
-                    str(result.values["agreed"])
-                    for result in results
-                    if result.relay == each.name and "agreed" in result.values
-                }
-            )
-        )
-    }
+    """What was negotiated with the remote server, by the name of who did, fit to be read."""
+    said: dict[str, str] = {}
+    for each in (DIRECT, FORWARD):
+        mine = [result.values for result in results if result.relay == each.name]
+        agreed = sorted({str(values["agreed"]) for values in mine if "agreed" in values})
+        if agreed:
+            start = each.title[0].upper() + each.title[1:]
+            said[each.name] = f"{start}: {' or '.join(map(_agreement, agreed))}"
+    return said
+
+
+def _agreement(said: str) -> str:
+    tls, _, hellos = said.rpartition(" ")
+    return f"{tls} after one ClientHello" if hellos == "1" else f"{tls} after {hellos} ClientHellos"
 
 
 @click.command()
@@ -158,7 +158,7 @@ def main(
     quick: bool,
     publish: Path | None,
 ) -> None:
-    """Measure Bascule beside HAProxy and stunnel.
+    """Measure Bascule beside HAProxy, stunnel and direct clients.
 
     Results go to bench/results/latest.json and latest.md. The exit code is 70 if a relay lost,
     changed or refused anything, whatever the figures are.

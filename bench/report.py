@@ -193,8 +193,9 @@ def _medians(
     rows = [row for row in rows if row.reference == reference.name]
     if not rows:
         return []
+    article = "the " if reference is DIRECT else ""
     lines = [
-        f"Medians, with the ratio to {reference.title}:",
+        f"Medians, with the ratio to {article}{reference.title}:",
         "",
         f"| measure | unit | {' | '.join(relay.title for relay in relays)} |",
         f"|---|---|{'---|' * len(relays)}",
@@ -209,33 +210,30 @@ def _medians(
     return [*lines, ""]
 
 
+_REVERSE = """\
+Every session first logs in; messages have 200 bytes and every byte that comes back is compared. \
+{tls}. Ratios are medians of the ratios to HAProxy (`mode tcp`, `nbthread 1`) in the same round."""
+
+_FORWARD = """\
+Time to features: of one client alone, from its first byte to the forward listener until it has \
+the first features after TLS; of the direct client from its first question to DNS (SRV of both \
+services, address) until it has the same. Both and the relay are on one processor, the name server \
+and the server on the other. The answers of DNS hold for {seconds} s: the relay keeps them, the \
+direct client asks each time. For a domain not looked up before both have to ask. {agreed}."""
+
+
 def _introduction(circumstances: Circumstances) -> list[str]:
-    paragraphs = [
-        (
-            f"Measured on {circumstances.date} by `{circumstances.command}`: "
-            f"{circumstances.seconds:g} s a run, rounds: {circumstances.rounds}, the relays in turn "
-            "in each; the relay on one processor, load generator and backend on another. Every "
-            "session first logs in; messages have 200 bytes and every byte that comes back is "
-            "compared. "
-            f"{circumstances.tls}. Ratios are medians of the ratios to HAProxy (`mode tcp`, "
-            "`nbthread 1`) in the same round."
-        )
-    ]
-    if circumstances.forward_tls:
-        agreed = " and ".join(dict.fromkeys(circumstances.forward_tls.values()))
-        paragraphs += [
-            "",
-            (
-                "The time to features is that of one client alone, from its first byte through the "
-                "forward listener to the first features after TLS, beside that of a direct client from "
-                "its first question to DNS (SRV of both services, address) to the same features. Both "
-                "and the relay are on one processor, name server and server on the other. Answers of "
-                f"DNS hold for {NAMES_SECONDS} s: the relay keeps them, the direct client asks each "
-                "time, except in the rows for domains not looked up before, where both have to. "
-                f"{agreed}."
-            ),
-        ]
-    return paragraphs
+    first = (
+        f"Measured on {circumstances.date} by `{circumstances.command}`: "
+        f"{circumstances.seconds:g} s a run, rounds: {circumstances.rounds}, the relays in turn in "
+        "each; the relay on one processor, load generator and backend on another."
+    )
+    if circumstances.tls:
+        first = f"{first} {_REVERSE.format(tls=circumstances.tls)}"
+    if not circumstances.forward_tls:
+        return [first]
+    agreed = "; ".join(circumstances.forward_tls.values())
+    return [first, "", _FORWARD.format(seconds=NAMES_SECONDS, agreed=agreed)]
 
 
 def markdown(

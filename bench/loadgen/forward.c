@@ -45,7 +45,8 @@ static char agreements[2][128];
 
 static _Noreturn void give_up(const struct client *client, const char *what)
 {
-    fprintf(stderr, "loadgen: %s (%s)%s%.*s\n", what, strerror(errno),
+    fprintf(stderr, "loadgen: %s (%s)%s%.*s\n", what,
+            errno ? strerror(errno) : "no system error",
             client != NULL && client->length ? ", had received: " : "",
             client != NULL ? (int)client->length : 0, client != NULL ? client->text : "");
     ERR_print_errors_fp(stderr);
@@ -68,6 +69,8 @@ static int open_socket(int type, uint32_t address, int port)
 
 static void prepare(const struct options *options)
 {
+    if (options->names_port == 0 || options->roots == NULL)
+        fatal("loadgen: forward needs -N and -c");
     context = SSL_CTX_new(TLS_client_method());
     if (context == NULL || !SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) ||
         !SSL_CTX_set_cipher_list(context, SUITES) ||

@@ -162,7 +162,7 @@ static bool answer_header(struct stream *stream)
         return false;
     SSL *tls = stream->tls;
     if (tls != NULL)
-        snprintf(id, sizeof id, "%s/%s/%s/%d_ClientHello", SSL_get_version(tls), SSL_get_cipher(tls),
+        snprintf(id, sizeof id, "%s/%s/%s/%d", SSL_get_version(tls), SSL_get_cipher(tls),
                  SSL_group_to_name(tls, (int)SSL_get_negotiated_group(tls)), stream->hellos);
     snprintf(text, sizeof text, HEADER "%s", domain, id,
              tls == NULL ? FEATURES_BEFORE : FEATURES_AFTER);

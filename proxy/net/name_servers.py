@@ -98,7 +98,7 @@ class NameServers:
         try:
             absolute = dns.name.from_text(f"{name}.")
             answer = self._resolver().resolve(
-                absolute, kind, raise_on_no_answer=False, lifetime=left, search=False
+                absolute, kind, raise_on_no_answer=False, lifetime=left
             )
         except dns.resolver.NXDOMAIN as error:
             return _records(error.kwargs["responses"][absolute], kind)

@@ -8,6 +8,7 @@ connections.
 import errno
 import socket
 import struct
+from ipaddress import ip_address
 from typing import Any, Final
 
 from proxy.net.targets import unmapped
@@ -54,7 +55,8 @@ def original_destination(connection: socket.socket, *, tproxy: bool) -> Address:
     here = _place(connection)
     found: Address | None = here
     if tproxy:
-        meant_for_us = is_ours(here.host)
+        # Nobody is led from one link to another by its addresses.
+        meant_for_us = ip_address(here.host).is_link_local or is_ours(here.host)
     else:
         found = _before_redirection(connection)
         meant_for_us = found == here

@@ -136,9 +136,9 @@ class Resolver:
                 kind,
                 time.monotonic() + LIFETIME,
             )
-        waiting = self._waiting[key]
-        deferred: Deferred[Records] = Deferred(waiting.remove)
-        waiting.append(deferred)
+        # Without a canceller: once cancelled, it takes no notice of the outcome that comes late.
+        deferred: Deferred[Records] = Deferred()
+        self._waiting[key].append(deferred)
         return deferred
 
     def close(self) -> None:
@@ -216,9 +216,8 @@ class Resolver:
         self._tell(key, outcome)
 
     def _tell(self, key: _Key, outcome: Records | LookupFailedError) -> None:
-        waiting = self._waiting.pop(key)
-        while waiting:  # one that is told may cancel another
-            _fire(waiting.pop(0), outcome)
+        for deferred in self._waiting.pop(key):
+            _fire(deferred, outcome)
 
 
 def _fire(deferred: Deferred[Records], outcome: Records | LookupFailedError) -> None:

@@ -244,6 +244,8 @@ class Outward:
         verdict = self._rules.judge(self._domain, policy, evidence)
         if not isinstance(verdict, Verdict):
             raise TypeError(f"no verdict: {verdict!r}")
+        if policy.level.demands_proof and verdict.status is not Status.VERIFIED:
+            raise ValueError(f"proof is demanded, and the verdict is {verdict.status.value}")
         return verdict
 
     # What securing asks for

@@ -110,7 +110,7 @@ class Presented:
                 continue
             try:
                 matches = reference.verify(SRVPattern.from_bytes(text.encode("ascii")))
-            except (CertificateError, LookupError):
+            except CertificateError:
                 continue
             if matches:
                 return Match("SRV-ID", text)

@@ -8,7 +8,7 @@ import contextlib
 import queue
 import re
 import socket
-import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from OpenSSL import SSL
 
 from tests.servers.program import HOST
 
-SECONDS = 20.0
+SECONDS = 20
 
 PROCEED = b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"
 FAILURE = b"<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"
@@ -70,16 +70,21 @@ class Peer:
         socket: the connection; from TLS on, that of TLS.
         plain: every byte that was read before TLS.
         sealed: every byte that was read under TLS, decrypted.
+        server_name: what the client has indicated.
         error: what ended its script.
         done: whether nothing more will be read.
         established: whether a client is logged in and a test goes on with it.
     """
 
     def __init__(self, connection: socket.socket) -> None:
-        connection.settimeout(SECONDS)
+        # Deadlines of the kernel's, for pyOpenSSL knows none of its own.
+        connection.settimeout(None)
+        for each in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            connection.setsockopt(socket.SOL_SOCKET, each, struct.pack("ll", SECONDS, 0))
         self.socket: Any = connection
         self.plain = b""
         self.sealed = b""
+        self.server_name: bytes | None = None
         self.error: BaseException | None = None
         self.done = False
         self.established = False
@@ -112,7 +117,11 @@ class Peer:
         return self._heard[start:]
 
     def secure(
-        self, certificate: Path, key: Path, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+        self,
+        certificate: Path,
+        key: Path,
+        newest: int = SSL.TLS1_3_VERSION,
+        protocol: bytes = b"xmpp-client",
     ) -> None:
         """Turn to TLS as the server.
 
@@ -120,15 +129,17 @@ class Peer:
             certificate: a file with the chain that is shown.
             key: the file of its private key.
             newest: the newest version of TLS that it speaks.
+            protocol: what it chooses where ALPN asks for anything at all.
         """
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
-        context.maximum_version = newest
-        context.set_alpn_protocols(["xmpp-client"])
-        self.secured_by(context.wrap_socket(self.socket, server_side=True))
-
-    def secured_by(self, connection: Any) -> None:
-        """Go on under TLS, the handshake being done."""
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context.use_certificate_chain_file(str(certificate))
+        context.use_privatekey_file(str(key))
+        context.set_max_proto_version(newest)
+        context.set_alpn_select_callback(lambda _connection, _offered: protocol)
+        connection = SSL.Connection(context, self.socket)
+        connection.set_accept_state()
+        connection.do_handshake()
+        self.server_name = connection.get_servername()
         self.socket = connection
         self._secured = True
         self._read = 0
@@ -141,7 +152,10 @@ class Peer:
         return self.sealed if self._secured else self.plain
 
     def _receive(self) -> bool:
-        data: bytes = self.socket.recv(65536)
+        try:
+            data: bytes = self.socket.recv(65536)
+        except SSL.ZeroReturnError:
+            return False
         if self._secured:
             self.sealed += data
         else:
@@ -154,7 +168,7 @@ Secure = Callable[[Peer], None]
 """Turns a connection to TLS."""
 
 
-def showing(pair: tuple[Path, Path], newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> Secure:
+def showing(pair: tuple[Path, Path], newest: int = SSL.TLS1_3_VERSION) -> Secure:
     """Return how TLS is begun with a certificate and its key."""
     return lambda peer: peer.secure(*pair, newest)
 

@@ -98,10 +98,12 @@ class Namespace:
 
         return _in_thread(there)
 
-    def connect(self, host: str, port: int, *, user: int = ROOT_USER) -> socket.socket:
+    def connect(
+        self, host: str, port: int, *, user: int = ROOT_USER, seconds: float = SECONDS
+    ) -> socket.socket:
         """Connect from it."""
         where = (host, port)
-        return self.inside(lambda: socket.create_connection(where, timeout=SECONDS), user=user)
+        return self.inside(lambda: socket.create_connection(where, timeout=seconds), user=user)
 
 
 def _made() -> int:

@@ -108,10 +108,9 @@ class RemoteServer:
     def _take_plain(self, connection: socket.socket) -> bool:
         number = len(self.plain)
         self.plain.append(b"")
-        for needle, reply in ((b">", b""), (b"version='1.0'>", HEADER + self._features)):
-            if not self._read_until(connection, number, needle):
-                return False
-            connection.sendall(reply)
+        if not self._read_until(connection, number, b"/streams'>"):
+            return False
+        connection.sendall(HEADER + self._features)
         if not self._read_until(connection, number, STARTTLS):
             return False
         connection.sendall(self._answer)

@@ -216,6 +216,20 @@ def test_after_a_refusal_the_next_address_follows_at_once(
     assert not raced.failures
 
 
+def test_each_address_has_its_time_to_itself(
+    turning: Turning, raced: Raced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted from its own beginning, though the one before it failed early."""
+    monkeypatch.setattr(connector_module, "ATTEMPT_DELAY", 1000)
+    port = free_port()
+    with silent(port):
+        race = raced.begin(turning, port, "127.0.0.2", SILENT, HOST)
+        turning.until(lambda: SILENT in race._attempts.values())
+        assert len(turning.reactor.getDelayedCalls()) == 1
+        race.stop()
+    assert not turning.reactor.getDelayedCalls()
+
+
 def test_one_of_two_that_answer_wins(
     turning: Turning, raced: Raced, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -444,6 +444,26 @@ def test_a_server_may_send_us_elsewhere(routing: Routing, names: NameServer, ser
     assert routing.fail() == (UNREACHABLE, "no other server is left")  # the rest is forgotten
 
 
+@pytest.mark.parametrize(
+    ("port", "trouble", "text"),
+    [
+        (9, UNREACHABLE, f"{HOST}:9: connection refused"),
+        (0, FORBIDDEN, "the server sends us to no valid port"),
+    ],
+)
+def test_sent_in_vain_there_is_no_way_back(  # noqa: PLR0917 - fixtures and a table
+    routing: Routing, names: NameServer, server: int, port: int, trouble: Trouble, text: str
+) -> None:
+    """Nor is there a word of what was tried before."""
+    names.add(STARTTLS, "SRV", f"0 0 {server} a.example.net.", f"1 0 {server} b.example.net.")
+    for host in ("a.example.net", "b.example.net"):
+        names.add(host, "A", HOST)
+    assert routing.reach(PRIVATE)[1] is True
+    routing.wait(lambda: routing.route.redirect(HOST, port))
+    assert routing.failures.pop() == (trouble, text)
+    assert routing.fail() == (UNREACHABLE, "no other server is left")
+
+
 def test_without_a_port_the_targets_of_the_host_are_asked_for(
     routing: Routing, names: NameServer, server: int
 ) -> None:

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.trust import der
 from proxy.trust.certificate import (
     BASIC_CONSTRAINTS,
     EXTENDED_KEY_USAGE,
@@ -69,6 +70,45 @@ def test_any_bytes_are_no_certificate(data: bytes) -> None:
 def test_bytes_after_a_certificate_are_an_error(middle: Authority) -> None:
     with pytest.raises(ValueError, match="not made as certificates are"):
         Certificate.read(issued(middle)[0] + b"\x05\x00")
+
+
+FIELDS = b"\x02\x01\x01" + b"\x30\x00" * 5
+END = b"\x30\x00\x03\x01\x00"
+
+
+def wrapped(fields: bytes) -> bytes:
+    return der.encoded(der.SEQUENCE, der.encoded(der.SEQUENCE, fields) + END)
+
+
+@pytest.mark.parametrize("extra", [b"", b"\x81\x00", b"\x81\x00\x82\x00\xa3\x00"])
+def test_fields_that_may_follow_the_key(extra: bytes) -> None:
+    assert Certificate.read(wrapped(FIELDS + extra)).key == b"\x30\x00"
+
+
+@pytest.mark.parametrize(
+    "fields", [b"", FIELDS[3:], FIELDS[:-2], FIELDS + b"\x30\x00", FIELDS + b"\xa3\x00\x81\x00"]
+)
+def test_fields_out_of_place(fields: bytes) -> None:
+    with pytest.raises(ValueError, match="not made as certificates are"):
+        Certificate.read(wrapped(fields))
+
+
+@pytest.mark.parametrize(
+    "extension",
+    [
+        b"",
+        b"\x06\x01\x01",
+        b"\x04\x00",
+        b"\x01\x01\xff\x06\x01\x01\x04\x00",
+        b"\x06\x01\x01\x04\x00\x01\x01\xff",
+        b"\x06\x01\x01\x01\x01\xff\x01\x01\xff\x04\x00",
+    ],
+)
+def test_extensions_out_of_order(extension: bytes) -> None:
+    several = der.encoded(der.SEQUENCE, der.encoded(der.SEQUENCE, extension))
+    found = Certificate.read(wrapped(FIELDS + der.encoded(0xA3, several)))
+    with pytest.raises(ValueError, match="its extensions are malformed"):
+        found.extensions()
 
 
 def test_an_extension_twice_is_an_error(middle: Authority) -> None:

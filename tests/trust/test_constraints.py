@@ -26,6 +26,7 @@ BELOW = x509.DNSName(".example.net")
         ([PERSON, OTHER], None, "example.net", False),
         ([ALL], None, "example.net", True),
         ([BELOW], None, "chat.example.net", True),
+        ([OTHER], [x509.DNSName("example.com")], "example.net", False),
         (None, [OWN], "example.net", False),
         (None, [OWN], "chat.example.net", False),
         (None, [OTHER], "example.net", True),

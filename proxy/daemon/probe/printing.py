@@ -53,7 +53,7 @@ def print_report(report: Report) -> None:
         style = _BAD if outcome.carried is Carried.NOT else _GOOD
         console.print(Text(f"{outcome.text[0].upper()}{outcome.text[1:]}.", style), soft_wrap=True)
     # rich would end the process by itself when nobody reads.
-    sys.stdout.write(captured.get())
+    sys.stdout.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
 def _policy(policy: Policy) -> Iterator[Line]:
@@ -117,11 +117,11 @@ def _address(judged: Judged, *, direct: bool) -> Iterator[Line]:
         yield "ALPN", Text(printable(facts.protocol) or "none")
     if judged.shown is not None and judged.verdict is not None:
         yield from _shown(judged.shown, judged.verdict)
-    if judged.carried is Carried.NOT:
-        yield "client", Text("would not be carried here", _BAD)
-    else:
+    if judged.carried is not Carried.NOT:
         way = "by TLS" if judged.carried is Carried.BY_TLS else "in plaintext"
-        yield "client", Text(f"would be carried here, {way}", _GOOD)
+        yield "policy", Text(f"accepts it, {way}", _GOOD)
+    elif attempt.connected is not None:
+        yield "policy", Text("does not accept it", _BAD)
 
 
 def _starttls(attempt: Attempt) -> Text:

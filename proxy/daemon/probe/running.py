@@ -135,14 +135,17 @@ def _reported(conf: Conf, domain: str, reactor: Any) -> Report | None:
     """
     remote = Remote(conf, reactor)
     reports: list[Report | Failure] = []
+    stopping: list[bool] = []
 
     def probe() -> None:
         Deferred.fromCoroutine(examine(conf, remote, domain, reactor)).addBoth(done)
 
     def done(result: Report | Failure) -> None:
-        reports.append(result)
-        reactor.stop()
+        if not stopping:  # else what came of it is that the connections were closed
+            reports.append(result)
+            reactor.stop()
 
+    reactor.addSystemEventTrigger("before", "shutdown", stopping.append, True)
     reactor.callWhenRunning(probe)
     reactor.run()
     remote.close()

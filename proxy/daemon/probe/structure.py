@@ -74,7 +74,7 @@ def _address(judged: Judged) -> dict[str, Any]:
         "problem": _text(attempt.problem),
         "detail": _text(attempt.detail),
         "tls": tls,
-        "carried": judged.carried.value,
+        "accepted": None if judged.carried is Carried.NOT else judged.carried.value,
         "reason": _text(judged.reason),
     }
 

@@ -40,13 +40,16 @@ SYSTEM_COMMANDS = {
     "apt-get",
     "cd",
     "certbot",
+    "ip",
     "journalctl",
     "ln",
     "nc",
+    "nft",
     "openssl",
     "python3",
     "rm",
     "systemctl",
+    "useradd",
 }
 HIGHEST_EXPOSURE = 2.0
 
@@ -103,6 +106,13 @@ LISTENER: dict[str, Any] = {
     "stream": "c2s",
     "address": "[::]:5222",
 }
+FORWARD_LISTENER: dict[str, Any] = {
+    "name": "legacy-clients",
+    "direction": "forward",
+    "stream": "c2s",
+    "address": "127.0.0.1:5222",
+    "domains": ["*"],
+}
 
 
 def confs() -> Iterator[Any]:
@@ -116,7 +126,8 @@ def confs() -> Iterator[Any]:
 @pytest.mark.parametrize("text", list(confs()))
 def test_confs_load(text: str) -> None:
     content = tomllib.loads(text)
-    content.setdefault("listener", [LISTENER])
+    forward = {"policy", "dns"} & content.keys()
+    content.setdefault("listener", [FORWARD_LISTENER if forward else LISTENER])
     installed = InstalledPlugins(own_only=True)
     plugins = {name: installed[name] for name in installed} | {"newer_tls": example("NewerTLS")}
     file = Path("/etc/bascule/bascule.toml")
@@ -147,16 +158,22 @@ def put_in_place(directory: Path, authority: Authority, text: str) -> Path:
     return file
 
 
-def test_the_first_conf_works(tmp_path: Path, authority: Authority) -> None:
-    [first] = blocks(ROOT / "README.md", "toml")
-    done = bascule("check", "-c", put_in_place(tmp_path, authority, first))
+@pytest.mark.parametrize(
+    ("number", "domain"), [(0, "example.com"), (1, "example.net")], ids=["reverse", "forward"]
+)
+def test_the_first_confs_work(
+    tmp_path: Path, authority: Authority, number: int, domain: str
+) -> None:
+    conf = blocks(ROOT / "README.md", "toml")[number]
+    done = bascule("check", "-c", put_in_place(tmp_path, authority, conf))
     assert (done.returncode, done.stderr) == (0, "")
-    assert "example.com" in done.stdout
+    assert domain in done.stdout
 
 
-def test_the_readme_and_the_manual_page_show_the_same_conf() -> None:
-    [first] = blocks(ROOT / "README.md", "toml")
+def test_the_readme_and_the_manual_page_show_the_same_confs() -> None:
+    first, second = blocks(ROOT / "README.md", "toml")
     assert first in MAN_PAGE.read_text()
+    assert second in MAN_PAGE.read_text()
 
 
 # Commands

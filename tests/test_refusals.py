@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import attrs
@@ -162,11 +163,12 @@ def about_server(call: ast.Call, clause: str) -> Iterator[str]:
 
 
 def troubles(node: ast.AST, scope: Scope) -> Iterator[str]:
-    """The texts that stand beside a `Trouble`: why no way to a server is left."""
+    """The texts that stand behind a `Trouble`: why no way to a server is left."""
     match node:
-        case ast.Call(args=[first, text, *_]) | ast.Tuple(elts=[first, text]):
-            if isinstance(first, ast.Attribute) and name_of(first.value) == "Trouble":
-                yield from scope.texts(text)
+        case ast.Call(args=together) | ast.Tuple(elts=together):
+            for first, text in pairwise(together):
+                if isinstance(first, ast.Attribute) and name_of(first.value) == "Trouble":
+                    yield from scope.texts(text)
 
 
 def gathered(node: ast.AST, scope: Scope) -> Iterator[str]:

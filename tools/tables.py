@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the transition tables of both legs into docs/architecture.md, between its markers.
+"""Writes the transition tables of the negotiation into docs/architecture.md, between its markers.
 
 `python tools/tables.py` writes them; with `--check` it writes nothing and exits with 1 when the
 page is not what would be written. A last argument names another page.
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 
-from proxy.session import initiating, receiving
+from proxy.session import initiating, receiving, securing
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = Path("docs/architecture.md")
@@ -27,7 +27,7 @@ def table(rows: Rows) -> str:
         for what, (following, _action) in row.items():
             after = "the same" if following is state else following.value
             lines.append(f"| {state.value} | {what.value} | {after} |")
-    return "\n".join(lines)
+    return "\n".join(lines).replace("<", "\\<")
 
 
 def page(text: str) -> str:
@@ -36,7 +36,12 @@ def page(text: str) -> str:
     Raises:
         ValueError: a marker is missing.
     """
-    for name, rows in (("receiving", receiving.TABLE), ("initiating", initiating.TABLE)):
+    tables = {
+        "receiving": receiving.TABLE,
+        "securing": securing.TABLE,
+        "initiating": initiating.TABLE,
+    }
+    for name, rows in tables.items():
         begin, end = f"<!-- {name}: tools/tables.py -->\n", f"<!-- end of {name} -->"
         before, found, rest = text.partition(begin)
         _old, closed, after = rest.partition(end)

@@ -139,6 +139,7 @@ class Bridge:
         "_timers",
         "_up",
         "_view",
+        "_way_ended",
     )
 
     def __init__(
@@ -158,6 +159,7 @@ class Bridge:
         self._server: Leg | None = None
         self._original = original
         self._reach: Reach | None = None
+        self._way_ended: Callable[[], None] | None = None
         self._relay: Joined | None = None
         self._timers: dict[Deadline, Armed] = {}
         self._queue: list[Command] = []
@@ -355,7 +357,7 @@ class Bridge:
         self, command: Connect | ConnectNext | Reconnect | Redirect | StartServerTLS
     ) -> None:
         if isinstance(command, Connect):
-            self._forget_reach()
+            self._settle_reach()
             self._reach = self._around.reach(
                 command.domain, self._original, self._connected, self._unreachable
             )
@@ -391,10 +393,17 @@ class Bridge:
         if self._session is not None:
             self._perform(self._session.server_unreachable(reason, trouble))
 
-    def _forget_reach(self) -> None:
+    def _settle_reach(self) -> None:
+        """Drop what looks for ways; keep what is left to do at the end."""
         reach, self._reach = self._reach, None
         if reach is not None:
-            reach.close()
+            self._forget_way()
+            self._way_ended = reach.settle()
+
+    def _forget_way(self) -> None:
+        ended, self._way_ended = self._way_ended, None
+        if ended is not None:
+            ended()
 
     def _take_note(self, command: Report | Finish) -> None:
         if isinstance(command, Report):
@@ -429,6 +438,7 @@ class Bridge:
         if self._session is None or self._client is None or self._server is None:
             return
         self._view = self._session.view
+        self._settle_reach()
         client, tls, to_client = self._client.detach()
         server, server_tls, to_server = self._server.detach()
         self._session = self._client = self._server = None
@@ -466,7 +476,8 @@ class Bridge:
             return
         reason, self._finished = self._finished, None
         self._session = None
-        self._forget_reach()
+        self._settle_reach()
+        self._forget_way()
         self._around.chain.session_closed(self._view)
         summary = Summary(
             view=self._view,

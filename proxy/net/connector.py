@@ -57,18 +57,21 @@ class Connector:
         self._over = True
         if self._race is not None:
             self._race.stop()
+            self._race = None
 
     def _resolved(self, addresses: tuple[str, ...]) -> None:
         if self._over:
             return
-        self._race = Race(
-            self._reactor,
-            addresses,
-            self._port,
-            lambda connection, _address: self._connected(connection),
-            lambda reason: self._failed(reason or f"the name {self._host} has no address"),
-        )
+        self._race = Race(self._reactor, addresses, self._port, self._won, self._lost)
         self._race.start()
+
+    def _won(self, connection: socket.socket, _address: str) -> None:
+        self._race = None  # it refers to us, and would not be freed soon
+        self._connected(connection)
+
+    def _lost(self, reason: str) -> None:
+        self._race = None
+        self._failed(reason or f"the name {self._host} has no address")
 
 
 def system_addresses(reactor: Any, host: str) -> Deferred[tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from proxy.net.connector import Connector
@@ -21,7 +22,7 @@ class Reach(Protocol):
     """The ways to one server, for one session.
 
     Each of `next`, `again` and `redirect` is answered by one call of what was given for it, unless
-    another one or `close` comes first.
+    another one or `cancel` comes first, and never before it has returned.
     """
 
     def next(self) -> None:
@@ -36,8 +37,11 @@ class Reach(Protocol):
     def cancel(self) -> None:
         """Stop; nothing is called back for what is under way."""
 
-    def close(self) -> None:
-        """Stop for good; the session is over."""
+    def settle(self) -> Callable[[], None] | None:
+        """Keep to the connection that there is; return what to call when it has ended, if need be.
+
+        A session that goes on for long need not keep what looks for ways.
+        """
 
 
 class Behind:
@@ -50,12 +54,15 @@ class Behind:
         failed: told that there is none.
     """
 
+    __slots__ = ("_connected", "_connector", "_failed", "_failing", "_reactor", "_server")
+
     def __init__(self, reactor: Any, server: Address, connected: Connected, failed: Failed) -> None:
         self._reactor = reactor
         self._server = server
         self._connected = connected
         self._failed = failed
         self._connector: Connector | None = None
+        self._failing: Any = None
 
     def next(self) -> None:
         """Connect."""
@@ -71,16 +78,19 @@ class Behind:
 
     def redirect(self, _host: str, _port: int | None) -> None:
         """Refuse: the server behind is the one that is configured."""
-        self._failed(Trouble.FORBIDDEN, "the server behind this proxy is where the conf says")
+        text = "the server behind this proxy is where the conf says"
+        self._failing = self._reactor.callLater(0, self._failed, Trouble.FORBIDDEN, text)
 
     def cancel(self) -> None:
         """Stop."""
         if self._connector is not None:
             self._connector.cancel()
             self._connector = None
+        if self._failing is not None and self._failing.active():
+            self._failing.cancel()
 
-    def close(self) -> None:
-        """Stop."""
+    def settle(self) -> None:
+        """Stop; nothing is left to be done at the end."""
         self.cancel()
 
     def _arrived(self, connection: socket.socket) -> None:
@@ -106,10 +116,9 @@ class Outgoing:
         """Take note of a connection."""
         self._places.add(place)
 
-    def discard(self, place: Address | None) -> None:
+    def discard(self, place: Address) -> None:
         """Forget it."""
-        if place is not None:
-            self._places.discard(place)
+        self._places.discard(place)
 
     def __contains__(self, place: Address) -> bool:
         return place in self._places
@@ -158,8 +167,7 @@ class Abroad:
         """Connect once more to the address that was connected to last."""
         self.cancel()
         if self._last is None:
-            self._failed(Trouble.UNREACHABLE, "no server has been reached")
-            return
+            raise RuntimeError("no server has been reached yet")
         way, more = self._last
         self._connector = Connector(
             self._reactor,
@@ -181,15 +189,17 @@ class Abroad:
             self._connector.cancel()
             self._connector = None
 
-    def close(self) -> None:
-        """Stop, and forget where the connection came from."""
+    def settle(self) -> Callable[[], None] | None:
+        """Stop; at the end it is to be forgotten where the connection came from."""
         self.cancel()
-        self._outgoing.discard(self._place)
+        place, self._place = self._place, None
+        return None if place is None else partial(self._outgoing.discard, place)
 
     def _arrived(self, connection: socket.socket, way: Way, more: bool) -> None:
         self._connector = None
         self._last = (way, more)
-        self._outgoing.discard(self._place)
+        if self._place is not None:
+            self._outgoing.discard(self._place)
         self._place = _place(connection)
         self._outgoing.add(self._place)
         target = way.target

@@ -82,6 +82,6 @@ def _before_redirection(connection: socket.socket) -> Address | None:
 
 
 def _place(connection: socket.socket) -> Address:
-    """Return the local address, an IPv4-mapped one as IPv4, without the scope of a link."""
+    """Return the local address, an IPv4-mapped one as IPv4."""
     name: tuple[Any, ...] = connection.getsockname()
-    return Address(unmapped(name[0].partition("%")[0]), name[1])
+    return Address(unmapped(name[0]), name[1])

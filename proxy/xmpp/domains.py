@@ -1,5 +1,6 @@
 """XMPP domains in the one form that is compared: A-labels in lower case (RFC 7622, RFC 5891)."""
 
+from sys import intern
 from typing import Final
 
 import idna
@@ -25,7 +26,7 @@ def domain(text: str) -> str:
     if "@" in name:
         raise ValueError("a domain has no @")
     if name.isascii() and _plain(name):
-        return name.lower()
+        return intern(name.lower())  # many sessions, few domains
     try:
         encoded = idna.encode(name, uts46=True, std3_rules=True).decode("ascii").lower()
     except (idna.IDNAError, UnicodeError) as error:
@@ -36,7 +37,7 @@ def domain(text: str) -> str:
         encoded = encoded[:-1]
     if len(encoded) > LONGEST:
         raise ValueError("a domain is too long")
-    return encoded
+    return intern(encoded)
 
 
 _LETTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")

@@ -4,10 +4,11 @@ Around it are a hostile server and a name server that leads there. `Forward.refu
 without TLS say all it has at once, and judges what became of it.
 """
 
+import contextlib
 import io
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,12 +23,13 @@ from proxy.daemon.log import Log
 from proxy.daemon.service import Service
 from proxy.xmpp.headers import opening
 from tests.authority import Authority
-from tests.net.client import AUTH, SECRET, connected, read_all
+from tests.net.client import AUTH, SECRET, connected, log_in, read_all
+from tests.net.front import Front
 from tests.net.hostile import Hostile, Peer
 from tests.net.in_process import InProcess
 from tests.net.name_server import NameServer
 from tests.servers.program import HOST
-from tests.servers.stream import STARTTLS
+from tests.servers.stream import STARTTLS, plaintext
 
 HOSTING = "xmpp.hosting.example"
 """The name of the machine to which SRV records lead."""
@@ -78,25 +80,26 @@ class Refusal:
 def configuration(
     policies: Sequence[Mapping[str, object]],
     *,
-    names: int,
+    names: int | None = None,
     listeners: Mapping[str, int],
     rules: Mapping[str, str],
-    tables: Mapping[str, Mapping[str, object]],
+    tables: Mapping[str, Mapping[str, object]] | None = None,
 ) -> str:
     """Return a conf.
 
     Args:
         policies: the tables ``[[policy]]``.
-        names: the port of the name server.
+        names: the port of the name server; None for the system's.
         listeners: the port of each listener by its name.
         rules: the ``tls`` of each listener.
         tables: what else stands in it, by the name of the table.
     """
     every: dict[str, Mapping[str, object]] = {
         "plugins.limits": {"connections_per_address": 0},
-        "dns": {"servers": [f"{HOST}:{names}"]},
-        **tables,
+        **(tables or {}),
     }
+    if names is not None:
+        every["dns"] = {"servers": [f"{HOST}:{names}"]}
     parts = [f"[{name}]\n{_keys(table)}" for name, table in every.items()]
     for name, port in listeners.items():
         table = {
@@ -178,7 +181,7 @@ class Forward(InProcess):
             names=names.port,
             listeners=dict.fromkeys(rules, 0),
             rules=rules,
-            tables=tables or {},
+            tables=tables,
         )
         path = directory / "forward.toml"
         path.write_text(written)
@@ -229,6 +232,15 @@ class Forward(InProcess):
             assert time.monotonic() < end, f"the log lacks {part!r}: {self.lines(since)}"
             time.sleep(0.002)
 
+    def login(self, domain: str, listener: str = "legacy") -> list[str]:
+        """Log a client in; return the lines of the log, the summary included."""
+        since = len(self.lines())
+        with plaintext(self.ports[listener], domain) as stream:
+            log_in(stream)
+            self.hostile.next().close()
+        self.wait_for_line("session ended", since)
+        return self.lines(since)
+
     def attempt(self, domain: str, listener: str = "legacy", version: str | None = "1.0") -> bytes:
         """Say all that a client has to say at once; return the answer."""
         with connected(self.ports[listener]) as connection:
@@ -264,3 +276,63 @@ class Forward(InProcess):
         assert not any("Verified TLS" in line for line in lines)
         assert [line for line in lines if "fault in a session" in line] == []
         return Refusal(etree.QName(condition).localname, text.text, lines, peers)
+
+
+class ForwardFront(Front):
+    """The daemon as a process, with one forward listener.
+
+    Args:
+        directory: its state.
+        authority: whom it trusts.
+        met: what the policies say of domains, besides where their server is.
+        server: the port of that server.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        authority: Authority,
+        met: Mapping[str, Mapping[str, object]],
+        server: int,
+    ) -> None:
+        super().__init__(directory, [], listeners={"legacy": "required"})
+        place = {"server": f"{HOST}:{server}"}
+        self._policies = [
+            _trusting(authority, {"domain": domain, **place, **more})
+            for domain, more in met.items()
+        ]
+
+    def configuration(self) -> str:
+        return configuration(self._policies, listeners=self.named, rules=self.rules)
+
+
+@contextlib.contextmanager
+def meeting(
+    directory: Path,
+    authority: Authority,
+    met: Mapping[str, Mapping[str, object]],
+    *,
+    others: Sequence[Mapping[str, object]] = (),
+    names: NameServer | None = None,
+    tables: Mapping[str, Mapping[str, object]] | None = None,
+) -> Iterator[Forward]:
+    """Run a service for whose domains there is a hostile server.
+
+    Args:
+        directory: where its conf goes.
+        authority: whom it trusts.
+        met: what else the policies say of domains whose server is the hostile one.
+        others: policies of other domains.
+        names: the name server; one that knows `HOSTING` only.
+        tables: what else stands in the conf.
+    """
+    with contextlib.ExitStack() as stack:
+        hostile = stack.enter_context(Hostile())
+        if names is None:
+            names = stack.enter_context(NameServer())
+        place = f"{HOST}:{hostile.port}"
+        policies = [{"domain": domain, "server": place, **more} for domain, more in met.items()]
+        policies += map(dict, others)
+        yield stack.enter_context(
+            Forward(directory, authority, hostile, names, policies=policies, tables=tables)
+        )

@@ -41,11 +41,21 @@ PAGE = ROOT / "docs/redirect.md"
 
 def section(title: str, language: str) -> str:
     """The one block of a language in a section of the page."""
+    [block] = re.findall(rf"^```{language}\n(.*?)^```$", _text(title), re.DOTALL | re.MULTILINE)
+    return str(block)
+
+
+def admitting(title: str) -> str:
+    """The rule that a section of the page gives machines that filter what comes in."""
+    [rule] = re.findall(r"`([^`\n]* accept)`", _text(title))
+    return str(rule)
+
+
+def _text(title: str) -> str:
     text = PAGE.read_text()
     found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
     assert found is not None, title
-    [block] = re.findall(rf"^```{language}\n(.*?)^```$", found[1], re.DOTALL | re.MULTILINE)
-    return str(block)
+    return found[1]
 
 
 REDIRECT = "On a router, by redirect"

@@ -41,6 +41,7 @@ class RemoteServer:
         plain: for each connection, what came before TLS.
         inside: for each connection that came to TLS, what came inside; None unless it ended with
             close_notify.
+        spoken: set when something has come inside TLS.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class RemoteServer:
     ) -> None:
         self.plain: list[bytes] = []
         self.inside: list[bytes | None] = []
+        self.spoken = threading.Event()
         self._direct = direct
         self._features = features
         self._answer = answer
@@ -136,4 +138,5 @@ class RemoteServer:
             got = b""
             while data := tls.recv(65536):  # raises unless close_notify comes
                 got += data
+                self.spoken.set()
             self.inside[number] = got

@@ -9,22 +9,18 @@ import pytest
 from proxy.daemon import forwarding
 from proxy.daemon.forwarding import ForwardRules
 from proxy.net import leg, openssl
-from proxy.session import outward
+from proxy.session.outward import Outward
+from proxy.session.securing import Securing
 from proxy.trust import verdict
 from proxy.trust.certificate import Certificate
 from proxy.trust.policy import Ladder
 from proxy.trust.verdict import Status, Verdict
 from tests.authority import Authority
-from tests.net.client import log_in
-from tests.net.forward import Forward
-from tests.net.hostile import Hostile, Secure, direct, login, showing, upgraded
-from tests.net.name_server import NameServer
-from tests.servers.program import HOST
-from tests.servers.stream import plaintext
+from tests.net.forward import Forward, meeting
+from tests.net.hostile import Secure, direct, login, showing, upgraded
 
 DOMAIN = "example.net"
 DIRECT = "direct.example.net"
-PIN = "pin.example.net"
 LEVELS = ("may", "encrypt")
 
 
@@ -74,16 +70,13 @@ WRONG: list[object] = [None, True, 1, "Verified", Status.VERIFIED, Agreeable(), 
 
 @pytest.fixture(scope="module")
 def _forward(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Forward]:
-    with Hostile() as server, NameServer() as names:
-        place = {"server": f"{HOST}:{server.port}"}
-        policies: list[dict[str, object]] = [
-            {"domain": DOMAIN, **place},
-            {"domain": DIRECT, "direct_tls": True, **place},
-            *({"domain": f"{level}.example.net", "level": level, **place} for level in LEVELS),
-        ]
-        directory = tmp_path_factory.mktemp("forward")
-        with Forward(directory, authority, server, names, policies=policies) as forward:
-            yield forward
+    met: dict[str, dict[str, object]] = {
+        DOMAIN: {},
+        DIRECT: {"direct_tls": True},
+        **{f"{level}.example.net": {"level": level} for level in LEVELS},
+    }
+    with meeting(tmp_path_factory.mktemp("forward"), authority, met) as forward:
+        yield forward
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +90,7 @@ def forward(_forward: Forward, secure: Secure) -> Iterator[Forward]:
     _forward.hostile.play(upgraded(secure))
     yield _forward
     _forward.hostile.play(upgraded(secure))
-    with plaintext(_forward.ports["legacy"], DOMAIN) as stream:
-        log_in(stream)
-        _forward.hostile.next().close()
+    _forward.login(DOMAIN)
     _forward.hostile.play(login)
 
 
@@ -168,8 +159,8 @@ def test_attack_20_faults_refuse_where_nothing_is_demanded_too(
         (leg.Leg, "start_client_tls"),
         (Ladder, "find"),
         (leg, "server_facts"),
-        (outward.Securing, "secured"),
-        (outward.Outward, "secured"),
+        (Securing, "secured"),
+        (Outward, "secured"),
     ],
     ids=lambda place: f"{place[0].__name__}.{place[1]}",
 )

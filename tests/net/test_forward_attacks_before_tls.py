@@ -6,8 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.authority import Authority
-from tests.net.client import log_in
-from tests.net.forward import SHORT, Forward, told_nothing
+from tests.net.forward import SHORT, Forward, meeting, told_nothing
 from tests.net.hostile import (
     BIND,
     FAILURE,
@@ -16,7 +15,6 @@ from tests.net.hostile import (
     OFFER,
     PROCEED,
     SUCCESS,
-    Hostile,
     Peer,
     Script,
     Secure,
@@ -30,7 +28,6 @@ from tests.net.hostile import (
     stream_error,
     upgraded,
 )
-from tests.net.name_server import NameServer
 from tests.servers.program import HOST
 from tests.servers.stream import plaintext
 
@@ -51,21 +48,16 @@ RESPONSE = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\n\r\n<html>x-
 
 @pytest.fixture(scope="module")
 def _forward(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Forward]:
-    with Hostile() as server, NameServer() as names:
-        place = {"server": f"{HOST}:{server.port}"}
-        policies: list[dict[str, object]] = [
-            {"domain": DOMAIN, **place},
-            {"domain": DIRECT, "direct_tls": True, **place},
-            {"domain": ENCRYPT, "level": "encrypt", **place},
-            {"domain": MAY, "level": "may", **place},
-            {"domain": NONE, "level": "none", **place},
-        ]
-        directory = tmp_path_factory.mktemp("forward")
-        tables = {"deadlines": SHORT}
-        with Forward(
-            directory, authority, server, names, policies=policies, tables=tables
-        ) as forward:
-            yield forward
+    met: dict[str, dict[str, object]] = {
+        DOMAIN: {},
+        DIRECT: {"direct_tls": True},
+        ENCRYPT: {"level": "encrypt"},
+        MAY: {"level": "may"},
+        NONE: {"level": "none"},
+    }
+    directory = tmp_path_factory.mktemp("forward")
+    with meeting(directory, authority, met, tables={"deadlines": SHORT}) as forward:
+        yield forward
 
 
 @pytest.fixture
@@ -95,16 +87,6 @@ def later(data: bytes) -> Script:
         peer.send(data)
 
     return send
-
-
-def logged_in(forward: Forward, domain: str, listener: str = "legacy") -> list[str]:
-    """Log in; return the lines of the log."""
-    since = len(forward.lines())
-    with plaintext(forward.ports[listener], domain) as stream:
-        log_in(stream)
-        forward.hostile.next().close()
-    forward.wait_for_line("session ended", since)
-    return forward.lines(since)
 
 
 STRIPPED = {
@@ -163,7 +145,7 @@ def test_attack_04_an_offer_that_was_stripped_is_taken_all_the_same(
 ) -> None:
     """RFC 7590, section 3.2: the server itself would have agreed."""
     forward.hostile.play(then(saying(first, PROCEED), then(secure, login)))
-    lines = logged_in(forward, domain)
+    lines = forward.login(domain)
     assert any(" TLS connection established to " in line for line in lines)
 
 
@@ -172,7 +154,7 @@ def test_attack_04_what_worked_before_is_not_believed_again(
 ) -> None:
     """A connection is stripped after one that was not (CVE-2016-10027)."""
     forward.hostile.play(upgraded(secure))
-    logged_in(forward, DOMAIN)
+    forward.login(DOMAIN)
     forward.hostile.play(STRIPPED["mechanisms"])
     assert forward.refusal(DOMAIN).condition == "policy-violation"
 
@@ -180,17 +162,17 @@ def test_attack_04_what_worked_before_is_not_believed_again(
 @pytest.mark.parametrize("name", ["mechanisms", "failure", "version", "empty"])
 def test_plaintext_is_spoken_only_where_the_policy_says_so(forward: Forward, name: str) -> None:
     forward.hostile.play(STRIPPED[name], login)
-    lines = logged_in(forward, MAY)
+    lines = forward.login(MAY)
     assert not any("TLS connection established" in line for line in lines)
     told_nothing(forward.hostile.peers[0], MAY)
     forward.hostile.play(STRIPPED[name], login)
-    lines = logged_in(forward, DOMAIN, "report")
+    lines = forward.login(DOMAIN, "report")
     assert any(" warning would be refused: the server of example.net " in line for line in lines)
     told_nothing(forward.hostile.peers[0], DOMAIN)
 
 
 def test_a_policy_of_no_tls_speaks_none(forward: Forward) -> None:
-    logged_in(forward, NONE)
+    forward.login(NONE)
     (peer,) = forward.hostile.peers
     assert b"<starttls" not in peer.plain
 
@@ -238,7 +220,7 @@ def test_attack_02_an_answer_in_pieces_is_one_answer(
             then(later(PROCEED[split:]), then(secure, login)),
         )
     )
-    logged_in(forward, DOMAIN)
+    forward.login(DOMAIN)
     forward.hostile.play(
         then(saying(HEADER + OFFER, PROCEED[:split]), later(PROCEED[split:] + b" "))
     )
@@ -321,6 +303,6 @@ def test_attack_04_a_server_may_leave_at_every_step(
 
 def test_direct_tls_begins_with_the_first_byte(forward: Forward, secure: Secure) -> None:
     forward.hostile.play(direct(secure))
-    logged_in(forward, DIRECT)
+    forward.login(DIRECT)
     (peer,) = forward.hostile.peers
     assert peer.plain == b""

@@ -11,12 +11,10 @@ from proxy.trust.policy import pin_of
 from tests.authority import Authority
 from tests.net import hostile
 from tests.net.certificates import BAD, GOOD, Authorities, Bad, Good, Pair
-from tests.net.client import log_in
 from tests.net.forward import HOSTING, Forward
 from tests.net.hostile import Hostile, Script, Secure, pointing, saying, showing, upgraded
 from tests.net.name_server import NameServer
 from tests.servers.program import HOST, free_port
-from tests.servers.stream import plaintext
 from tests.trust.showing import chain_of
 
 Scripts = Callable[[Secure, int], list[Script]]
@@ -126,16 +124,6 @@ def filled(text: str, domain: str) -> str:
     return text.replace("{}", domain).replace("{parent}", domain.partition(".")[2])
 
 
-def accepted(forward: Forward, domain: str, listener: str = "legacy") -> list[str]:
-    """Log in; return the lines of the log, the summary included."""
-    since = len(forward.lines())
-    with plaintext(forward.ports[listener], domain) as stream:
-        log_in(stream)
-        forward.hostile.next().close()
-    forward.wait_for_line("session ended", since)
-    return forward.lines(since)
-
-
 def established(lines: list[str]) -> str:
     (line,) = [line for line in lines if "TLS connection established" in line]
     return line
@@ -150,7 +138,7 @@ def test_what_proves_the_domain_is_accepted(
     newest = VERSIONS[(WAYS.index(way) + GOOD.index(good)) % 2]
     secure = showing(good.issue(authorities, way.domain), newest)
     forward.hostile.play(*way.scripts(secure, forward.hostile.port))
-    line = established(accepted(forward, way.domain))
+    line = established(forward.login(way.domain))
     version = "TLSv1.3" if newest == SSL.TLS1_3_VERSION else "TLSv1.2"
     place = f"{way.domain}[{HOST}]:{forward.hostile.port}"
     assert f" Verified TLS connection established to {place}: {version} with cipher " in line
@@ -198,7 +186,7 @@ def test_where_no_proof_is_demanded_the_log_tells_what_is_missing(
     forward: Forward, authorities: Authorities, bad: Bad, domain: str
 ) -> None:
     forward.hostile.play(upgraded(showing(bad.issue(authorities, domain))))
-    line = established(accepted(forward, domain))
+    line = established(forward.login(domain))
     status = "Trusted" if bad.trusted else "Untrusted"
     assert f" {status} TLS connection established to {domain}[" in line
     assert " matched=" not in line
@@ -211,7 +199,7 @@ def test_where_no_proof_is_demanded_it_is_told_all_the_same(
     forward: Forward, authority: Authority, domain: str
 ) -> None:
     forward.hostile.play(upgraded(showing(authority.issue(domain))))
-    assert " Verified TLS " in established(accepted(forward, domain))
+    assert " Verified TLS " in established(forward.login(domain))
 
 
 @pytest.mark.parametrize("way", [WAYS[1], WAYS[-2]], ids=lambda way: way.domain)
@@ -221,7 +209,7 @@ def test_a_listener_that_reports_lets_everybody_through_and_names_whom_it_would_
 ) -> None:
     secure = showing(bad.issue(authorities, way.domain))
     forward.hostile.play(*way.scripts(secure, forward.hostile.port))
-    lines = accepted(forward, way.domain, "report")
+    lines = forward.login(way.domain, "report")
     said = [line for line in lines if "would be refused: the certificate" in line]
     assert len(said) == 1
     assert " warning would be refused: " in said[0]
@@ -230,7 +218,7 @@ def test_a_listener_that_reports_lets_everybody_through_and_names_whom_it_would_
 
 def test_a_key_that_is_known_needs_no_more(forward: Forward, known: dict[str, Pair]) -> None:
     forward.hostile.play(upgraded(showing(known["pin.example.net"])))
-    assert 'matched="pin sha256:' in established(accepted(forward, "pin.example.net"))
+    assert 'matched="pin sha256:' in established(forward.login("pin.example.net"))
 
 
 @each_bad
@@ -255,7 +243,7 @@ def test_attack_20_a_good_certificate_with_another_key_is_refused(
 
 def test_a_known_key_besides_a_good_certificate(forward: Forward, known: dict[str, Pair]) -> None:
     forward.hostile.play(upgraded(showing(known["pin-secure.example.net"])))
-    line = established(accepted(forward, "pin-secure.example.net"))
+    line = established(forward.login("pin-secure.example.net"))
     assert 'matched="DNS-ID pin-secure.example.net"' in line
 
 
@@ -270,5 +258,5 @@ def test_a_domain_beyond_ascii_is_compared_in_one_form(
         "xmpp": lambda: authority.issue(label, dns=[], xmpp=[text]),
     }[names]()
     forward.hostile.play(upgraded(showing(pair)))
-    line = established(accepted(forward, text))
+    line = established(forward.login(text))
     assert f" Verified TLS connection established to {label}[" in line

@@ -32,6 +32,7 @@ from tests.net.redirections import (
     Kind,
     Placed,
     World,
+    admitting,
     assert_carried,
     assert_refused,
     load_output,
@@ -144,6 +145,34 @@ def test_without_bascule_nobody_passes_in_plaintext(world: World, kind: Kind) ->
             pass
 
 
+FILTER = """\
+table inet filter {
+    chain input {
+        type filter hook input priority filter; policy drop;
+        iifname "lo" accept
+        meta l4proto ipv6-icmp accept
+        ct state established,related accept
+        RULE
+    }
+}
+"""
+
+
+@each_title
+def test_a_machine_that_filters_what_comes_in_admits_what_is_led(
+    world: World, kind: Kind, tmp_path: Path
+) -> None:
+    kind.load(world.network.router)
+    rules = FILTER.replace("RULE", admitting(kind.title))
+    world.network.router.run("nft", "-f", "-", given=rules)
+    with world.forward(tmp_path, kind.conf, before=kind.before) as bascule:
+        for family in kind.families:
+            with world.open(SERVER.of(family)) as stream:
+                assert_carried(stream, world, bascule, Address(SERVER.of(family), PORT))
+            with pytest.raises(TimeoutError):
+                world.network.client.connect(LAN.of(family), LISTENING, seconds=0.3)
+
+
 def test_tproxy_leaves_connections_to_the_router_alone(world: World, tmp_path: Path) -> None:
     kind = KINDS["tproxy to [::]"]
     kind.load(world.network.router)
@@ -185,7 +214,7 @@ def test_a_connection_to_the_listener_itself_is_closed(
 def test_a_connection_by_an_address_of_the_link_is_closed(
     world: World, kind: Kind, tmp_path: Path
 ) -> None:
-    """Its addresses have a scope, which the packet filter does not know."""
+    """Nothing tells that such an address is ours without the link it belongs to."""
     kind.load(world.network.router)
     for machine, device, address in (
         (world.network.client, "eth0", "fe80::2"),

@@ -1,5 +1,6 @@
 """The documentation is true: its confs load, its commands exist, its links lead somewhere."""
 
+import ast
 import configparser
 import os
 import re
@@ -294,6 +295,34 @@ def test_every_field_of_the_log_is_explained() -> None:
     )
     for field in _fields(summary):
         assert f"\n| `{field}` |" in text
+
+
+LOGGING = {"Report": 1, "write": 1, "_write": 1, "failure": 0}
+"""What writes a line of the log, and which argument its message is."""
+
+
+def log_lines() -> Iterator[Any]:
+    """The beginnings of the lines that the code writes to the log, as far as they are fixed."""
+    for file in sorted((ROOT / "proxy").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=arguments):
+                    if len(arguments) <= LOGGING.get(name, len(arguments)):
+                        continue
+                    message = arguments[LOGGING[name]]
+                    if isinstance(message, ast.JoinedStr):
+                        message = message.values[0]
+                    if isinstance(message, ast.Constant) and isinstance(message.value, str):
+                        yield pytest.param(message.value.strip(": "), id=file.name)
+
+
+def test_lines_of_the_log_are_found() -> None:
+    assert len(list(log_lines())) > 12
+
+
+@pytest.mark.parametrize("line", list(log_lines()))
+def test_every_line_of_the_log_is_explained(line: str) -> None:
+    assert line in (ROOT / "docs/guide.md").read_text()
 
 
 @pytest.mark.parametrize("rule", TLSRule)

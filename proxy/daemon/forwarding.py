@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from OpenSSL import SSL
 
 from proxy.daemon.model import ORIGINAL, Conf, Listener
-from proxy.net.reach import Abroad, Connected, Failed, Outgoing
+from proxy.net.outgoing import Outgoing
+from proxy.net.reach import Abroad, Connected, Failed
 from proxy.net.redirected import NotRedirectedError, original_destination
 from proxy.net.resolver import Resolver
 from proxy.net.route import Request
@@ -39,8 +40,20 @@ class Remote:
         self.resolver = Resolver(reactor, conf.dns.servers)
         self.outgoing = Outgoing()
         self._reactor = reactor
-        policies = (*conf.policies, Policy(Pattern.parse("*")))  # what holds where none is named
-        self._contexts = {policy: client_context(policy) for policy in policies}
+        self._policies = (
+            *conf.policies,
+            Policy(Pattern.parse("*")),
+        )  # the last where none is named
+        self._contexts: dict[Policy, SSL.Context] = {}
+        self.renew()
+
+    def renew(self) -> None:
+        """Make the TLS contexts anew, with the roots as they now are.
+
+        Raises:
+            TLSSetupError: the roots of a policy cannot be read; all stays as it was.
+        """
+        self._contexts = {policy: client_context(policy) for policy in self._policies}
 
     def context(self, domain: str) -> SSL.Context:
         """Return the TLS context in which the server of ``domain`` is spoken to."""

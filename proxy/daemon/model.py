@@ -265,7 +265,7 @@ class Listener:
         help=(
             'Of a forward listener with destination = "original": whether nftables hands the '
             "connections over by tproxy, which leaves their addresses as they are, and not by "
-            "redirect. Listening so takes the capability CAP_NET_ADMIN."
+            "redirect. Listening so takes the capability CAP_NET_RAW or CAP_NET_ADMIN."
         ),
     )
     unlisted_destinations: bool = option(

@@ -144,6 +144,8 @@ class Service:
         self._renewal = self._reactor.callLater(TICKET_KEYS, self._renew_contexts)
         try:
             renewed = _contexts(self._conf)
+            if self._remote is not None:
+                self._remote.renew()
         except TLSSetupError as error:
             if self._log is not None:
                 self._log.write(Severity.WARNING, f"certificates stay as they were: {error}")

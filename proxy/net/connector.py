@@ -13,9 +13,11 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from proxy.net.outgoing import Outgoing
 from proxy.net.targets import literal
 from proxy.net.tcp import set_options
 from proxy.net.tls import describe
+from proxy.session.hooks import Address
 
 ATTEMPT_DELAY: Final = 0.25
 """Seconds that an address has to itself before the next one is tried beside it (RFC 8305)."""
@@ -35,16 +37,25 @@ class Connector:
         port: the TCP port.
         connected: gets the connected, not blocking socket.
         failed: gets the reason, in words.
+        outgoing: takes note of where connections come from, as they begin.
     """
 
     def __init__(
-        self, reactor: Any, host: str, port: int, connected: Connected, failed: Failed
+        self,
+        reactor: Any,
+        host: str,
+        port: int,
+        connected: Connected,
+        failed: Failed,
+        *,
+        outgoing: Outgoing | None = None,
     ) -> None:
         self._reactor = reactor
         self._host = host
         self._port = port
         self._connected = connected
         self._failed = failed
+        self._outgoing = outgoing
         self._race: Race | None = None
         self._over = False
 
@@ -62,7 +73,14 @@ class Connector:
     def _resolved(self, addresses: tuple[str, ...]) -> None:
         if self._over:
             return
-        self._race = Race(self._reactor, addresses, self._port, self._won, self._lost)
+        self._race = Race(
+            self._reactor,
+            addresses,
+            self._port,
+            self._won,
+            self._lost,
+            outgoing=self._outgoing,
+        )
         self._race.start()
 
     def _won(self, connection: socket.socket, _address: str) -> None:
@@ -123,6 +141,8 @@ class Race:
         won: gets the connected, not blocking socket and the address it is connected to.
         lost: gets the reasons, in words; empty if there was no address.
         seconds: how long all of it may take; None for as long as the kernel tries.
+        outgoing: takes note of where connections come from, as they begin; those that come to
+            nothing are forgotten again.
     """
 
     def __init__(
@@ -134,6 +154,7 @@ class Race:
         lost: Failed,
         *,
         seconds: float | None = None,
+        outgoing: Outgoing | None = None,
     ) -> None:
         self._reactor = reactor
         self._addresses = deque(addresses)
@@ -141,6 +162,7 @@ class Race:
         self._won = won
         self._lost = lost
         self._seconds = seconds
+        self._outgoing = outgoing
         self._attempts: dict[_Attempt, str] = {}
         self._reasons: dict[str, None] = {}
         self._next: Any = None
@@ -169,7 +191,7 @@ class Race:
         while self._addresses:
             address = self._addresses.popleft()
             try:
-                attempt = _Attempt(self._reactor, address, self._port, self._ended)
+                attempt = _Attempt(self._reactor, address, self._port, self._ended, self._outgoing)
             except OSError as error:
                 self._reasons[describe(error)] = None
                 continue
@@ -213,9 +235,12 @@ class _Attempt:
         host: str,
         port: int,
         ended: Callable[["_Attempt", socket.socket | None, OSError | None], None],
+        outgoing: Outgoing | None,
     ) -> None:
         self._reactor = reactor
         self._ended = ended
+        self._outgoing = outgoing
+        self._place: Address | None = None
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket: socket.socket | None = socket.socket(
             family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK
@@ -226,6 +251,8 @@ class _Attempt:
             self._socket.close()
             self._socket = None
             raise OSError(status, os.strerror(status))
+        if outgoing is not None:
+            self._place = outgoing.add(self._socket)
         reactor.addWriter(self)
 
     def stop(self) -> None:
@@ -234,6 +261,11 @@ class _Attempt:
             self._reactor.removeWriter(self)
             self._socket.close()
             self._socket = None
+            self._forget()
+
+    def _forget(self) -> None:
+        if self._outgoing is not None and self._place is not None:
+            self._outgoing.discard(self._place)
 
     def fileno(self) -> int:
         """Return the descriptor; -1 when there is none."""
@@ -264,6 +296,7 @@ class _Attempt:
             status = errno.ECONNABORTED
         if status:
             connection.close()
+            self._forget()
             self._ended(self, None, OSError(status, os.strerror(status)))
         else:
             self._ended(self, connection, None)

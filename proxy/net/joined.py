@@ -174,16 +174,24 @@ class Joined(ABC):
     def _pass_read(self, count: int) -> None:
         """Send on what has just been read."""
         self.from_wire += count
-        if self._client_on_wire:
-            if self._measure is not None:
-                data = VIEW[:count].tobytes()
-                if not self._counted(data):
-                    return
-                self._send_on(data)
+        data: bytes | memoryview = VIEW[:count]
+        if not self._client_on_wire:
+            self._last = data[-1]
+        elif self._measure is not None:
+            data = VIEW[:count].tobytes()
+            if not self._counted(data):
                 return
-        else:
-            self._last = VIEW[count - 1]
-        self._send_on(VIEW[:count])
+        try:
+            sent = self._send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._legacy_takes_no_more(error)
+            return
+        if sent < count:
+            self._to_legacy = bytes(data[sent:])
+            self._watch_legacy()
+            self._watch_wire()
 
     def _counted(self, data: bytes) -> bool:
         """Whether the meter lets pass what comes from the client; else the session has ended."""
@@ -194,19 +202,6 @@ class Joined(ABC):
                 self.refuse(error)
                 return False
         return True
-
-    def _send_on(self, data: bytes | memoryview) -> None:
-        try:
-            sent = self._send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            self._legacy_takes_no_more(error)
-            return
-        if sent < len(data):
-            self._to_legacy = bytes(data[sent:])
-            self._watch_legacy()
-            self._watch_wire()
 
     def _pass_to_legacy(self, data: bytes) -> None:
         if self._client_on_wire and not self._counted(data):

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from proxy.net.connector import Connector
+from proxy.net.outgoing import Outgoing
 from proxy.net.resolver import Resolver
 from proxy.net.route import Request, Route, Way
 from proxy.session.hooks import Address
@@ -102,28 +103,6 @@ class Behind:
         self._failed(Trouble.UNREACHABLE, reason)
 
 
-class Outgoing:
-    """Where our own connections to servers come from.
-
-    A connection that is accepted from such a place is our own, led back by a redirection in the
-    packet filter: the session would run in a circle.
-    """
-
-    def __init__(self) -> None:
-        self._places: set[Address] = set()
-
-    def add(self, place: Address) -> None:
-        """Take note of a connection."""
-        self._places.add(place)
-
-    def discard(self, place: Address) -> None:
-        """Forget it."""
-        self._places.discard(place)
-
-    def __contains__(self, place: Address) -> bool:
-        return place in self._places
-
-
 class Abroad:
     """The servers of a domain, wherever DNS or a policy says they are.
 
@@ -132,7 +111,7 @@ class Abroad:
         resolver: asks DNS.
         request: whose server is wanted, and what limits the ways to it.
         own: whether an IP address and a port are a listener of ours.
-        outgoing: takes note of where the connection comes from.
+        outgoing: takes note of where connections come from.
         connected: gets the connection.
         failed: told that there is none.
     """
@@ -153,7 +132,13 @@ class Abroad:
         self._connected = connected
         self._failed = failed
         self._route = Route(
-            reactor, resolver, request, own=own, connected=self._arrived, failed=failed
+            reactor,
+            resolver,
+            request,
+            own=own,
+            outgoing=outgoing,
+            connected=self._arrived,
+            failed=failed,
         )
         self._last: tuple[Way, bool] | None = None
         self._connector: Connector | None = None
@@ -175,6 +160,7 @@ class Abroad:
             way.target.port,
             lambda connection: self._arrived(connection, way, more),
             lambda reason: self._failed(Trouble.UNREACHABLE, f"{way.target}: {reason}"),
+            outgoing=self._outgoing,
         )
         self._connector.start()
 
@@ -200,13 +186,7 @@ class Abroad:
         self._last = (way, more)
         if self._place is not None:
             self._outgoing.discard(self._place)
-        self._place = _place(connection)
-        self._outgoing.add(self._place)
+        self._place = self._outgoing.add(connection)
         target = way.target
         address = Address(way.address, target.port)
         self._connected(connection, Reached(target.host, address, target.direct, more))
-
-
-def _place(connection: socket.socket) -> Address:
-    host, port = connection.getsockname()[:2]
-    return Address(host, port)

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from proxy.net.connector import Race, system_addresses
+from proxy.net.outgoing import Outgoing
 from proxy.net.resolver import LookupFailedError, Resolver
 from proxy.net.targets import LAST_PORT, Target, forbidden, host_name, literal, unmapped
 from proxy.session.hooks import Address
@@ -94,6 +95,7 @@ class Route:
         resolver: asks DNS.
         request: whose server is wanted.
         own: whether an IP address and a port are a listener of ours.
+        outgoing: takes note of where connections come from, as they begin.
         connected: gets the connected, not blocking socket, the way to its other end, and whether
             another target is left after this one.
         failed: gets the trouble, and a text that names each target tried and why it was in vain.
@@ -106,6 +108,7 @@ class Route:
         request: Request,
         *,
         own: Callable[[str, int], bool],
+        outgoing: Outgoing | None = None,
         connected: Callable[[socket.socket, Way, bool], None],
         failed: Callable[[Trouble, str], None],
     ) -> None:
@@ -113,6 +116,7 @@ class Route:
         self._resolver = resolver
         self._request = request
         self._own = own
+        self._outgoing = outgoing
         self._connected = connected
         self._failed = failed
         self._candidates: deque[_Candidate] | None = None
@@ -296,6 +300,7 @@ class Route:
             lambda connection, address: done.callback((connection, address)),
             lambda reason: done.errback(_NoWayError(Trouble.UNREACHABLE, reason.lower())),
             seconds=TARGET_SECONDS,
+            outgoing=self._outgoing,
         )
         race.start()
         return await done

@@ -317,7 +317,10 @@ class Outward:
             "server": None if reached is None else reached.address,
             "detail": detail,
         }
-        self._around.command(Report(Severity.INFO, f"server given up: {text}", fields))
+        severity = Severity.INFO
+        if condition is Condition.POLICY_VIOLATION:
+            severity = Severity.WARNING  # what is not secure may be an attack
+        self._around.command(Report(severity, f"server given up: {text}", fields))
         self._leave()
         self._ask_for(ConnectNext())
 

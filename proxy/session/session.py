@@ -205,9 +205,10 @@ class Session:
             case Deadline.ENDING:
                 self._finish("the server did not end its stream", close=(Side.CLIENT, Side.SERVER))
             case Deadline.NEGOTIATION:
-                self.refuse(
-                    StreamError(Condition.CONNECTION_TIMEOUT, "TLS was not established in time")
-                )
+                late = "TLS was not established in time"
+                if self.rule is TLSRule.NONE:
+                    late = "no stream was opened in time"
+                self.refuse(StreamError(Condition.CONNECTION_TIMEOUT, late))
             case Deadline.AUTHENTICATION:
                 self.refuse(StreamError(Condition.CONNECTION_TIMEOUT, "not authenticated in time"))
         return self._flush()

@@ -255,6 +255,8 @@ def test_ctrl_c(command: Command) -> None:
             [*PROGRAM, DOMAIN, "-c", str(command.path)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # A shell that runs the tests in the background has it ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         ) as process:
             connection, _ = mute.accept()
             process.send_signal(signal.SIGINT)

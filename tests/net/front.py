@@ -59,12 +59,17 @@ class Front(Bascule):
         ]
         return "\n".join(parts)
 
-    def launch(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> None:
+    def launch(
+        self,
+        *arguments: str | Path,
+        environment: Mapping[str, str] | None = None,
+        terminal: int | None = None,
+    ) -> None:
         before: tuple[str, ...] = ()
         if self._descriptors is not None:
             before = ("sh", "-c", f'ulimit -n {self._descriptors}; exec "$@"', "sh")
         both = {**self._environment, **(environment or {})}
-        super().launch(*before, *arguments, environment=both)
+        super().launch(*before, *arguments, environment=both, terminal=terminal)
 
     @property
     def process_id(self) -> int:

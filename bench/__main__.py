@@ -13,9 +13,19 @@ import click
 from bench import ground, report
 from bench.errors import BenchError
 from bench.processes import raise_file_limit
-from bench.relays import DIRECT, FORWARD, PLAIN, REFERENCE, RELAYS, Contender, Relay
+from bench.relays import (
+    DIRECTS,
+    FORWARD,
+    PLAIN,
+    REFERENCE,
+    RELAYS,
+    SLIXMPP,
+    Contender,
+    Relay,
+    has_slixmpp,
+)
 from bench.rounds import Bench, Plan, Result
-from bench.rows import ROWS, SCENARIOS, Row
+from bench.rows import ROWS, SCENARIOS, Row, Scenario
 
 RESULTS = Path(__file__).resolve().parent / "results"
 QUICK_RELAYS = ("haproxy", "bascule", "bascule-limits")
@@ -67,6 +77,13 @@ def choose_rows(names: tuple[str, ...], *, quick: bool) -> list[Row]:
     return [row for row in ROWS if row.scenario in usual]
 
 
+def _can_run(scenario: Scenario, chosen: list[Relay]) -> bool:
+    if scenario.direct is SLIXMPP and not has_slixmpp():
+        click.echo(f"bench: slixmpp is not installed: {scenario.name} left out", err=True)
+        return False
+    return PLAIN in chosen or not scenario.forward
+
+
 def write_results(results: list[Result], rows: list[Row], plan: Plan) -> str:
     """Writes latest.json and latest.md into `RESULTS`.
 
@@ -74,6 +91,8 @@ def write_results(results: list[Result], rows: list[Row], plan: Plan) -> str:
         The Markdown.
     """
     table = report.summarise(results, rows)
+    # A direct client's results are of the same run as the forwarded one's.
+    runs = [result for result in results if result.relay not in {each.name for each in DIRECTS}]
     circumstances = report.Circumstances(
         command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
         date=dt.datetime.now(dt.UTC).date().isoformat(),
@@ -84,8 +103,8 @@ def write_results(results: list[Result], rows: list[Row], plan: Plan) -> str:
         ),
         forward_tls=_forward_tls(results),
         versions={each.name: each.version() for each in _contenders(results, plan)},
-        disturbed=sum(result.is_disturbed for result in results if result.relay != DIRECT.name),
-        runs=sum(result.relay != DIRECT.name for result in results),
+        disturbed=sum(result.is_disturbed for result in runs),
+        runs=len(runs),
         failures=[
             f"{result.scenario}, {result.relay}, round {result.round + 1}: {result.failure}"
             for result in results
@@ -110,15 +129,15 @@ def write_results(results: list[Result], rows: list[Row], plan: Plan) -> str:
 
 
 def _contenders(results: list[Result], plan: Plan) -> list[Contender]:
-    """The relays, and the two sides of the forward rows if these were run."""
-    also = (DIRECT, FORWARD)
+    """The relays, and those in the forward rows if these were run."""
+    also = (FORWARD, *DIRECTS)
     return [*plan.relays, *(each for each in also if any(r.relay == each.name for r in results))]
 
 
 def _forward_tls(results: list[Result]) -> dict[str, str]:
     """What was negotiated with the remote server, by the name of who did, fit to be read."""
     said: dict[str, str] = {}
-    for each in (DIRECT, FORWARD):
+    for each in (*DIRECTS, FORWARD):
         mine = [result.values for result in results if result.relay == each.name]
         agreed = sorted({str(values["agreed"]) for values in mine if "agreed" in values})
         if agreed:
@@ -172,7 +191,7 @@ def main(
             scenarios=[
                 scenario
                 for scenario in SCENARIOS
-                if scenario.name in needed and (PLAIN in chosen or not scenario.forward)
+                if scenario.name in needed and _can_run(scenario, chosen)
             ],
             rounds=rounds or (1 if quick else 5),
             seconds=seconds or (0.5 if quick else 0.8),

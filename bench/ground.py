@@ -59,6 +59,12 @@ UPSTREAMS = ("starttls", "direct")
 REMOTES = tuple(Service(name, name, "ecdsa") for name in UPSTREAMS)
 """What a forward relay leads to: servers that speak TLS, and that are found by DNS."""
 
+FAR_DOMAIN = f"far.{REMOTES[0].domain}"
+"""A domain that the first of `REMOTES` serves too, at the other end of a slow link."""
+
+FAR_MICROSECONDS = 10_000
+"""How long that link takes, each way."""
+
 
 @attrs.frozen
 class Certificate:

@@ -1,9 +1,11 @@
 """The relays that are compared: how each is configured and started."""
 
+import importlib.util
 import json
 import platform
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import sysconfig
@@ -231,8 +233,21 @@ def _direct_version() -> str:
     return f"part of the load generator; its OpenSSL, and that of its server: {openssl}"
 
 
+def has_slixmpp() -> bool:
+    """Whether `SLIXMPP` can take part: it comes with the tools for development."""
+    return all(importlib.util.find_spec(name) is not None for name in ("slixmpp", "aiodns"))
+
+
+def _slixmpp_version() -> str:
+    openssl = ssl.OPENSSL_VERSION.split()[1]
+    return (
+        f"slixmpp {version('slixmpp')}, aiodns {version('aiodns')}, OpenSSL {openssl}; "
+        f"{interpreter()}"
+    )
+
+
 def interpreter() -> str:
-    """The interpreter that runs Bascule here: which one it is makes a difference.
+    """The interpreter that runs Bascule and slixmpp here: which one it is makes a difference.
 
     Whether it was built with profile-guided optimisation is said where it is known; Debian's is,
     but its build does not tell.
@@ -285,8 +300,14 @@ STUNNEL = Relay(
 
 RELAYS = {relay.name: relay for relay in (REFERENCE, PLAIN, LIMITS, STUNNEL)}
 
-DIRECT = Contender(name="direct", title="direct client", version=_direct_version)
-"""What a forward listener is measured against: a client that does all of it itself."""
+DIRECT = Contender(name="direct", title="C client, directly", version=_direct_version)
+"""The strictest that a forward listener can be measured against: as little as it takes."""
+
+SLIXMPP = Contender(name="slixmpp", title="slixmpp, directly", version=_slixmpp_version)
+"""What a forward listener is measured against: a client that people have."""
+
+DIRECTS = (SLIXMPP, DIRECT)
+"""All direct clients, in the order of the table."""
 
 FORWARD = Relay(
     name="bascule-forward",

@@ -3,6 +3,7 @@
 import json
 import random
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,9 @@ from bench.errors import BenchError
 from bench.ground import (
     BACKENDS,
     BUILD,
+    FAR_MICROSECONDS,
     REMOTES,
+    ROOT,
     SERVICES,
     UPSTREAMS,
     Authority,
@@ -24,7 +27,7 @@ from bench.ground import (
     Processors,
 )
 from bench.processes import Running, busy_seconds, own_seconds, processor_seconds, running
-from bench.relays import DIRECT, FORWARD, LIMITS, REFERENCE, Place, Relay
+from bench.relays import FORWARD, LIMITS, REFERENCE, SLIXMPP, Place, Relay
 from bench.rows import Scenario
 
 FOREIGN_SHARE = 0.08
@@ -35,6 +38,9 @@ PAUSE_SECONDS = 1.0
 RUN_SECONDS = 120.0
 WARM_UP = 0.3
 SETTLING = 0.7
+DIRECTLY = "direct_"
+"""What the figures of a direct client begin with, beside those of the forwarded one."""
+
 DOMAINS = {service.name: service.domain for service in (*SERVICES, *REMOTES)}
 
 
@@ -117,7 +123,9 @@ class Bench:
         self._processors = processors
         self._tell = tell
         self._ports = Ports()
-        self._backends = {name: self._ports.take() for name in (*BACKENDS, *UPSTREAMS, "names")}
+        self._backends = {
+            name: self._ports.take() for name in (*BACKENDS, *UPSTREAMS, "names", "far")
+        }
         self._processes: list[Running] = []
         self._patience = plan.patience
 
@@ -145,17 +153,19 @@ class Bench:
                 for scenario in self._plan.scenarios
                 if scenario.rounds is None or number < scenario.rounds
                 for relay in self._in_turn(scenario, number)
-                for result in _sides(self._result(standing, relay, scenario, number))
+                for result in _sides(self._result(standing, relay, scenario, number), scenario)
             ]
 
     def _start_servers(self, stack: ExitStack) -> None:
-        tls = [str(self._authority.chain), str(self._authority.private_key)]
-        for name, listening, also in (
-            ("backend", BACKENDS, []),
-            ("upstream", UPSTREAMS, [str(self._backends["names"]), *tls]),
+        at = self._backends
+        tls = (self._authority.chain, self._authority.private_key)
+        upstreams = [at[name] for name in UPSTREAMS]
+        for name, ports, arguments in (
+            ("backend", backends := [at[name] for name in BACKENDS], backends),
+            ("upstream", upstreams, [*upstreams, at["names"], at["far"], *tls]),
+            ("link", [at["far"]], [FAR_MICROSECONDS, at["far"], upstreams[0]]),
         ):
-            ports = [self._backends[each] for each in listening]
-            command = [str(BUILD / name), *map(str, ports), *also]
+            command = [str(BUILD / name), *map(str, arguments)]
             server = running(name, command, self._processors.load, set(ports))
             self._processes.append(stack.enter_context(server))
 
@@ -244,19 +254,22 @@ class Bench:
         # What a forwarded client costs beside a direct one is to be seen: both are where the relay
         # is, so that the way to the server is the same for both.
         processor = self._processors.relay if scenario.forward else self._processors.load
+        program = [str(BUILD / "loadgen")]
+        if scenario.direct is SLIXMPP:
+            program = [sys.executable, "-m", "bench.slixmpp_client"]
         command = [
-            *("taskset", "-c", str(processor), str(BUILD / "loadgen")),
+            *("taskset", "-c", str(processor), *program),
             *("-m", scenario.mode, "-n", str(scenario.connections)),
             *("-p", str(standing.ports[scenario.service]), "-t", DOMAINS[scenario.service]),
             *("-P", ",".join(map(str, standing.process.family()))),
             *("-d", str(seconds), "-w", str(SETTLING if scenario.fresh else WARM_UP)),
-            *scenario.options,
             *("-N", str(self._backends["names"]), "-c", str(self._authority.roots)),
+            *scenario.options,
             *(["-S"] if scenario.starttls and standing.relay.starttls else []),
         ]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
+                command, capture_output=True, text=True, timeout=RUN_SECONDS, check=False, cwd=ROOT
             )
         except subprocess.TimeoutExpired:
             raise BenchError(f"no result after {RUN_SECONDS:.0f} s") from None
@@ -268,15 +281,16 @@ class Bench:
         return values
 
 
-def _sides(result: Result) -> list[Result]:
+def _sides(result: Result, scenario: Scenario) -> list[Result]:
     """The results of both sides, where a run has two."""
-    mark = f"{DIRECT.name}_"
-    direct = {
-        key.removeprefix(mark): value
+    if scenario.direct is None or result.failure is not None:
+        return [result]
+    values = {
+        key.removeprefix(DIRECTLY): value
         for key, value in result.values.items()
-        if key.startswith(mark)
+        if key.startswith(DIRECTLY)
     }
-    return [result, *([attrs.evolve(result, relay=DIRECT.name, values=direct)] if direct else [])]
+    return [result, attrs.evolve(result, relay=scenario.direct.name, values=values)]
 
 
 def _line(result: Result) -> str:
@@ -295,7 +309,7 @@ def _line(result: Result) -> str:
     )
     notes = [f"relay {result.values['relay_processor']:.0%}"]
     if "direct_p50_us" in result.values:
-        notes.append(f"{DIRECT.title} {result.values['direct_p50_us']:,.0f} µs")
+        notes.append(f"directly {result.values['direct_p50_us']:,.0f} µs")
     if "generator_processor" in result.values:
         notes.append(f"generator {result.values['generator_processor']:.0%}")
     if result.is_disturbed:

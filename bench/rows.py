@@ -4,7 +4,8 @@ from typing import Literal
 
 import attrs
 
-from bench.relays import DIRECT, FORWARD, LIMITS, PLAIN, REFERENCE
+from bench.ground import FAR_DOMAIN
+from bench.relays import DIRECT, FORWARD, LIMITS, PLAIN, REFERENCE, SLIXMPP, Contender
 
 
 @attrs.frozen
@@ -18,7 +19,8 @@ class Scenario:
         connections: How many at the same time.
         options: Further options of the load generator.
         with_limits: Whether Bascule with the `limits` plugin takes part too.
-        forward: It is one client's way to a remote server, directly and by a forward listener.
+        direct: Who goes to a remote server alone, directly and by a forward listener in turn;
+            None where clients come through reverse relays.
         starttls: Clients of relays that speak XMPP use STARTTLS instead of direct TLS.
         fresh: A relay of its own for every run, since memory once used is kept.
         length: Of its measured part, as a multiple of the others'.
@@ -32,12 +34,17 @@ class Scenario:
     connections: int = 100
     options: tuple[str, ...] = ()
     with_limits: bool = False
-    forward: bool = False
+    direct: Contender | None = None
     starttls: bool = False
     fresh: bool = False
     length: float = 1.0
     rounds: int | None = None
     quick: bool = True
+
+    @property
+    def forward(self) -> bool:
+        """Whether it is about a forward listener."""
+        return self.direct is not None
 
 
 SCENARIOS = (
@@ -50,15 +57,17 @@ SCENARIOS = (
     Scenario("handshakes_rsa", "handshakes", service="rsa", connections=32),
     Scenario("logins", "logins", connections=32),
     Scenario("logins_starttls", "logins", connections=32, starttls=True, quick=False),
-    Scenario("forward_starttls", "forward", service="starttls", connections=1, forward=True),
-    Scenario("forward_direct", "forward", service="direct", connections=1, forward=True),
+    Scenario("slixmpp_starttls", "forward", service="starttls", connections=1, direct=SLIXMPP),
+    Scenario("slixmpp_direct", "forward", service="direct", connections=1, direct=SLIXMPP),
+    Scenario("forward_starttls", "forward", service="starttls", connections=1, direct=DIRECT),
+    Scenario("forward_direct", "forward", service="direct", connections=1, direct=DIRECT),
     Scenario(
         "forward_starttls_fresh",
         "forward",
         service="starttls",
         connections=1,
         options=("-f",),
-        forward=True,
+        direct=DIRECT,
         quick=False,
     ),
     Scenario(
@@ -67,7 +76,17 @@ SCENARIOS = (
         service="direct",
         connections=1,
         options=("-f",),
-        forward=True,
+        direct=DIRECT,
+        quick=False,
+    ),
+    Scenario(
+        "forward_starttls_far",
+        "forward",
+        service="starttls",
+        connections=1,
+        options=("-t", FAR_DOMAIN),
+        direct=DIRECT,
+        length=3.0,
         quick=False,
     ),
     Scenario("idle_1000", "idle", connections=1000, with_limits=True, fresh=True, rounds=2),
@@ -106,6 +125,7 @@ class Measure:
 PER_SECOND = Measure("per_second", "/s", "more")
 MEGABYTES = Measure("mb_per_second", "MB/s", "more")
 MEDIAN = Measure("p50_us", "µs", "less")
+LOOKUP = Measure("lookup_us", "µs", "less")
 TAIL = Measure("p99_us", "µs", "less")
 PROCESSOR = Measure("relay_us_each", "µs", "less")
 MEMORY = Measure("kib_each", "KiB", "less")
@@ -188,20 +208,48 @@ ROWS = (
     Row("idle_3000", "memory a session, 3,000 sessions", "idle_3000", MEMORY, _MEMORY),
     Row("empty", "memory without sessions", "idle_1000", EMPTY),
     Row(
+        "slixmpp_starttls",
+        "time to features after STARTTLS",
+        "slixmpp_starttls",
+        MEDIAN,
+        _FORWARD,
+        SLIXMPP.name,
+    ),
+    Row(
+        "slixmpp_starttls_lookup",
+        "of that, DNS",
+        "slixmpp_starttls",
+        LOOKUP,
+        reference=SLIXMPP.name,
+    ),
+    Row(
+        "slixmpp_direct",
+        "time to features after direct TLS",
+        "slixmpp_direct",
+        MEDIAN,
+        _FORWARD,
+        SLIXMPP.name,
+    ),
+    Row(
+        "slixmpp_direct_lookup",
+        "of that, DNS",
+        "slixmpp_direct",
+        LOOKUP,
+        reference=SLIXMPP.name,
+    ),
+    Row(
         "forward_starttls",
         "time to features after STARTTLS",
         "forward_starttls",
         MEDIAN,
-        _FORWARD,
-        DIRECT.name,
+        reference=DIRECT.name,
     ),
     Row(
         "forward_direct",
         "time to features after direct TLS",
         "forward_direct",
         MEDIAN,
-        _FORWARD,
-        DIRECT.name,
+        reference=DIRECT.name,
     ),
     Row(
         "forward_starttls_fresh",
@@ -214,6 +262,13 @@ ROWS = (
         "forward_direct_fresh",
         "time to features after direct TLS, domain not looked up before",
         "forward_direct_fresh",
+        MEDIAN,
+        reference=DIRECT.name,
+    ),
+    Row(
+        "forward_starttls_far",
+        "time to features after STARTTLS, server 10 ms away",
+        "forward_starttls_far",
         MEDIAN,
         reference=DIRECT.name,
     ),

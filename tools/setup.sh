@@ -4,6 +4,8 @@
 #   packages GROUP   Debian packages: python (to make virtual environments), tests (the servers and
 #                    auditors that tests run), bench (what the benchmark is compared with)
 #   python           the virtual environment .venv with Bascule and its tools
+#   oldest           the virtual environment .venv-oldest with Bascule, the oldest versions of what it
+#                    needs (tools/oldest.py) and the tools that its tests need
 #   node             @xmpp/client for the tests
 #
 # Debian packages are installed only as root; otherwise, and on other systems, the missing ones are
@@ -12,6 +14,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 VENV=.venv
+OLDEST=.venv-oldest
+TEST_TOOLS='hypothesis pytest pytest-timeout'
 OLDEST_NODE=20.10
 NODE_CLIENTS=tests/servers/node
 
@@ -90,13 +94,36 @@ best_python() {
     die 'no Python 3.11 or later that can make virtual environments (Debian: python3-venv)'
 }
 
-make_environment() {
+empty_environment() { # DIRECTORY
     local base
     base=$(best_python)
-    say "making $VENV with $base ($("$base" -c 'import platform; print(platform.python_version())'))"
-    "$base" -m venv --clear "$VENV"
+    say "making $1 with $base ($("$base" -c 'import platform; print(platform.python_version())'))"
+    "$base" -m venv --clear "$1"
+}
+
+make_environment() {
+    empty_environment "$VENV"
     "$VENV/bin/python" -m pip install -q --disable-pip-version-check -e '.[dev]'
     touch "$VENV/.ready"
+}
+
+# Where no index can be reached there is nothing to say about old versions: only in CI that is a
+# failure. Versions that cannot be installed together are one everywhere.
+make_oldest_environment() {
+    local python=$OLDEST/bin/python
+    empty_environment "$OLDEST"
+    "$python" tools/oldest.py >"$OLDEST/constraints.txt"
+    # shellcheck disable=SC2086  # the tools are words
+    if "$python" -m pip install -q --disable-pip-version-check -c "$OLDEST/constraints.txt" \
+        -e . $TEST_TOOLS; then
+        touch "$OLDEST/.ready"
+    elif "$python" -m pip --retries 1 --timeout 20 index versions attrs >/dev/null 2>&1; then
+        die 'the oldest versions that setup.cfg allows cannot be installed'
+    elif [ -n "${CI:-}" ]; then
+        die 'no package index can be reached (CI is set, so nothing is skipped)'
+    else
+        say 'no package index can be reached, so the oldest versions are not tested'
+    fi
 }
 
 install_node_clients() {
@@ -121,8 +148,9 @@ while [ $# != 0 ]; do
         shift
         ;;
     python) make_environment ;;
+    oldest) make_oldest_environment ;;
     node) install_node_clients ;;
-    *) die "no part '$1'; there are: packages GROUP, python, node" ;;
+    *) die "no part '$1'; there are: packages GROUP, python, oldest, node" ;;
     esac
     shift
 done

@@ -4,9 +4,9 @@
  *             [-d SECONDS] [-w WARM_UP_SECONDS] [-r RATE] [-S] [-N NAMES_PORT] [-c ROOTS] [-f]
  *     loadgen -V
  *
- * The second says which OpenSSL it runs with. One thread; every byte that comes back is compared with what is due. The result is one JSON
- * line on the standard output; the exit status is 1 if any byte differed or any connection
- * failed, and 2 if there is no result. */
+ * The second says which OpenSSL it runs with. One thread; every byte that comes back is compared
+ * with what is due. The result is one JSON line on the standard output; the exit status is 1 if any
+ * byte differed or any connection failed, and 2 if there is no result. */
 #define _GNU_SOURCE
 #include "scenarios.h"
 #include "text.h"

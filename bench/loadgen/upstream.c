@@ -1,12 +1,12 @@
 /* The server that forwarded and direct clients reach, and the name server that leads there.
  *
- *     upstream STARTTLS_PORT DIRECT_PORT NAMES_PORT CHAIN KEY
+ *     upstream STARTTLS_PORT DIRECT_PORT NAMES_PORT FAR_PORT CHAIN KEY
  *
  * Every TCP connection is taken as far as the first features after TLS; the first port wants
  * STARTTLS, the second direct TLS. The id of the stream that is opened then says what was
  * negotiated, and how many ClientHellos that took, so that a client can compare. On the third
  * port, UDP, any domain below DOMAIN_OF_STARTTLS and DOMAIN_OF_DIRECT, and these themselves, have
- * a server here. */
+ * a server here; FAR_DOMAIN has the first at FAR_PORT, from where a slow link leads to it. */
 #define _GNU_SOURCE
 #include "common.h"
 #include "login.h"
@@ -26,6 +26,7 @@
 
 #define DOMAIN_OF_STARTTLS "starttls.bench.test"
 #define DOMAIN_OF_DIRECT "direct.bench.test"
+#define FAR_DOMAIN "far." DOMAIN_OF_STARTTLS
 
 #define HEADER                                                                                     \
     "<?xml version='1.0'?><stream:stream xmlns='jabber:client' "                                   \
@@ -55,7 +56,7 @@ struct stream {
 
 static int poller;
 static SSL_CTX *context;
-static uint16_t ports[3];
+static uint16_t ports[3], far_port;
 
 static int bound(int type, uint16_t port)
 {
@@ -170,6 +171,13 @@ static bool answer_header(struct stream *stream)
     return say(stream, text);
 }
 
+/* Clients write it with either quotes, and with a space or none at the end. */
+static bool is_starttls(const char *text)
+{
+    return strncmp(text, "<starttls ", strlen("<starttls ")) == 0 &&
+           strstr(text, "urn:ietf:params:xml:ns:xmpp-tls") != NULL;
+}
+
 /* Takes the bytes of the present step, if they are complete; false if they are not XMPP's. */
 static bool answer(struct stream *stream)
 {
@@ -182,9 +190,9 @@ static bool answer(struct stream *stream)
             return true;
         return answer_header(stream);
     case REQUEST:
-        if (strcmp(stream->text, STARTTLS_REQUEST) != 0)
-            return strlen(stream->text) < strlen(STARTTLS_REQUEST);
-        if (!say(stream, PROCEED))
+        if (!ends_with(stream->text, stream->length, "/>"))
+            return true;
+        if (!is_starttls(stream->text) || !say(stream, PROCEED))
             return false;
         begin_tls(stream);
         return true;
@@ -244,7 +252,8 @@ static size_t look_up(unsigned char *message, const struct question *question)
         return answer_loopback(message, question);
     if (question->type == RECORD_SRV) {
         if (has_server(name, STARTTLS_SERVICE, DOMAIN_OF_STARTTLS, host))
-            return answer_server(message, question, host, ports[0]);
+            return answer_server(message, question, host,
+                                 strcmp(host, SERVER_LABEL FAR_DOMAIN) == 0 ? far_port : ports[0]);
         if (has_server(name, DIRECT_SERVICE, DOMAIN_OF_DIRECT, host))
             return answer_server(message, question, host, ports[1]);
     }
@@ -269,10 +278,11 @@ int main(int argc, char **argv)
 {
     struct epoll_event events[EVENTS_AT_ONCE];
     int fds[3];
-    if (argc != 6)
-        fatal("usage: upstream STARTTLS_PORT DIRECT_PORT NAMES_PORT CHAIN KEY");
+    if (argc != 7)
+        fatal("usage: upstream STARTTLS_PORT DIRECT_PORT NAMES_PORT FAR_PORT CHAIN KEY");
     prepare_process();
-    prepare_tls(argv[4], argv[5]);
+    far_port = (uint16_t)atoi(argv[4]);
+    prepare_tls(argv[5], argv[6]);
     poller = epoll_create1(0);
     for (int i = 0; i < 3; i++) {
         ports[i] = (uint16_t)atoi(argv[1 + i]);

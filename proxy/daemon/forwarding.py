@@ -2,7 +2,9 @@
 
 import socket
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Final
 
 from OpenSSL import SSL
 
@@ -24,6 +26,12 @@ SERVICE = "_xmpp-client"
 """The service whose SRV-ID proves a server for clients (RFC 6120, section 13.7.1.2.1)."""
 
 
+REMEMBERED: Final = timedelta(seconds=60)
+"""How long a verdict holds for the very same certificates."""
+
+MOST_REMEMBERED: Final = 256
+
+
 class Remote:
     """The servers of domains that are not ours: which policy holds for each, and how it is met.
 
@@ -40,10 +48,8 @@ class Remote:
         self.resolver = Resolver(reactor, conf.dns.servers)
         self.outgoing = Outgoing()
         self._reactor = reactor
-        self._policies = (
-            *conf.policies,
-            Policy(Pattern.parse("*")),
-        )  # the last where none is named
+        # The last one holds where none is named.
+        self._policies = (*conf.policies, Policy(Pattern.parse("*")))
         self._contexts: dict[Policy, SSL.Context] = {}
         self.renew()
 
@@ -109,6 +115,7 @@ class ForwardRules:
         self.report = listener.tls is TLSRule.REPORT
         self._patterns = listener.domains
         self._ladder = ladder
+        self._accepted: dict[tuple[str, Policy, bytes], tuple[datetime, Verdict]] = {}
 
     def serves(self, domain: str) -> bool:
         """Whether ``domain`` (A-labels) may be reached."""
@@ -123,12 +130,33 @@ class ForwardRules:
         return self._ladder.find(domain)
 
     def judge(self, domain: str, policy: Policy, evidence: Evidence) -> Verdict:
-        """Judge a server's certificate now.
+        """Judge a server's certificate now, unless the very same was accepted a moment ago.
+
+        That takes the same chain, of which OpenSSL, which looks at the dates each time, said the
+        same.
 
         Raises:
             UntrustedError: it does not do.
         """
-        return judge(domain, SERVICE, policy, evidence, datetime.now(UTC))
+        now = datetime.now(UTC)
+        key = (domain, policy, _digest(evidence))
+        at, verdict = self._accepted.get(key, (None, None))
+        if at is not None and verdict is not None and at <= now < at + REMEMBERED:
+            return verdict
+        verdict = judge(domain, SERVICE, policy, evidence, now)
+        self._accepted.pop(key, None)
+        while len(self._accepted) >= MOST_REMEMBERED:
+            del self._accepted[next(iter(self._accepted))]
+        self._accepted[key] = (now, verdict)
+        return verdict
+
+
+def _digest(evidence: Evidence) -> bytes:
+    """Return what no other evidence has."""
+    digest = sha256(repr((evidence.error, evidence.error_text)).encode())
+    for certificate in evidence.chain:
+        digest.update(sha256(certificate).digest())
+    return digest.digest()
 
 
 def request(domain: str, policy: Policy, listener: Listener, original: Address | None) -> Request:

@@ -236,7 +236,7 @@ class Bridge:
                 evidence = self._server.evidence()
             except BaseException as error:  # noqa: BLE001 - what cannot be read proves nothing
                 reason = f"its certificate cannot be read: {located(error)}"
-                self._perform(self._session.server_tls_failed(reason))
+                self._perform(self._session.server_tls_failed(reason, agreed=True))
             else:
                 self._perform(self._session.server_secured(facts, evidence))
 

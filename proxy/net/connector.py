@@ -61,7 +61,10 @@ class Connector:
 
     def start(self) -> None:
         """Begin."""
-        system_addresses(self._reactor, self._host).addCallback(self._resolved)
+        if literal(self._host) is not None:
+            self._resolved((self._host,))
+        else:
+            system_addresses(self._reactor, self._host).addCallback(self._resolved)
 
     def cancel(self) -> None:
         """Stop; nothing is called back any more."""

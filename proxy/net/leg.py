@@ -399,6 +399,9 @@ class Leg(BufferedSocket):
         hello, self._hello = self._hello, None
         if hello is None:
             agreed = server_facts(self._tls, self._server_name, direct=self._direct)
+            if agreed.protocol.encode() not in (b"", PROTOCOL):  # OpenSSL should have seen to it
+                self.protocol.tlsFailed("ALPN has chosen what was not offered")
+                return
         elif openssl.took_up(self._tls, hello.server_name):
             agreed = facts(self._tls, hello, direct=self._direct)
         else:

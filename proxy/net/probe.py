@@ -18,8 +18,9 @@ from proxy.net.client_hello import Hello
 from proxy.net.connector import Race, system_addresses
 from proxy.net.leg import LINGER, Leg
 from proxy.net.resolver import LookupFailedError, Resolver
-from proxy.net.route import TARGET_SECONDS, Request, _reached
+from proxy.net.route import TARGET_SECONDS, Request, leads_to
 from proxy.net.targets import Target, forbidden
+from proxy.net.tcp import is_ours
 from proxy.net.tls import describe
 from proxy.session.hooks import Address, TLSFacts
 from proxy.session.ids import StreamIds
@@ -160,7 +161,7 @@ class Prober:
                 raise LookupFailedError(f"the lookup of {host} took over {seconds:g} s") from error
         if not found:
             raise LookupFailedError(f"the name {host} has no address")
-        return list(dict.fromkeys(map(_reached, found)))
+        return list(dict.fromkeys(map(leads_to, found)))
 
     async def _turn(self, target: Target, address: str) -> Attempt:
         """Look at one address if that is allowed, when it is its turn."""
@@ -175,7 +176,10 @@ class Prober:
             return f"{Address(address, port)} is a listener of this proxy"
         if self._request.server is not None or self._request.private_addresses:
             return None
-        return forbidden(address, port)
+        reason = forbidden(address, port)
+        if reason is None and is_ours(address):
+            return f"{address} is this machine itself"
+        return reason
 
 
 async def _all(going: Sequence[Coroutine[Any, Any, T]]) -> tuple[T, ...]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from threading import Thread
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import attrs
 import dns.name
@@ -44,10 +44,21 @@ _FALLBACK_PORTS: Final = {"xmpp-client": 5222, "xmpp-server": 5269}
 _PEERS: Final = {"xmpp-client": "clients", "xmpp-server": "servers"}
 
 
+T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
+
+
 @attrs.frozen
 class _Cached:
     until: float
     outcome: Records | LookupFailedError
+
+
+@attrs.frozen
+class _Made(Generic[T]):
+    until: float
+    values: tuple[T, ...]
 
 
 _Key = tuple[str, RdataType]
@@ -83,6 +94,9 @@ class Resolver:
         self._closed = False
         self._cache: dict[_Key, _Cached] = {}
         self._waiting: dict[_Key, list[Deferred[Records]]] = {}
+        # What was made of answers, for as long as all of these are cached.
+        self._targets_of: dict[tuple[str, str], _Made[Target]] = {}
+        self._addresses_of: dict[str, _Made[str]] = {}
 
     def targets(self, domain: str, service: str = "xmpp-client") -> Deferred[tuple[Target, ...]]:
         """Return the targets of a domain, in the order in which they are to be tried.
@@ -96,6 +110,9 @@ class Resolver:
         Raises:
             LookupFailedError: (in the Deferred) there is none, or it cannot be known.
         """
+        known = self._known(self._targets_of, (domain, service))
+        if known is not None:
+            return succeed(merged(known, self._chance)[:MOST_RECORDS])
         return Deferred.fromCoroutine(self._targets(domain, service))
 
     def addresses(self, host: str) -> Deferred[tuple[str, ...]]:
@@ -108,6 +125,9 @@ class Resolver:
         """
         if literal(host) is not None:
             return succeed((host,))
+        known = self._known(self._addresses_of, host)
+        if known is not None:
+            return succeed(known)
         return Deferred.fromCoroutine(self._addresses(host))
 
     def records(self, name: str, kind: RdataType) -> Deferred[Records]:
@@ -156,10 +176,19 @@ class Resolver:
         except ValueError as error:
             raise LookupFailedError(f"{domain} is not a domain: {error}", absent=True) from error
         direct = f"_{service.replace('xmpp', 'xmpps', 1)}._tcp.{name}"
+        plain = f"_{service}._tcp.{name}"
         secured, upgraded = await _both(
-            self.records(direct, RdataType.SRV),
-            self.records(f"_{service}._tcp.{name}", RdataType.SRV),
+            self.records(direct, RdataType.SRV), self.records(plain, RdataType.SRV)
         )
+        usable = self._usable(name, service, secured, upgraded)
+        until = self._until((direct, RdataType.SRV), (plain, RdataType.SRV))
+        _keep(self._targets_of, (domain, service), _Made(until, usable))
+        return merged(usable, self._chance)[:MOST_RECORDS]
+
+    def _usable(
+        self, name: str, service: str, secured: Records, upgraded: Records
+    ) -> tuple[Target, ...]:
+        """Return the targets that the answers to both questions name, in no order."""
         if not secured.values and not upgraded.values:
             return (Target(name, _FALLBACK_PORTS[service], direct=False, fallback=True),)
         offers = [(record, True) for record in _offers(secured)]
@@ -171,7 +200,17 @@ class Resolver:
         usable = [target for record, tls in offers if (target := _target(record, direct=tls))]
         if not usable:
             raise LookupFailedError(f"the SRV records of {name} name no host")
-        return merged(usable, self._chance)[:MOST_RECORDS]
+        return tuple(usable)
+
+    def _until(self, *keys: _Key) -> float:
+        """Return until when the answers to all these questions are known; 0 if one is not."""
+        cached = [self._cache.get((name.lower(), kind)) for name, kind in keys]
+        return min(0.0 if each is None else each.until for each in cached)
+
+    def _known(self, made: dict[Any, "_Made[T]"], key: object) -> tuple[T, ...] | None:
+        """Return what was made of answers that are still good."""
+        found = made.get(key)
+        return found.values if found is not None and found.until > self._now() else None
 
     async def _addresses(self, host: str) -> tuple[str, ...]:
         kinds = (RdataType.AAAA, RdataType.A)
@@ -201,7 +240,11 @@ class Resolver:
                 hurry.cancel()
             for lookup in lookups:
                 lookup.cancel()
-        return _interleaved(host, [outcomes.get(kind) for kind in kinds])
+        addresses = _interleaved(host, [outcomes.get(kind) for kind in kinds])
+        if all(isinstance(outcomes.get(kind), Records) for kind in kinds):
+            until = self._until(*((host, kind) for kind in kinds))
+            _keep(self._addresses_of, host, _Made(until, addresses))
+        return addresses
 
     def _answered(self, key: _Key, outcome: Records | LookupFailedError | Failure) -> None:
         if self._closed:
@@ -209,15 +252,20 @@ class Resolver:
         if isinstance(outcome, Failure):
             outcome = LookupFailedError(f"the lookup of {key[0]} failed: {outcome.value!r}")
         seconds = outcome.seconds if isinstance(outcome, Records) else SHORTEST
-        self._cache.pop(key, None)
-        while len(self._cache) >= _CACHED:
-            del self._cache[next(iter(self._cache))]
-        self._cache[key] = _Cached(self._now() + seconds, outcome)
+        _keep(self._cache, key, _Cached(self._now() + seconds, outcome))
         self._tell(key, outcome)
 
     def _tell(self, key: _Key, outcome: Records | LookupFailedError) -> None:
         for deferred in self._waiting.pop(key):
             _fire(deferred, outcome)
+
+
+def _keep(cache: dict[K, V], key: K, value: V) -> None:
+    """Put into a cache, the oldest going where it is full."""
+    cache.pop(key, None)
+    while len(cache) >= _CACHED:
+        del cache[next(iter(cache))]
+    cache[key] = value
 
 
 def _fire(deferred: Deferred[Records], outcome: Records | LookupFailedError) -> None:

@@ -15,6 +15,7 @@ from proxy.net.connector import Race, system_addresses
 from proxy.net.outgoing import Outgoing
 from proxy.net.resolver import LookupFailedError, Resolver
 from proxy.net.targets import LAST_PORT, Target, forbidden, host_name, literal, unmapped
+from proxy.net.tcp import is_ours
 from proxy.session.hooks import Address
 from proxy.session.outward import Trouble
 
@@ -98,7 +99,8 @@ class Route:
         outgoing: takes note of where connections come from, as they begin.
         connected: gets the connected, not blocking socket, the way to its other end, and whether
             another target is left after this one.
-        failed: gets the trouble, and a text that names each target tried and why it was in vain.
+        failed: gets the trouble, and a text that names each target tried and why it was in vain;
+            an empty one if all were reached before.
     """
 
     def __init__(
@@ -182,7 +184,7 @@ class Route:
         if self._candidates is None:
             self._candidates = deque(await self._found())
         elif not self._candidates:
-            raise _NoWayError(Trouble.UNREACHABLE, "no other server is left")
+            raise _NoWayError(Trouble.UNREACHABLE, "")
         return await self._first_reached(self._candidates)
 
     async def _follow(self, host: str, port: int | None) -> tuple[socket.socket, Way]:
@@ -273,7 +275,7 @@ class Route:
             raise _NoWayError(trouble, str(error)) from error
         if not found:
             raise _NoWayError(Trouble.UNREACHABLE, f"the name {host} has no address")
-        return list(dict.fromkeys(map(_reached, found)))
+        return list(dict.fromkeys(map(leads_to, found)))
 
     def _allowed(self, candidate: _Candidate, addresses: Iterable[str]) -> list[str]:
         port = candidate.target.port
@@ -285,6 +287,8 @@ class Route:
                 reasons[f"{Address(address, port)} is a listener of this proxy"] = None
             elif not waived and (reason := forbidden(address, port)) is not None:
                 reasons[reason] = None
+            elif not waived and is_ours(address):
+                reasons[f"{address} is this machine itself"] = None
             else:
                 allowed.append(address)
         if not allowed:
@@ -306,7 +310,7 @@ class Route:
         return await done
 
 
-def _reached(address: str) -> str:
+def leads_to(address: str) -> str:
     """Return what connecting to ``address`` reaches, where that goes by several names.
 
     The kernel takes the unspecified address for the loopback one.

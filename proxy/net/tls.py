@@ -27,6 +27,10 @@ CIPHERS: Final = (
 GROUPS: Final = "X25519MLKEM768:X25519:secp256r1:secp384r1"
 """The groups of key exchange, the hybrid that resists quantum computers first."""
 
+CLIENT_GROUPS: Final = "*X25519MLKEM768:*X25519:secp256r1:secp384r1"
+"""The same for the client: with a key share for each marked one, so that servers which do not know
+the hybrid need not ask again, which takes a round trip."""
+
 
 _VERSIONS: Final = {Version.TLS_1_2: SSL.TLS1_2_VERSION, Version.TLS_1_3: SSL.TLS1_3_VERSION}
 _NO_AUTO_CHAIN: Final = 0x8
@@ -91,8 +95,8 @@ def client_context(policy: Policy) -> SSL.Context:
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_cipher_list(CIPHERS.encode())
-    if not openssl.set_groups(context, GROUPS):
-        raise TLSSetupError(f"OpenSSL does not know the groups {GROUPS}")
+    if not openssl.set_groups(context, CLIENT_GROUPS):
+        raise TLSSetupError(f"OpenSSL does not know the groups {CLIENT_GROUPS}")
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # each handshake shows the certificate
     context.set_verify(SSL.VERIFY_NONE)
     if policy.anchors is None:

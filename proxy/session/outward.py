@@ -148,6 +148,11 @@ class Outward:
         """Whether a server has answered the client's own header: no other one is tried then."""
 
     @property
+    def sought(self) -> bool:
+        """Whether a server is being looked for, and none has answered yet."""
+        return self._policy is not None and not self.arrived
+
+    @property
     def under_way(self) -> bool:
         """Whether the server leg is still to be secured, so that its bytes belong here."""
         return self._securing is not None
@@ -183,7 +188,7 @@ class Outward:
         """Judge the server now that TLS is up; no byte of the client's has left before."""
         securing, policy = self._securing, self._policy
         if securing is None or policy is None:
-            raise StreamError(Condition.INTERNAL_SERVER_ERROR, "TLS came up out of turn")
+            raise RuntimeError("TLS came up out of turn")
         securing.secured()
         try:
             verdict = self._judged(policy, evidence)
@@ -192,7 +197,7 @@ class Outward:
                 self._fail(str(error), Condition.POLICY_VIOLATION, clause=False)
                 return
             self._would_be_refused(str(error))
-            verdict = Verdict(Status.UNTRUSTED, "", str(error))
+            verdict = Verdict(error.status, "", str(error))
         except BaseException as error:  # noqa: BLE001 - whatever it was, nothing is proved
             fields = {"error": located(error), "domain": self._domain}
             self._around.command(Report(Severity.ERROR, "fault in a certificate check", fields))
@@ -204,9 +209,13 @@ class Outward:
         self._around.server_secured_by(facts, verdict.identity)
         self._go_on()
 
-    def tls_failed(self, reason: str) -> None:
-        """Take note that the handshake has failed."""
-        self._stumble(WayError("failed to establish TLS", no_tls=True, detail=reason))
+    def tls_failed(self, reason: str, no_tls: bool) -> None:
+        """Take note that TLS has failed, or was not agreed on at all (``no_tls``)."""
+        if no_tls:
+            self._stumble(WayError("failed to establish TLS", no_tls=True, detail=reason))
+        else:
+            text = "showed a certificate that cannot be read"
+            self._fail(text, Condition.POLICY_VIOLATION, detail=reason)
 
     def lost(self) -> None:
         """Take note that the server has closed the connection."""
@@ -228,9 +237,16 @@ class Outward:
         return True
 
     def unreachable(self, trouble: Trouble, text: str) -> None:
-        """Take note that no way is left, and tell the client what matters most."""
+        """Take note that no way is left, and tell the client what matters most.
+
+        Args:
+            trouble: why.
+            text: the same in words; empty where every way led somewhere, but none far enough.
+        """
         self._leave()
-        problems = [*self._problems, (_CONDITIONS[trouble], text)]
+        problems = [*self._problems]
+        if text or not problems:
+            problems.append((_CONDITIONS[trouble], text))
         condition, text = next(
             (each for each in problems if each[0] is Condition.POLICY_VIOLATION), problems[0]
         )
@@ -273,7 +289,7 @@ class Outward:
 
     def _try(self, action: Callable[[Securing], None]) -> None:
         if self._securing is None:
-            raise StreamError(Condition.INTERNAL_SERVER_ERROR, "nothing is to be secured")
+            raise RuntimeError("nothing is to be secured")
         try:
             action(self._securing)
         except WayError as error:

@@ -86,7 +86,7 @@ class ServerSide:
     @property
     def way(self) -> Outward | None:
         """The way out, while no server has yet answered the client's first header."""
-        return None if self._way is None or self._way.arrived else self._way
+        return self._way if self._way is not None and self._way.sought else None
 
     @property
     def name(self) -> str:
@@ -109,8 +109,8 @@ class ServerSide:
 
     def connected(self, reached: Reached | None) -> None:
         """Take note that the leg is connected; on a forward listener, to what."""
-        if self._way is not None and reached is not None:
-            self._way.connected(reached)
+        if self.way is not None and reached is not None:
+            self.way.connected(reached)
         else:
             self.server_ready()
 

@@ -171,10 +171,15 @@ class Session:
             self._guarded_server(self._server.way.secured, facts, evidence)
         return self._flush()
 
-    def server_tls_failed(self, reason: str) -> list[Command]:
-        """Take note that TLS on the server leg has failed."""
+    def server_tls_failed(self, reason: str, *, agreed: bool = False) -> list[Command]:
+        """Take note that TLS on the server leg has failed.
+
+        Args:
+            reason: why.
+            agreed: whether the handshake itself had succeeded.
+        """
         if self._server.way is not None:
-            self._guarded_server(self._server.way.tls_failed, reason)
+            self._guarded_server(self._server.way.tls_failed, reason, not agreed)
         return self._flush()
 
     def lost(self, side: Side, reason: str) -> list[Command]:

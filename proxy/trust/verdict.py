@@ -69,7 +69,14 @@ class UntrustedError(Exception):
     """A server did not prove its domain as its policy demands.
 
     ``str()`` is one clause for the operator of a legacy system, fit to be shown.
+
+    Attributes:
+        status: How far it has proven itself nevertheless.
     """
+
+    def __init__(self, problem: str, status: Status = Status.UNTRUSTED) -> None:
+        super().__init__(problem)
+        self.status = status
 
 
 class _UnprovenError(Exception):
@@ -107,7 +114,7 @@ def judge(domain: str, service: str, policy: Policy, evidence: Evidence, now: da
         cause = error
     if tolerant:
         return verdict
-    raise UntrustedError(verdict.problem) from cause
+    raise UntrustedError(verdict.problem, verdict.status) from cause
 
 
 def _unchecked(domain: str, error: BaseException) -> str:

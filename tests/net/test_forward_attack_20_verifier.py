@@ -17,7 +17,7 @@ from proxy.trust.policy import Ladder
 from proxy.trust.verdict import Status, Verdict
 from tests.authority import Authority
 from tests.net.forward import Forward, meeting
-from tests.net.hostile import Secure, direct, login, showing, upgraded
+from tests.net.hostile import Peer, Secure, direct, login, upgraded
 
 DOMAIN = "example.net"
 DIRECT = "direct.example.net"
@@ -81,7 +81,12 @@ def _forward(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> 
 
 @pytest.fixture(scope="module")
 def secure(authority: Authority) -> Secure:
-    return showing(authority.issue(DOMAIN, dns=[DOMAIN, "*.example.net"]))
+    """Show a good certificate, a new one each time: no verdict on it can be remembered."""
+
+    def show(peer: Peer) -> None:
+        peer.secure(*authority.issue(DOMAIN, dns=[DOMAIN, "*.example.net"]))
+
+    return show
 
 
 @pytest.fixture

@@ -150,7 +150,7 @@ def test_what_proves_the_domain_is_accepted(
 
 @each_way
 @each_bad
-def test_attack_20_what_does_not_is_refused_on_every_way(
+def test_attack_19_and_20_what_does_not_is_refused_on_every_way(
     forward: Forward, authorities: Authorities, way: Way, bad: Bad
 ) -> None:
     secure = showing(bad.issue(authorities, way.domain))
@@ -171,6 +171,19 @@ def test_attack_20_tls_1_2_shows_no_more(
     forward.hostile.play(upgraded(showing(pair, SSL.TLS1_2_VERSION)))
     refusal = forward.refusal("fixed.example.net")
     assert re.fullmatch(filled(bad.text, "fixed.example.net"), refusal.text), refusal.text
+
+
+def test_attack_20_a_certificate_that_was_accepted_is_good_for_its_domain_alone(
+    forward: Forward, authority: Authority
+) -> None:
+    secure = showing(authority.issue("fixed.example.net"))
+    for _ in range(2):
+        forward.hostile.play(upgraded(secure))
+        forward.login("fixed.example.net")
+        forward.hostile.play(upgraded(secure))
+        assert "not for starttls.example.net" in forward.refusal("starttls.example.net").text
+        forward.hostile.play(hostile.direct(secure))
+        assert "not for direct.example.net" in forward.refusal("direct.example.net").text
 
 
 def test_attack_20_clients_from_before_1_0_are_told(
@@ -213,7 +226,8 @@ def test_a_listener_that_reports_lets_everybody_through_and_names_whom_it_would_
     said = [line for line in lines if "would be refused: the certificate" in line]
     assert len(said) == 1
     assert " warning would be refused: " in said[0]
-    assert " Untrusted TLS connection established" in established(lines)
+    status = "Trusted" if bad.trusted else "Untrusted"
+    assert f" {status} TLS connection established" in established(lines)
 
 
 def test_a_key_that_is_known_needs_no_more(forward: Forward, known: dict[str, Pair]) -> None:

@@ -126,7 +126,7 @@ def test_the_targets_are_tried_in_turn(routing: Routing, names: NameServer, serv
         f"a.example.net:{server}: connected to in vain",
         f"dead.example.net:{server}: connection refused",
     ]
-    assert routing.fail() == (UNREACHABLE, "no other server is left")
+    assert routing.fail() == (UNREACHABLE, "")
     assert routing.peers == [(HOST, server)] * 2
     assert not any(connection.getblocking() for connection in routing.sockets)
 
@@ -137,7 +137,7 @@ def test_the_last_target_is_known_to_be_the_last(
     names.add(STARTTLS, "SRV", f"0 0 {server} a.example.net.")
     names.add("a.example.net", "A", HOST)
     assert routing.reach(PRIVATE)[1] is False
-    assert routing.fail() == (UNREACHABLE, "no other server is left")
+    assert routing.fail() == (UNREACHABLE, "")
 
 
 def test_a_silent_target_gives_way_in_time(
@@ -441,7 +441,7 @@ def test_a_server_may_send_us_elsewhere(routing: Routing, names: NameServer, ser
         routing.wait(lambda: routing.route.redirect("Other.Example.net", server))
     way = Way(Target("other.example.net", server, direct=False), "127.0.0.2")
     assert routing.ways[-1] == (way, False)
-    assert routing.fail() == (UNREACHABLE, "no other server is left")  # the rest is forgotten
+    assert routing.fail() == (UNREACHABLE, "")  # the rest is forgotten
 
 
 @pytest.mark.parametrize(
@@ -461,7 +461,7 @@ def test_sent_in_vain_there_is_no_way_back(  # noqa: PLR0917 - fixtures and a ta
     assert routing.reach(PRIVATE)[1] is True
     routing.wait(lambda: routing.route.redirect(HOST, port))
     assert routing.failures.pop() == (trouble, text)
-    assert routing.fail() == (UNREACHABLE, "no other server is left")
+    assert routing.fail() == (UNREACHABLE, "")
 
 
 def test_without_a_port_the_targets_of_the_host_are_asked_for(
@@ -574,7 +574,7 @@ def test_going_on_from_within_the_callback(
     routing.route.next()
     routing.turning.until(lambda: routing.failures)
     assert [more for _, more in routing.ways] == [True, False]
-    assert routing.failures == [(UNREACHABLE, "no other server is left")]
+    assert routing.failures == [(UNREACHABLE, "")]
 
 
 def test_a_fault_is_a_failure(routing: Routing) -> None:

@@ -394,7 +394,12 @@ def _announce(log: Log, conf: Conf, service: Service) -> None:
     )
     for listener in conf.listeners:
         address = Address(listener.address.host, service.ports()[listener.name])
-        fields = {"listener": listener.name, "address": address, "tls": listener.tls.value}
+        fields = {
+            "listener": listener.name,
+            "direction": listener.direction,
+            "address": address,
+            "tls": listener.tls.value,
+        }
         log.write(Severity.INFO, "listening", fields)
 
 

@@ -22,6 +22,8 @@ def is_address(host: str) -> bool:
 
 def is_ours(address: str) -> bool:
     """Whether an IP address is one of this machine's."""
+    if ip_address(address.partition("%")[0]).is_loopback:
+        return True
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:

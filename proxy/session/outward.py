@@ -193,11 +193,12 @@ class Outward:
         try:
             verdict = self._judged(policy, evidence)
         except UntrustedError as error:
+            verdict = Verdict(error.status, "", str(error))
             if not self._rules.report:
+                self._tell(facts, verdict)
                 self._fail(str(error), Condition.POLICY_VIOLATION, clause=False)
                 return
             self._would_be_refused(str(error))
-            verdict = Verdict(error.status, "", str(error))
         except BaseException as error:  # noqa: BLE001 - whatever it was, nothing is proved
             fields = {"error": located(error), "domain": self._domain}
             self._around.command(Report(Severity.ERROR, "fault in a certificate check", fields))

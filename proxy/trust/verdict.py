@@ -139,7 +139,9 @@ def _proof(domain: str, service: str, policy: Policy, evidence: Evidence, now: d
     if evidence.error != 0:
         raise _UnprovenError(Status.UNTRUSTED, chain_problem(shown, evidence, chain, now))
     extensions = leaf.extensions()
-    _check_use(shown, leaf, extensions, now)
+    # Without an authority above it, OpenSSL has found it among those of the policy's file.
+    is_anchor = policy.anchors is not None and len(chain) == 1 and leaf.issuer == leaf.subject
+    _check_use(shown, leaf, extensions, now, is_anchor=is_anchor)
     names = presented(extensions.get(SUBJECT_ALT_NAME))
     match = names.match(domain, service)
     if match is None:
@@ -168,15 +170,23 @@ def _check_pins(shown: str, policy: Policy, leaf: Certificate, otherwise: Status
 
 
 def _check_use(
-    shown: str, leaf: Certificate, extensions: dict[bytes, bytes], now: datetime
+    shown: str,
+    leaf: Certificate,
+    extensions: dict[bytes, bytes],
+    now: datetime,
+    *,
+    is_anchor: bool,
 ) -> None:
-    """Check what OpenSSL should have found wrong with the server's own certificate."""
+    """Check what OpenSSL should have found wrong with the server's own certificate.
+
+    One that is a trust anchor itself may be an authority's: self-signed ones mostly say so.
+    """
     problem = dates_problem(f"the certificate of {shown}", leaf, now)
     usage = extensions.get(EXTENDED_KEY_USAGE)
     basic = extensions.get(BASIC_CONSTRAINTS)
     if not problem and usage is not None and not is_for_servers(usage):
         problem = NOT_FOR_SERVERS.format(shown)
-    if not problem and basic is not None and is_authority(basic):
+    if not problem and basic is not None and is_authority(basic) and not is_anchor:
         problem = f"the certificate of {shown} is one of an authority, not of a server"
     if problem:
         raise _UnprovenError(Status.UNTRUSTED, problem)

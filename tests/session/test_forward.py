@@ -156,6 +156,9 @@ def abandoned(text: str, condition: Condition = FAILED) -> Any:
 def test_a_certificate_that_proves_nothing_ends_every_way() -> None:
     book = ForwardPlaybook().to_handshaking(more=True)
     book.server_secured(DISTRUSTED).then(*GIVEN_UP)
+    established, given_up = book.reports
+    assert established.message.startswith("Untrusted TLS connection established to example.com[")
+    assert given_up.message == f"server given up: {WHY}"
     book.reached().then(Send(SERVER, OPENING))
     book.lost(SERVER).then(*GIVEN_UP)
     book.stranded(Trouble.UNREACHABLE, GONE).then(*abandoned(WHY, POLICY))

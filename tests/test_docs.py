@@ -25,7 +25,7 @@ from proxy.daemon.exits import Exit
 from proxy.daemon.files import Document
 from proxy.daemon.installed import InstalledPlugins
 from proxy.daemon.service import _fields
-from proxy.net.bridge import Summary
+from proxy.net.summary import Summary
 from proxy.session.chain import HOOKS, Chain
 from proxy.session.commands import Severity
 from proxy.session.hooks import Continue, Direction, Plugin, Replace, TLSRule

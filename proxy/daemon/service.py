@@ -19,12 +19,13 @@ from proxy.daemon.log import Log, start
 from proxy.daemon.model import FORWARD, REVERSE, Conf
 from proxy.daemon.model import Listener as ListenerConf
 from proxy.daemon.notify import notify
-from proxy.net.bridge import ENDING, Bridge, Summary, Surroundings
+from proxy.net.bridge import ENDING, Bridge, Surroundings
 from proxy.net.deadlines import Deadlines
 from proxy.net.hub import Hub
 from proxy.net.listener import Listener
 from proxy.net.reach import Behind, Connected, Failed, Reach
 from proxy.net.redirected import NotRedirectedError
+from proxy.net.summary import Summary
 from proxy.net.tls import TLSSetupError, server_context
 from proxy.session.chain import Chain, ChainError
 from proxy.session.commands import Deadline, Report, Severity

@@ -14,6 +14,7 @@ from OpenSSL import SSL
 from twisted.python.failure import Failure
 
 from proxy.net import client_hello
+from proxy.net.bridge_end import BridgeEnd
 from proxy.net.deadlines import Armed, Deadlines
 from proxy.net.hub import Hub
 from proxy.net.joined import Joined, Sockets
@@ -21,6 +22,7 @@ from proxy.net.leg import BRIEF_LINGER, LINGER, Leg
 from proxy.net.plain_relay import PlainRelay
 from proxy.net.reach import Connected, Failed, Reach
 from proxy.net.relay import Relay
+from proxy.net.summary import Summary
 from proxy.net.tls import describe
 from proxy.session.chain import Chain
 from proxy.session.commands import (
@@ -55,29 +57,6 @@ from proxy.xmpp.errors import Condition, StreamError
 
 ENDING: Final = 5.0
 """Seconds that a server gets to end its stream after the client has ended its own."""
-
-
-@attrs.frozen
-class Summary:
-    """What is known of a session when it is over.
-
-    Attributes:
-        view: the session as it was at its end.
-        seconds: how long it lasted.
-        from_client: bytes that came from the client, those of TLS not counted.
-        from_server: bytes that came from the server.
-        reason: why it ended.
-        severity: how much that matters to the operator.
-        server: where the server leg was to go; None if it never came to that.
-    """
-
-    view: View
-    seconds: float
-    from_client: int
-    from_server: int
-    reason: str
-    severity: Severity
-    server: Address | None
 
 
 @attrs.frozen
@@ -153,9 +132,7 @@ class Bridge:
     ) -> None:
         self._around = around
         self._session: Session | None = session
-        self._client: Leg | None = Leg(
-            around.hub, client, _LegProtocol(self, Side.CLIENT), peek=peek
-        )
+        self._client: Leg | None = Leg(around.hub, client, BridgeEnd(self, Side.CLIENT), peek=peek)
         self._server: Leg | None = None
         self._original = original
         self._reach: Reach | None = None
@@ -381,9 +358,7 @@ class Bridge:
         if self._session is None or self._client is None:
             connection.close()
             return
-        self._server = Leg(
-            self._around.hub, connection, _LegProtocol(self, Side.SERVER), peek=False
-        )
+        self._server = Leg(self._around.hub, connection, BridgeEnd(self, Side.SERVER), peek=False)
         self._client.registerProducer(self._server, streaming=True)
         self._server.registerProducer(self._client, streaming=True)
         self._server.start()
@@ -489,48 +464,3 @@ class Bridge:
             server=self._server_address,
         )
         self._around.closed(self, summary)
-
-
-class _LegProtocol:
-    """Tells the bridge what happens on one of its legs."""
-
-    __slots__ = ("_bridge", "_side")
-
-    def __init__(self, bridge: Bridge, side: Side) -> None:
-        self._bridge = bridge
-        self._side = side
-
-    def makeConnection(self, _transport: object) -> None:
-        """Nothing to do: the bridge has made the leg."""
-
-    def dataReceived(self, data: bytes) -> None:
-        """Pass it on."""
-        self._bridge.received(self._side, data)
-
-    def dataPeeked(self, data: bytes) -> int:
-        """Pass it on."""
-        return self._bridge.peeked(data)
-
-    def dataTaken(self) -> None:
-        """Pass it on."""
-        self._bridge.taken()
-
-    def helloReceived(self, hello: client_hello.Hello) -> None:
-        """Pass it on."""
-        self._bridge.hello(hello)
-
-    def tlsEstablished(self, facts: TLSFacts) -> None:
-        """Pass it on."""
-        self._bridge.secured(self._side, facts)
-
-    def tlsFailed(self, reason: str) -> None:
-        """Pass it on."""
-        self._bridge.tls_failed(self._side, reason)
-
-    def readConnectionLost(self) -> None:
-        """Pass it on."""
-        self._bridge.half_closed(self._side)
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Pass it on."""
-        self._bridge.lost(self._side, reason)

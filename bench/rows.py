@@ -66,6 +66,15 @@ SCENARIOS = (
         direct=SLIXMPP,
         quick=False,
     ),
+    Scenario(
+        "slixmpp_starttls_fresh",
+        "forward",
+        service="starttls",
+        connections=1,
+        options=("-f",),
+        direct=SLIXMPP,
+        quick=False,
+    ),
     Scenario("forward_starttls", "forward", service="starttls", connections=1, direct=DIRECT),
     Scenario(
         "forward_direct",
@@ -249,6 +258,13 @@ ROWS = (
         "of that, DNS",
         "slixmpp_direct",
         LOOKUP,
+        reference=SLIXMPP.name,
+    ),
+    Row(
+        "slixmpp_starttls_fresh",
+        "time to features after STARTTLS, domain not looked up before",
+        "slixmpp_starttls_fresh",
+        MEDIAN,
         reference=SLIXMPP.name,
     ),
     Row(

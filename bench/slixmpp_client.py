@@ -45,6 +45,9 @@ class Client(slixmpp.ClientXMPP):  # type: ignore[misc] # slixmpp has no types
         lookup_seconds: How long the questions to DNS took the last time; 0 if there were none.
     """
 
+    stream_header: str
+    default_domain: str
+
     def __init__(
         self,
         domain: str,
@@ -65,6 +68,13 @@ class Client(slixmpp.ClientXMPP):  # type: ignore[misc] # slixmpp has no types
         self.add_event_handler("stream_negotiated", lambda _: self._end(""))
         for event in ("connection_failed", "disconnected", "ssl_invalid_chain"):
             self.add_event_handler(event, lambda why, event=event: self._end(f"{event}: {why}"))
+
+    def turn_to(self, domain: str) -> None:
+        """Takes another domain for the next session."""
+        self.stream_header = self.stream_header.replace(
+            f"to='{self.default_domain}'", f"to='{domain}'"
+        )
+        self.default_domain = domain
 
     def configure_dns(
         self, resolver: Any, domain: str | None = None, port: int | None = None
@@ -220,7 +230,13 @@ def _own_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-async def take_turns(ways: tuple[Way, Way], relay: Relay, warm_up: float, seconds: float) -> Meter:
+async def take_turns(
+    ways: tuple[Way, Way],
+    relay: Relay,
+    warm_up: float,
+    seconds: float,
+    fresh_below: str | None = None,
+) -> Meter:
     """Lets two ways be gone in turn, each time first the other of the two.
 
     Args:
@@ -228,6 +244,7 @@ async def take_turns(ways: tuple[Way, Way], relay: Relay, warm_up: float, second
         relay: Who must be quiet before each session.
         warm_up: For how many seconds nothing counts; at least for one session of each.
         seconds: For how many seconds it does; at least for one session of each.
+        fresh_below: Below which domain every pair is for a new one; None if all are for the same.
 
     Returns:
         What it has cost.
@@ -241,6 +258,9 @@ async def take_turns(ways: tuple[Way, Way], relay: Relay, warm_up: float, second
     while meter is None or time.perf_counter() < meter.began + seconds:
         if turn > 0 and meter is None and time.perf_counter() >= counts_from:
             meter = Meter(relay)
+        if fresh_below is not None:
+            for way in ways:
+                way.client.turn_to(f"n{time.monotonic_ns():x}.{fresh_below}")
         for way in ways if turn % 2 == 0 else reversed(ways):
             await relay.quiet()
             await way.go(counts=meter is not None)
@@ -257,6 +277,7 @@ async def measure(
     relay: Relay,
     warm_up: float,
     seconds: float,
+    fresh_domains: bool,
 ) -> dict[str, Any]:
     """Measures both ways to a domain's server.
 
@@ -268,6 +289,7 @@ async def measure(
         relay: The relay behind the forward listener.
         warm_up: As in `take_turns`.
         seconds: Likewise.
+        fresh_domains: Whether every pair is for a domain below it that nobody has looked up before.
 
     Returns:
         What the load generator would report.
@@ -279,7 +301,8 @@ async def measure(
     context.set_alpn_protocols(["xmpp-client"])
     directly = Way(Client(domain, context, names_port=names_port))
     forwarded = Way(Client(domain, context, names_port=names_port, relay=port))
-    meter = await take_turns((directly, forwarded), relay, warm_up, seconds)
+    fresh_below = domain if fresh_domains else None
+    meter = await take_turns((directly, forwarded), relay, warm_up, seconds, fresh_below)
     return {
         "scenario": "forward",
         **directly.figures("direct_"),
@@ -297,6 +320,7 @@ async def measure(
 @click.option("-d", "seconds", type=float, required=True, help="The measured part.")
 @click.option("-w", "warm_up", type=float, required=True, help="What precedes it.")
 @click.option("-N", "names_port", type=int, required=True, help="The name server's port.")
+@click.option("-f", "fresh_domains", is_flag=True, help="A new domain for every pair.")
 @click.option("-c", "roots", type=click.Path(path_type=Path), required=True, help="Whom to trust.")
 def main(
     *,
@@ -308,6 +332,7 @@ def main(
     seconds: float,
     warm_up: float,
     names_port: int,
+    fresh_domains: bool,
     roots: Path,
 ) -> None:
     """Measure slixmpp's two ways to one domain."""
@@ -322,6 +347,7 @@ def main(
                 relay=Relay([int(each) for each in processes.split(",")]),
                 warm_up=warm_up,
                 seconds=seconds,
+                fresh_domains=fresh_domains,
             )
         )
     except (ClientError, OSError, TimeoutError) as error:

@@ -21,6 +21,8 @@ _SUFFIX = ".toml"
 _LEFT_BEHIND = ("~", "#", ".bak", ".old", ".orig", ".swp", ".dpkg-dist", ".dpkg-new", ".dpkg-old")
 """How names end that editors, people and packages give to what is not to be read."""
 
+_HINT = "; -c names another file, and conf/bascule.toml in Bascule's repository is a template"
+
 # [plugins.limits] is the deepest table there is; a table below that is a value out of place.
 _DEEPEST_TABLE = 2
 
@@ -108,9 +110,8 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         text = file.read_bytes().decode("utf-8")
     except OSError as error:
-        raise ValueError(
-            f"cannot be read: {error.strerror}; conf/bascule.toml is a template"
-        ) from error
+        hint = _HINT if isinstance(error, FileNotFoundError) else ""
+        raise ValueError(f"cannot be read: {error.strerror}{hint}") from error
     except UnicodeDecodeError as error:
         raise ValueError("is not UTF-8; TOML files are") from error
     try:

@@ -17,7 +17,7 @@ subclass of ``Enum`` whose values are text, any type for which `option` was give
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, time
 from enum import Enum
 from pathlib import Path
@@ -136,6 +136,18 @@ def option(
     return attrs.field(default=default, metadata={_METADATA_KEY: declaration})
 
 
+class ItemsError(ValueError):
+    """Items of an array are not allowed.
+
+    Attributes:
+        items: The position of each such item, from 1, and what is wrong with it.
+    """
+
+    def __init__(self, items: Sequence[tuple[int, str]]) -> None:
+        super().__init__("; ".join(f"item {position}: {text}" for position, text in items))
+        self.items = tuple(items)
+
+
 @attrs.frozen
 class Option:
     """One declared option of a class: its name, the type of one item, and the declaration."""
@@ -159,6 +171,7 @@ class Option:
             directory: What relative paths are relative to; they stay relative without it.
 
         Raises:
+            ItemsError: Items of an array are not allowed; all of them are told.
             ValueError: The value is not allowed; the text says why, and what is allowed.
         """
         if not self.array:
@@ -167,11 +180,11 @@ class Option:
                 self._check_bounds(len(value), given)
             return value
         if self.declared.lone and not isinstance(given, list):
-            given = [given]
+            return (self._read_item(given, directory),)
         if not isinstance(given, list):
             raise self._refusal(f"{shown(given)} is not an array")
         self._check_bounds(len(given), given)
-        return tuple(self._read_item(item, directory) for item in given)
+        return self._read_items(given, directory)
 
     def show(self, value: Any) -> Any:
         """Turn a value of the option into what stands for it in a TOML file.
@@ -240,6 +253,19 @@ class Option:
 
     def _little(self) -> str:
         return "little" if self.type in (int, float) and not self.array else "short"
+
+    def _read_items(self, given: Sequence[object], directory: Path | None) -> tuple[Any, ...]:
+        one = attrs.evolve(self, array=False)  # which says what is allowed as one item
+        values = []
+        wrong = []
+        for position, item in enumerate(given, start=1):
+            try:
+                values.append(one._read_item(item, directory))  # noqa: SLF001
+            except ValueError as error:
+                wrong.append((position, str(error)))
+        if wrong:
+            raise ItemsError(wrong)
+        return tuple(values)
 
     def _read_item(self, given: object, directory: Path | None) -> Any:
         choices = self._choices()

@@ -1,5 +1,6 @@
 """XMPP domains in the one form that is compared: A-labels in lower case (RFC 7622, RFC 5891)."""
 
+import re
 from sys import intern
 from typing import Final
 
@@ -30,7 +31,7 @@ def domain(text: str) -> str:
     try:
         encoded = idna.encode(name, uts46=True, std3_rules=True).decode("ascii").lower()
     except (idna.IDNAError, UnicodeError) as error:
-        raise ValueError(f"not a domain: {error}") from error
+        raise ValueError(f"not a domain: {_stranger(name) or error}") from error
     if encoded.endswith("."):  # written as another kind of full stop
         if name != text:
             raise ValueError("not a domain: it ends in two dots")
@@ -38,6 +39,20 @@ def domain(text: str) -> str:
     if len(encoded) > LONGEST:
         raise ValueError("a domain is too long")
     return intern(encoded)
+
+
+_STRANGERS: Final = (
+    (re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://"), "a scheme does not belong here"),
+    (re.compile(r"[^:]+:[0-9]+"), "a port does not belong here"),
+    (re.compile(r".*/", re.DOTALL), "a path or a resource does not belong here"),
+    (re.compile(r".*\*", re.DOTALL), "a * does not belong here"),
+)
+"""What people write beside a domain, by how that begins, and what to tell them."""
+
+
+def _stranger(name: str) -> str:
+    """Say what stands beside the domain that was meant; nothing if that is not known."""
+    return next((text for begins, text in _STRANGERS if begins.match(name)), "")
 
 
 _LETTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")

@@ -4,9 +4,10 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 OLDEST := .venv-oldest
 OLDEST_TESTS := tests/trust tests/session tests/xmpp tests/net
-# Much time for what hardly depends on versions: the kernel's redirection, memory, the clock.
+# What takes long and hardly depends on versions: redirection, memory, the clock, plaintext.
 OLDEST_TESTS += $(addprefix --ignore tests/net/test_,redirected.py attack_12_growth.py \
-	attack_13_deadlines.py attack_25_busy.py plugins_on_the_wire.py)
+	attack_13_deadlines.py attack_25_busy.py plugins_on_the_wire.py route.py \
+	forward_attacks_before_tls.py)
 NODE := tests/servers/node
 ARGS ?=
 
@@ -21,13 +22,13 @@ help: ## Show this list
 demo: $(VENV)/.ready ## Watch a client log in through Bascule (ARGS=--once: then leave)
 	@$(VENV)/bin/bascule demo $(ARGS)
 
-test: check test-setup ## Check, run all tests, then `oldest` (ARGS: options of pytest; no `oldest`)
+test: check test-setup ## Check, run all tests, then `oldest` (ARGS: options of pytest; skips `oldest`)
 	$(PYTHON) -m pytest $(ARGS)
 	$(if $(ARGS),,@$(MAKE) --no-print-directory oldest)
 
 # What depends on other projects' versions: TLS, certificates, names, XML. There is no environment
 # where setup.sh has said that no index can be reached.
-oldest: $(OLDEST)/.ready ## Run tests on the oldest versions that are supported (ARGS: as above)
+oldest: $(OLDEST)/.ready ## Run tests on the oldest versions that are supported (ARGS: options of pytest)
 	@[ ! -e $< ] || $(OLDEST)/bin/python -m pytest $(OLDEST_TESTS) $(ARGS)
 
 check: $(VENV)/.ready ## Lint, formatting, types, generated files

@@ -14,6 +14,10 @@ from proxy.daemon.remote import PolicyTable
 from proxy.session.options import one_line
 
 
+_NONE = "-"
+"""What stands for a value that does nothing, or that there is none of."""
+
+
 @attrs.frozen
 class Report:
     """A configuration with its certificates examined, and those that its policies trust.
@@ -93,16 +97,21 @@ def _reached(conf: Conf) -> list[tuple[str, ...]]:
 
 
 def _policies(conf: Conf) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [("POLICY", "LEVEL", "SERVER", "AT LEAST", "AUTHORITIES")]
+    rows: list[tuple[str, ...]] = [("POLICY", "LEVEL", "SERVER", "AT LEAST", "AUTHORITIES", "PINS")]
     for policy in conf.policies:
         table = PolicyTable.of(policy)
+        idle = table.idle()
+        last = (
+            ("min_version", table.min_version.value),
+            ("ca_file", table.ca_file),
+            ("pins", str(len(table.pins)) if table.pins else _NONE),
+        )
         rows.append(
             (
                 str(table.domain),
                 table.level.value,
                 table.server,
-                table.min_version.value,
-                table.ca_file,
+                *(_NONE if name in idle else text for name, text in last),
             )
         )
     return rows

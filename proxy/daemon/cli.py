@@ -59,11 +59,14 @@ def _conf_option(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.pass_obj
 def cli(invocation: _Invocation, *, debug: bool) -> None:
-    """Bascule gives legacy plaintext XMPP servers today's TLS, without touching them.
+    """Bascule gives XMPP servers and clients that know no TLS today's, without touching them.
 
-    It accepts the clients' connections, insists on TLS before anything else, and passes what
-    follows to the server behind. Start with "bascule demo", then write a configuration and try it
-    with "bascule check".
+    A reverse listener stands in front of an old server: it insists on TLS before anything else, and
+    passes what follows to the server behind. A forward listener takes in old clients: it carries
+    each to the server of its domain, under TLS that is verified.
+
+    Start with "bascule demo" for servers, or "bascule probe" for clients of a domain. Then write a
+    configuration and try it with "bascule check".
     """
     invocation.debug = debug
 
@@ -142,10 +145,11 @@ def probe(context: click.Context, domain: str, conf_path: Path, *, as_json: bool
     """Show whether clients of a forward listener would be carried to the server of DOMAIN.
 
     Every target that DNS or the policy names is connected to at each of its addresses, up to TLS
-    and no further, and its certificate judged, as the daemon would. It uses what the configuration
-    says of DNS, policies and deadlines; the defaults if there is none and -c is not given.
+    and no further, and its certificate judged, as the daemon would. What the configuration says of
+    listeners, DNS, policies and deadlines holds; the defaults if there is none and -c is not given.
 
-    The exit code is 0 if a client would be carried, 1 if not.
+    The exit code is 0 if a listener allows the domain and a client would be carried to a server
+    that meets its policy; 1 if not, even where a listener with tls = "report" carries it.
     """
     conf = None
     chosen = context.get_parameter_source("conf_path") is not ParameterSource.DEFAULT
@@ -158,7 +162,7 @@ def probe(context: click.Context, domain: str, conf_path: Path, *, as_json: bool
     # As in run: only this command needs what it brings along.
     from proxy.daemon import probe as probing  # noqa: PLC0415
 
-    return probing.run(conf, domain, as_json=as_json)
+    return probing.run(conf, conf_path, domain, as_json=as_json)
 
 
 @cli.command()

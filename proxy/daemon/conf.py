@@ -15,9 +15,11 @@ from proxy.daemon.model import (
     DNS,
     DOMAINS,
     FORWARD,
+    FORWARD_RULES,
     LISTENERS,
     PLUGINS,
     POLICIES,
+    REVERSE,
     SECTIONS,
     Caution,
     CertificateFiles,
@@ -31,7 +33,10 @@ from proxy.daemon.model import (
 from proxy.daemon.plugin_tables import read_plugins
 from proxy.daemon.remote import PolicyTable, ResolverTable, anchors_path
 from proxy.daemon.tables import Placed, Places, item_key, raw, read_values, unknown
-from proxy.session.options import options_of
+from proxy.session.options import Option, options_of
+from proxy.session.rules import TLSRule
+
+_BINDV6ONLY = Path("/proc/sys/net/ipv6/bindv6only")
 
 
 @attrs.frozen
@@ -121,6 +126,7 @@ def build(
     mistakes += crosscheck.duplicates(LISTENERS, listeners, "name")
     mistakes += crosscheck.duplicates(LISTENERS, listeners, "address", apart_from=_any_port)
     mistakes += crosscheck.duplicates(POLICIES, policies, "domain")
+    mistakes += crosscheck.overlaps(listeners, both_families=not _only_ipv6())
     mistakes += crosscheck.directions(listeners)
     mistakes += crosscheck.levels(policies)
     mistakes += crosscheck.rules_without_plugin(chain, listeners)
@@ -149,6 +155,14 @@ def build(
     )
 
 
+def _only_ipv6() -> bool:
+    """Whether the system keeps a listener on every address of IPv6 from taking those of IPv4."""
+    try:
+        return _BINDV6ONLY.read_text(encoding="ascii").strip() == "1"
+    except (OSError, ValueError):
+        return False
+
+
 def _any_port(address: Endpoint) -> bool:
     return address.port == 0
 
@@ -167,8 +181,7 @@ def _check_sections(merged: Merged, places: Places) -> list[Mistake]:
 
 def _check_present(merged: Merged, documents: Sequence[Document], main: Path) -> list[Mistake]:
     needed = [LISTENERS.name]
-    listeners = merged.arrays[LISTENERS.name]
-    if not listeners or not all(_is_forward(listener) for listener in listeners):
+    if any(_direction(listener) == REVERSE for listener in merged.arrays[LISTENERS.name]):
         needed.insert(0, DOMAINS.name)
     return [
         Mistake(main, name, f"is missing; at least one table [[{name}]] is needed")
@@ -178,9 +191,9 @@ def _check_present(merged: Merged, documents: Sequence[Document], main: Path) ->
     ]
 
 
-def _is_forward(listener: Table) -> bool:
+def _direction(listener: Table) -> Any:
     direction = listener.entries.get("direction")
-    return direction is not None and raw(direction) == FORWARD
+    return None if direction is None else raw(direction)
 
 
 def _section(merged: Merged, section: Section) -> Table:
@@ -191,15 +204,31 @@ def _section(merged: Merged, section: Section) -> Table:
 def _read_items(
     merged: Merged, section: Section, places: Places
 ) -> tuple[list[Placed[dict[str, Any]]], list[Mistake]]:
-    options = options_of(section.declaring)
     placed: list[Placed[dict[str, Any]]] = []
     mistakes: list[Mistake] = []
     for position, item in enumerate(merged.arrays[section.name], start=1):
         key = item_key(section, item, position)
-        values, more = read_values(item, options, key, places)
+        values, more = read_values(item, _options(section, item), key, places)
         placed.append(Placed(value=values, file=item.file, key=key))
         mistakes += more
     return placed, mistakes
+
+
+def _options(section: Section, item: Table) -> list[Option]:
+    """The options of a table; what is allowed of some depends on others."""
+    options = list(options_of(section.declaring))
+    if section is LISTENERS and _direction(item) == FORWARD:
+        rule = item.entries.get("tls")
+        # A rule that is only for reverse listeners is told about in its own words.
+        if rule is not None and raw(rule) not in [each.value for each in TLSRule]:
+            choices = tuple(each.value for each in FORWARD_RULES)
+            options = [
+                attrs.evolve(option, declared=attrs.evolve(option.declared, choices=choices))
+                if option.name == "tls"
+                else option
+                for option in options
+            ]
+    return options
 
 
 def _claims(

@@ -16,11 +16,11 @@ from proxy.daemon.model import (
     Section,
 )
 from proxy.daemon.plugin_tables import Chain
-from proxy.daemon.remote import BY_DNS, PolicyTable
+from proxy.daemon.remote import BY_DNS, USES, PolicyTable
 from proxy.daemon.tables import Placed
 from proxy.session.options import options_of, shown
 from proxy.session.rules import TLSRule
-from proxy.trust.policy import Level
+from proxy.trust.policy import Level, Pattern
 
 Values = dict[str, Any]
 """The options of one table that could be read."""
@@ -54,6 +54,48 @@ def duplicates(
             text = f"{shown(str(value))} is taken by {other} in {first.file} already"
             mistakes.append(Mistake(table.file, f"{table.key}.{option}", text))
     return mistakes
+
+
+def overlaps(listeners: Iterable[Placed[Values]], *, both_families: bool) -> list[Mistake]:
+    """Find listeners that cannot be bound beside another one, which takes every address.
+
+    Args:
+        listeners: The tables in their order.
+        both_families: Whether ``[::]`` takes the addresses of IPv4 too.
+    """
+    before: list[tuple[Placed[Values], Endpoint]] = []
+    mistakes = []
+    for table in listeners:
+        address = table.value.get("address")
+        if address is None or address.port == 0:
+            continue
+        for other, taken in before:
+            every = _every(taken, address, both_families=both_families) or _every(
+                address, taken, both_families=both_families
+            )
+            if every:
+                text = (
+                    f"{address} and {taken}, where {other.key} in {other.file} listens, cannot be "
+                    f"taken together: {every}; allowed: another port"
+                )
+                mistakes.append(Mistake(table.file, f"{table.key}.address", text))
+                break
+        before.append((table, address))
+    return mistakes
+
+
+def _every(wide: Endpoint, narrow: Endpoint, *, both_families: bool) -> str:
+    """Say why an address takes another one with it; nothing if it does not."""
+    all_of, one = ipaddress.ip_address(wide.host), ipaddress.ip_address(narrow.host)
+    if wide.port != narrow.port or all_of == one or not all_of.is_unspecified:
+        return ""
+    if isinstance(one, ipaddress.IPv6Address) and one.ipv4_mapped is not None:
+        one = one.ipv4_mapped
+    if all_of.version == one.version:
+        return f"{wide.host} is every address of IPv{one.version}"
+    if all_of.version > one.version and both_families:
+        return f"{wide.host} is every address, those of IPv4 too"
+    return ""
 
 
 def rules_without_plugin(chain: Chain, listeners: Iterable[Placed[Values]]) -> list[Mistake]:
@@ -103,7 +145,7 @@ def _forward(given: Values) -> list[tuple[str, str]]:
         if rule is TLSRule.NONE:
             text += ', and for servers without TLS a [[policy]] with level = "none"'
         found.append(("tls", text))
-    if given.get("domains") == ():
+    if given.get("domains") == ():  # what is empty in the file has been told
         text = (
             "is missing; allowed: at least one domain that clients may reach, as "
             '"example.net" or "*.example.org", or "*" for all'
@@ -118,15 +160,6 @@ def _forward(given: Values) -> list[tuple[str, str]]:
     return found
 
 
-_USES = {
-    "direct_tls": (Level.MAY, Level.ENCRYPT, Level.PIN, Level.SECURE),
-    "ca_file": (Level.SECURE,),
-    "pins": (Level.PIN, Level.SECURE),
-    "min_version": (Level.MAY, Level.ENCRYPT, Level.PIN, Level.SECURE),
-}
-"""The levels that have a use for an option of a policy; for any other level it does nothing."""
-
-
 def levels(policies: Iterable[Placed[Values]]) -> list[Mistake]:
     """Find policies that say what their level has no use for, or do not say what it needs."""
     defaults = _defaults(PolicyTable)
@@ -136,7 +169,7 @@ def levels(policies: Iterable[Placed[Values]]) -> list[Mistake]:
         level = given.get("level")
         found = [
             (name, f'does nothing with level = "{level.value}"; it is for {_listed(uses)}')
-            for name, uses in _USES.items()
+            for name, uses in USES.items()
             if level is not None and level not in uses
             if given.get(name, defaults[name]) != defaults[name]
         ]
@@ -260,12 +293,34 @@ def idle(
     # A direction that could not be read may be any.
     if not there or None in there:
         return []
-    return [
+    found = [
         Caution(table.file, table.key, f'does nothing: no listener has direction = "{direction}"')
         for tables, direction in ((domains, REVERSE), (policies, FORWARD))
         for table in tables
         if direction not in there
     ]
+    reached = [
+        table.value.get("domains") for table in listeners if table.value.get("direction") == FORWARD
+    ]
+    if reached and None not in reached:
+        patterns = [pattern for each in reached for pattern in each or ()]
+        text = "does nothing: the domains of no forward listener have such a one among them"
+        found += [
+            Caution(table.file, f"{table.key}.domain", text)
+            for table in policies
+            if (about := table.value.get("domain")) is not None
+            if not any(_meet(about, pattern) for pattern in patterns)
+        ]
+    return found
+
+
+def _meet(first: Pattern, second: Pattern) -> bool:
+    """Whether there may be a domain that both patterns are for."""
+
+    def sample(pattern: Pattern) -> str:
+        return pattern.text.replace("*", "x")
+
+    return first.matches(sample(second)) or second.matches(sample(first))
 
 
 _LAX = {

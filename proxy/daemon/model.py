@@ -6,7 +6,7 @@ from typing import Any, Final
 import attrs
 
 from proxy.daemon.endpoints import Endpoint, listening_endpoint, server_endpoint
-from proxy.daemon.remote import PolicyTable, Resolver, ResolverTable
+from proxy.daemon.remote import PolicyTable, Resolver, ResolverTable, pattern
 from proxy.session.options import one_line, option
 from proxy.session.rules import TLSRule
 from proxy.trust.policy import Pattern, Policy
@@ -225,7 +225,8 @@ class Listener:
         help=(
             "The address and port to listen on. [::] means every address of the machine, of IPv4 "
             "too unless the system says otherwise (net.ipv6.bindv6only); 0.0.0.0 means every "
-            "address of IPv4. Port 0 takes any free one. A forward listener takes passwords in "
+            "address of IPv4. No other listener can then have the same port. Port 0 takes any "
+            "free one. A forward listener takes passwords in "
             "plaintext: keep it on loopback, or on a network that nobody else reads."
         ),
     )
@@ -242,7 +243,8 @@ class Listener:
     )
     domains: tuple[Pattern, ...] = option(
         default=(),
-        parse=Pattern.parse,
+        minimum=1,
+        parse=pattern,
         allowed='a domain name, "*." before one, or "*"',
         help=(
             "Of a forward listener, which must set it: the domains whose servers its clients may "
@@ -277,6 +279,9 @@ class Listener:
         ),
     )
 
+
+FORWARD_RULES: Final = (TLSRule.REQUIRED, TLSRule.REPORT)
+"""The rules that a forward listener can have."""
 
 FORWARD_ONLY: Final = ("domains", "destination", "tproxy", "unlisted_destinations")
 """The options of a listener that mean something for forward listeners alone."""

@@ -15,6 +15,41 @@ BY_DNS: Final = "dns"
 SYSTEM: Final = "system"
 """What stands for the certificate authorities that the system trusts."""
 
+_WITH_TLS: Final = (Level.MAY, Level.ENCRYPT, Level.PIN, Level.SECURE)
+
+USES: Final = {
+    "direct_tls": _WITH_TLS,
+    "ca_file": (Level.SECURE,),
+    "pins": (Level.PIN, Level.SECURE),
+    "min_version": _WITH_TLS,
+}
+"""The levels that have a use for an option of a policy; for any other level it does nothing."""
+
+
+def pattern(text: str) -> Pattern:
+    """Read which domains are meant: one, those below one (``*.example.org``), or all (``*``).
+
+    Raises:
+        ValueError: ``text`` is none of these; the message says why.
+    """
+    if text.startswith("*") and not text.startswith("*.") and text != "*":
+        raise ValueError(f'write "*.{text[1:]}" for the domains below one')
+    if "*" in text.removeprefix("*"):
+        raise ValueError("a * stands for whole labels, and only at the beginning")
+    return Pattern.parse(text)
+
+
+def pin(text: str) -> Pin:
+    """Read a pin.
+
+    Raises:
+        ValueError: ``text`` is none; the message does not say what is allowed.
+    """
+    try:
+        return Pin.parse(text)
+    except ValueError as error:
+        raise ValueError("not a pin") from error
+
 
 def fixed_server(text: str) -> str:
     """Read where a domain's server is: a host and a port, or the word for asking DNS.
@@ -55,7 +90,7 @@ class PolicyTable:
     """
 
     domain: Pattern = option(
-        parse=Pattern.parse,
+        parse=pattern,
         allowed='a domain name, "*." before one, or "*"',
         example="*",
         help=(
@@ -107,12 +142,16 @@ class PolicyTable:
     )
     pins: tuple[Pin, ...] = option(
         default=(),
-        parse=Pin.parse,
-        allowed='"sha256:" and the hash of a public key in Base64, or its 64 hexadecimal digits',
+        parse=pin,
+        allowed=(
+            'the SHA-256 of a public key: "sha256:" and its 44 characters of Base64, or its 64 '
+            'hexadecimal digits with "sha256:" before them or without'
+        ),
         help=(
-            "Hashes of public keys (SHA-256 of the SubjectPublicKeyInfo), one of which the "
-            "server's certificate must have. With level secure it must have one of them besides "
-            "all else. Add the next key's pin before the server changes its key."
+            "Public keys, each by its hash (SHA-256 of the SubjectPublicKeyInfo in DER), one of "
+            "which the server's certificate must have. With level secure it must have one of them "
+            "besides all else. bascule probe prints the pin of each server's key as it may stand "
+            "here. Add the next key's pin before the server changes its key."
         ),
     )
     min_version: Version = option(
@@ -131,6 +170,10 @@ class PolicyTable:
             "that is set as server is not concerned."
         ),
     )
+
+    def idle(self) -> tuple[str, ...]:
+        """Name the options that do nothing at the policy's level."""
+        return tuple(name for name, uses in USES.items() if self.level not in uses)
 
     def policy(self, directory: Path) -> Policy:
         """Make the policy that the table describes; relative paths start at ``directory``."""

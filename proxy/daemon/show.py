@@ -38,7 +38,7 @@ def show(conf: Conf) -> str:
     parts.append(_table(f"[{DEADLINES.name}]", conf.deadlines))
     parts += [_table(f"[[{DOMAINS.name}]]", DomainTable.of(domain)) for domain in conf.domains]
     parts += [_listener(listener) for listener in conf.listeners]
-    parts += [_table(f"[[{POLICIES.name}]]", PolicyTable.of(policy)) for policy in conf.policies]
+    parts += [_policy(PolicyTable.of(policy)) for policy in conf.policies]
     parts.append(_table(f"[{DNS.name}]", ResolverTable.of(conf.dns)))
     return "\n".join(parts)
 
@@ -47,6 +47,10 @@ def _listener(listener: Listener) -> str:
     # What means nothing for a listener would only look as if it did.
     leave_out = () if listener.direction == FORWARD else FORWARD_ONLY
     return _table(f"[[{LISTENERS.name}]]", listener, leave_out)
+
+
+def _policy(policy: PolicyTable) -> str:
+    return _table(f"[[{POLICIES.name}]]", policy, policy.idle())
 
 
 def _table(header: str, values: Any, leave_out: Collection[str] = ()) -> str:

@@ -9,7 +9,7 @@ import attrs
 
 from proxy.daemon.files import Given, Table
 from proxy.daemon.model import PLUGINS, SECTIONS, Mistake, Section
-from proxy.session.options import Option, one_line, options_of, shown
+from proxy.session.options import ItemsError, Option, one_line, options_of, shown
 
 T = TypeVar("T")
 
@@ -77,6 +77,7 @@ def read_values(
     ]
     for name, option in known.items():
         entry = table.entries.get(name)
+        file = (entry or table).file
         try:
             if entry is not None:
                 values[name] = option.read(raw(entry), entry.file.parent)
@@ -86,8 +87,10 @@ def read_values(
                 )
             else:
                 values[name] = option.default
+        except ItemsError as error:
+            mistakes += [Mistake(file, f"{key}.{name}[{at}]", text) for at, text in error.items]
         except ValueError as error:
-            mistakes.append(Mistake((entry or table).file, f"{key}.{name}", str(error)))
+            mistakes.append(Mistake(file, f"{key}.{name}", str(error)))
     return values, mistakes
 
 

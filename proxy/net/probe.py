@@ -28,8 +28,9 @@ from proxy.session.securing import CEILING, RedirectedError, Securing, WayError
 from proxy.trust.evidence import Evidence
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import StreamError
-from proxy.xmpp.events import Element
+from proxy.xmpp.events import Element, Header
 from proxy.xmpp.framing import Framer
+from proxy.xmpp.headers import read
 
 AT_ONCE: Final = 32
 """How many addresses are connected to at the same time."""
@@ -59,8 +60,10 @@ class Attempt:
     Attributes:
         address: the IP address; the port is the target's.
         forbidden: why it was not connected to; empty if it was.
+        own: whether that is because it is a listener of ours.
         connected: the seconds until the connection was there; None if there was none.
-        offered: whether the server's features offered STARTTLS; None if they did not come.
+        offered: whether the server's features offered STARTTLS; None if they did not come. One
+            that speaks XMPP from before 1.0 has no features, and so no offer.
         proceeded: whether it consented to begin TLS.
         handshake: the TLS handshake; None if it did not come to that, or failed.
         redirection: where the server points instead (see-other-host), as it wrote it: a host, and
@@ -73,6 +76,7 @@ class Attempt:
 
     address: str
     forbidden: str = ""
+    own: bool = False
     connected: float | None = None
     offered: bool | None = None
     proceeded: bool = False
@@ -165,15 +169,16 @@ class Prober:
 
     async def _turn(self, target: Target, address: str) -> Attempt:
         """Look at one address if that is allowed, when it is its turn."""
-        reason = self._reason_against(address, target.port)
-        if reason is not None:
-            return Attempt(address, forbidden=reason)
+        if self._terms.own(address, target.port):
+            reason = f"{Address(address, target.port)} is a listener of this proxy"
+            return Attempt(address, forbidden=reason, own=True)
+        against = self._reason_against(address, target.port)
+        if against is not None:
+            return Attempt(address, forbidden=against)
         approach = _Approach(self._reactor, self._request.domain, target, address, self._terms)
         return await self._turns.run(approach.start)
 
     def _reason_against(self, address: str, port: int) -> str | None:
-        if self._terms.own(address, port):
-            return f"{Address(address, port)} is a listener of this proxy"
         if self._request.server is not None or self._request.private_addresses:
             return None
         reason = forbidden(address, port)
@@ -273,6 +278,10 @@ class _Approach:
         try:
             self._features.feed(data)
             while (event := self._features.next_event()) is not None:
+                if isinstance(event, Header) and not read(event, ns.CLIENT).has_features:
+                    self._note(offered=False)
+                    self._features = None
+                    return
                 if isinstance(event, Element):
                     if event.name == ns.FEATURES:
                         self._note(offered=ns.TLS.encode() in event.raw)

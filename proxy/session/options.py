@@ -244,7 +244,8 @@ class Option:
     def _check_bounds(self, measure: float, given: object) -> None:
         declared = self.declared
         if declared.minimum is not None and measure < declared.minimum:
-            raise self._refusal(f"{shown(given)} is too {self._little()}")
+            few = "the array is empty" if given == [] else f"{shown(given)} is too {self._little()}"
+            raise self._refusal(few)
         if declared.above is not None and measure <= declared.above:
             raise self._refusal(f"{shown(given)} is too {self._little()}")
         if declared.maximum is not None and measure > declared.maximum:
@@ -255,12 +256,13 @@ class Option:
         return "little" if self.type in (int, float) and not self.array else "short"
 
     def _read_items(self, given: Sequence[object], directory: Path | None) -> tuple[Any, ...]:
-        one = attrs.evolve(self, array=False)  # which says what is allowed as one item
+        declared = attrs.evolve(self.declared, minimum=None, maximum=None, above=None, lone=False)
+        one = attrs.evolve(self, array=False, declared=declared)
         values = []
         wrong = []
         for position, item in enumerate(given, start=1):
             try:
-                values.append(one._read_item(item, directory))  # noqa: SLF001
+                values.append(one.read(item, directory))
             except ValueError as error:
                 wrong.append((position, str(error)))
         if wrong:

@@ -93,7 +93,7 @@ ONE_MISTAKE: list[tuple[dict[str, Any], str]] = [
     ({"plugins": 5}, "plugins: is not a table"),
     ({"plugins": {"chain": "limits"}}, 'plugins.chain: "limits" is not an array'),
     ({"plugins": {"chain": {}}}, "plugins.chain: a table is not an array"),
-    ({"plugins": {"chain": ["require_tls", 1]}}, "plugins.chain: 1 is not text"),
+    ({"plugins": {"chain": ["require_tls", 1]}}, "plugins.chain[2]: 1 is not text; allowed: text"),
     ({"plugins": {"chain": ["require_tls", "require_tls"]}}, 'plugins.chain: "require_tls" stand'),
     (
         {"plugins": {"chain": ["require_tls", "limit"]}},
@@ -135,7 +135,7 @@ ONE_MISTAKE: list[tuple[dict[str, Any], str]] = [
     ({"listener": None}, "listener: is missing"),
     ({"domain": [domain_table(name="a..b")]}, 'domain "a..b".name: "a..b": '),
     ({"domain": [domain_table(name=5)]}, "domain[1].name: 5 is not text; allowed: a domain name"),
-    ({"domain": [domain_table(certificate=[])]}, 'domain "example.com".certificate: an array is t'),
+    ({"domain": [domain_table(certificate=[])]}, 'domain "example.com".certificate: the array is'),
     ({"domain": [domain_table(certificate="")]}, 'domain "example.com".certificate: "" is not a p'),
     ({"domain": [domain_table(certificate="a\0")]}, 'domain "example.com".certificate: "a\\x00" i'),
     (
@@ -152,6 +152,7 @@ ONE_MISTAKE: list[tuple[dict[str, Any], str]] = [
         {"listener": [listener_table(direction="up")]},
         'listener "c2s".direction: "up" is not one of the known values; allowed: "reverse" or "fo',
     ),
+    ({"listener": listener_table()}, "listener: is not an array of tables; it is written [[liste"),
     ({"listener": [listener_table(stream="s2s")]}, 'listener "c2s".stream: "s2s" is not one of'),
     (
         {"listener": [listener_table(tls="requierd")]},
@@ -342,5 +343,5 @@ def test_load_says_nothing_is_missing_when_a_file_cannot_be_read(tmp_path: Path)
     [mistake] = found.mistakes
     assert str(mistake) == (
         f"{tmp_path}/none.toml: cannot be read: No such file or directory; "
-        "conf/bascule.toml is a template"
+        "-c names another file, and conf/bascule.toml in Bascule's repository is a template"
     )

@@ -1,10 +1,12 @@
 """proxy.daemon.conf: forward listeners, policies and DNS servers."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from proxy.daemon import conf as conf_module
 from proxy.daemon.conf import build
 from proxy.daemon.endpoints import Endpoint
 from proxy.daemon.files import Document
@@ -131,13 +133,32 @@ def test_anchors_survive_mistakes_elsewhere() -> None:
 LISTENER_MISTAKES: list[tuple[dict[str, Any], str]] = [
     (
         forward_table(domains=[]),
-        'legacy".domains: is missing; allowed: at least one domain that clients may reach, as "',
+        'legacy".domains: the array is empty; allowed: an array, of length at least 1, each item a',
     ),
-    (forward_table(domains="a.b"), 'legacy".domains: "a.b" is not an array; allowed: an array, ea'),
-    (forward_table(domains=["a.*"]), 'legacy".domains: "a.*": not a domain: '),
+    (forward_table(domains="a.b"), 'legacy".domains: "a.b" is not an array; allowed: an array, of'),
+    (
+        forward_table(domains=["a.*"]),
+        'legacy".domains[1]: "a.*": a * stands for whole labels, and only at the beginning; allowe',
+    ),
+    (
+        forward_table(domains=["a.b", "*a.b"]),
+        'legacy".domains[2]: "*a.b": write "*.a.b" for the domains below one; allowed: a domain na',
+    ),
+    (
+        forward_table(domains=["a.b:5222"]),
+        'legacy".domains[1]: "a.b:5222": not a domain: a port does not belong here; allowed: a dom',
+    ),
+    (
+        forward_table(domains=["xmpp://a.b"]),
+        'legacy".domains[1]: "xmpp://a.b": not a domain: a scheme does not belong here; allowed: a',
+    ),
     (
         forward_table(domains=[1]),
-        'legacy".domains: 1 is not text; allowed: an array, each item a d',
+        'legacy".domains[1]: 1 is not text; allowed: a domain name, "*." before one, or "*"',
+    ),
+    (
+        forward_table(tls="requierd"),
+        'legacy".tls: "requierd" is not one of the known values; allowed: "required" or "report"',
     ),
     (
         forward_table(tls="direct"),
@@ -207,11 +228,11 @@ def test_a_destination_that_is_not_known_is_all_that_is_told() -> None:
     [
         (5, "dns: is not a table; it is written [dns]"),
         ({"servers": "192.0.2.1"}, 'dns.servers: "192.0.2.1" is not an array; allowed: an array, '),
-        ({"servers": ["localhost"]}, 'dns.servers: "localhost": the host or the port is missing;'),
-        ({"servers": ["ns.example:53"]}, 'dns.servers: "ns.example:53": the host is not an IP add'),
-        ({"servers": ["192.0.2.1:0"]}, 'dns.servers: "192.0.2.1:0": port 0 cannot be asked; allow'),
-        ({"servers": ["::"]}, 'dns.servers: "::": :: cannot be asked; allowed: an array, each it'),
-        ({"servers": [53]}, "dns.servers: 53 is not text"),
+        ({"servers": ["localhost"]}, 'dns.servers[1]: "localhost": the host or the port is missing;'),
+        ({"servers": ["ns.example:53"]}, 'dns.servers[1]: "ns.example:53": the host is not an IP'),
+        ({"servers": ["192.0.2.1:0"]}, 'dns.servers[1]: "192.0.2.1:0": port 0 cannot be asked; al'),
+        ({"servers": ["::"]}, 'dns.servers[1]: "::": :: cannot be asked; allowed: an IP address'),
+        ({"servers": [53]}, "dns.servers[1]: 53 is not text"),
         ({"validating": "auto"}, "dns.validating: is not known (known here: servers)"),
     ],
 )
@@ -232,9 +253,16 @@ def test_one_reverse_listener_is_enough_to_need_a_domain() -> None:
     assert mistakes({"listener": listeners, "domain": [domain_table()]}) == []
 
 
-def test_nothing_at_all_lacks_both() -> None:
-    lines = mistakes({})
-    assert [MISSING_DOMAIN, MISSING_DOMAIN.replace("domain", "listener")] == lines
+def test_without_a_listener_nobody_knows_whether_a_domain_is_missing() -> None:
+    assert mistakes({}) == [MISSING_DOMAIN.replace("domain", "listener")]
+    [only] = mistakes({"listener": listener_table()})
+    assert only.startswith("listener: is not an array of tables; it is written [[listener]]")
+
+
+@pytest.mark.parametrize("direction", [{"direction": "forwards"}, {"direction": 1}])
+def test_a_direction_that_is_not_known_lacks_no_domain(direction: dict[str, Any]) -> None:
+    [only] = mistakes({"listener": [forward_table(**direction)]})
+    assert only.startswith('listener "legacy".direction: ')
 
 
 def test_forward_listeners_do_without_require_tls() -> None:
@@ -274,7 +302,7 @@ def cautions(given: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.8.8.8:1", "[::1]:1"])
 def test_no_caution_on_loopback(address: str) -> None:
-    assert cautions(forwarding(policy_table(), address=address)) == []
+    assert cautions(forwarding(address=address)) == []
 
 
 @pytest.mark.parametrize("address", ["[::]:5222", "0.0.0.0:5222", "192.168.1.1:0", "[fe80::1]:1"])
@@ -297,11 +325,11 @@ def test_caution_of_report() -> None:
 
 
 def test_cautions_of_levels() -> None:
-    assert cautions(forwarding(policy_table(level="encrypt"))) == []
-    assert cautions(forwarding(policy_table(level="none"))) == [
+    assert cautions(forwarding(policy_table(level="encrypt"), domains=["*"])) == []
+    assert cautions(forwarding(policy_table(level="none"), domains=["*"])) == [
         'policy "a.b".level: warning: with "none" passwords go to the server in plaintext'
     ]
-    [may] = cautions(forwarding(policy_table(level="may")))
+    [may] = cautions(forwarding(policy_table(level="may"), domains=["*"]))
     assert may.startswith('policy "a.b".level: warning: with "may" passwords go to the server in p')
 
 
@@ -317,6 +345,106 @@ def test_caution_of_tables_that_no_listener_uses() -> None:
     assert cautions(content(listener=[forward_table()])) == [
         'domain "example.com": warning: does nothing: no listener has direction = "reverse"'
     ]
+
+
+IDLE = "warning: does nothing: the domains of no forward listener have such a one among them"
+
+
+@pytest.mark.parametrize(
+    ("about", "domains", "reached"),
+    [
+        ("example.net", ["example.net"], True),
+        ("example.net", ["*.example.net"], False),
+        ("a.example.net", ["b.example", "*.example.net"], True),
+        ("a.example.net", ["*"], True),
+        ("*.example.net", ["example.net"], False),
+        ("*.example.net", ["a.b.example.net"], True),
+        ("*.example.net", ["*.b.example.net"], True),
+        ("*.b.example.net", ["*.example.net"], True),
+        ("*.example.net", ["*.example.org", "anexample.net"], False),
+        ("*", ["example.net"], True),
+    ],
+)
+def test_caution_of_a_policy_that_no_listener_leads_to(
+    about: str, domains: list[str], reached: bool
+) -> None:
+    expected = [] if reached else [f'policy "{about}".domain: {IDLE}']
+    assert cautions(forwarding({"domain": about}, domains=domains)) == expected
+    others = forward_table(name="b", address="[::1]:1", domains=["*"])
+    both = forwarding({"domain": about}, domains=domains)
+    both["listener"].append(others)
+    assert cautions(both) == []
+
+
+def test_no_such_caution_while_domains_are_not_known() -> None:
+    found = loaded(forwarding(policy_table(), domains=["a..b"]))
+    assert found.cautions == ()
+
+
+# Addresses that cannot be taken together
+
+
+@pytest.fixture
+def both_families(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the system says whether a listener on [::] leaves IPv4 alone: it does not."""
+    file = tmp_path / "bindv6only"
+    file.write_text("0\n")
+    monkeypatch.setattr(conf_module, "_BINDV6ONLY", file)
+    return file
+
+
+ANY_4, ANY_6 = "0.0.0.0 is every address of IPv4", ":: is every address of IPv6"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "why"),
+    [
+        ("[::]:5222", "127.0.0.1:5222", ":: is every address, those of IPv4 too"),
+        ("127.0.0.1:5222", "[::]:5222", ":: is every address, those of IPv4 too"),
+        ("[::]:5222", "0.0.0.0:5222", ":: is every address, those of IPv4 too"),
+        ("[::]:5222", "[::1]:5222", ANY_6),
+        ("[::]:5222", "[fe80::1%eth0]:5222", ANY_6),
+        ("0.0.0.0:5222", "127.0.0.1:5222", ANY_4),
+        ("0.0.0.0:5222", "[::ffff:127.0.0.1]:5222", ANY_4),
+        ("0.0.0.0:5222", "[::1]:5222", ""),
+        ("127.0.0.1:5222", "[::1]:5222", ""),
+        ("[::]:5222", "127.0.0.1:5221", ""),
+        ("[::]:0", "127.0.0.1:0", ""),
+    ],
+)
+def test_an_address_that_takes_another_one_with_it(
+    both_families: Path, first: str, second: str, why: str
+) -> None:
+    listeners = [forward_table(address=first), forward_table(name="b", address=second)]
+    found = mistakes({"listener": listeners})
+    expected = (
+        f'listener "b".address: {second} and {first}, where listener "legacy" in {MAIN} listens, '
+        f"cannot be taken together: {why}; allowed: another port"
+    )
+    assert found == ([expected] if why else [])
+    both_families.write_text("1\n")
+    assert bool(mistakes({"listener": listeners})) is (why in (ANY_4, ANY_6))
+    both_families.unlink()  # as where there is no IPv6
+    assert mistakes({"listener": listeners}) == found
+
+
+def test_the_kernel_says_the_same() -> None:
+    """What is called impossible is so, at least where this test runs."""
+    with socket.create_server(("::", 0), family=socket.AF_INET6) as wide:
+        port = wide.getsockname()[1]
+        only_ipv6 = wide.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        listeners = [
+            forward_table(address=f"[::]:{port}"),
+            forward_table(name="b", address=f"127.0.0.1:{port}"),
+        ]
+        possible = mistakes({"listener": listeners}) == []
+        assert possible is bool(only_ipv6)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            assert not possible
+        else:
+            assert possible
 
 
 def test_no_such_caution_while_a_direction_is_not_known() -> None:

@@ -61,9 +61,16 @@ POLICY_MISTAKES: list[tuple[dict[str, Any], str]] = [
     (policy_table(ca_file=""), 'ca_file: "": not a path; allowed: a path, or "system"'),
     (policy_table(ca_file="a\0"), 'ca_file: "a\\x00": not a path; allowed: a path, or "system"'),
     (policy_table(ca_file=["ca.pem"]), "ca_file: an array is not text"),
-    (policy_table(pins=PIN), f'pins: "{PIN}" is not an array; allowed: an array, each item "sha25'),
-    (policy_table(pins=["sha256:AAAA"]), 'pins: "sha256:AAAA": a pin is "sha256:" and the base64'),
-    (policy_table(pins=[""]), 'pins: "": a pin is "sha256:" and the base64'),
+    (policy_table(pins=PIN), f'pins: "{PIN}" is not an array; allowed: an array, each item the SH'),
+    (
+        policy_table(pins=["sha256:AAAA"]),
+        (
+            'pins[1]: "sha256:AAAA": not a pin; allowed: the SHA-256 of a public key: "sha256:" '
+            'and its 44 characters of Base64, or its 64 hexadecimal digits with "sha256:" before '
+            "them or without"
+        ),
+    ),
+    (policy_table(pins=[PIN, ""]), 'pins[2]: "": not a pin; allowed: the SHA-256 of a public key'),
     (
         policy_table(min_version="TLSv1.1"),
         'min_version: "TLSv1.1" is not one of the known values; allowed: "TLSv1.2" or "TLSv1.3"',
@@ -86,6 +93,16 @@ def test_mistakes_of_policies(policy: dict[str, Any], expected: str) -> None:
     assert only.startswith(f'policy "a.b".{expected}')
 
 
+def test_every_wrong_item_is_told() -> None:
+    found = mistakes(forwarding(policy_table(pins=["x", PIN, 5, "sha256:"]), domains=["a.b", 1]))
+    assert [line.partition(": ")[0] for line in found] == [
+        'listener "legacy".domains[2]',
+        'policy "a.b".pins[1]',
+        'policy "a.b".pins[3]',
+        'policy "a.b".pins[4]',
+    ]
+
+
 def test_a_policy_without_a_domain() -> None:
     [only] = mistakes(forwarding({"domain": "c.d"}, {"level": "may"}))
     assert only.startswith('policy[2].domain: is missing; allowed: a domain name, "*." before one')
@@ -93,7 +110,7 @@ def test_a_policy_without_a_domain() -> None:
 
 def test_a_pattern_that_is_none() -> None:
     [only] = mistakes(forwarding({"domain": "*.*.b"}))
-    assert only.startswith('policy "*.*.b".domain: "*.*.b": not a domain: ')
+    assert only.startswith('policy "*.*.b".domain: "*.*.b": a * stands for whole labels, and only at')
 
 
 def test_two_policies_for_one_domain_wherever_they_stand() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.session.options import one_line, option, options_of, shown
+from proxy.session.options import ItemsError, one_line, option, options_of, shown
 
 
 class Colour(Enum):
@@ -103,9 +103,9 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("short", "", '"" is too short; allowed: text, of length at least 1 and at most 3'),
     ("short", "abcd", '"abcd" is too long'),
     ("names", "a", '"a" is not an array; allowed: an array, of length at most 2, each item text'),
-    ("names", ["a", 2], "2 is not text"),
+    ("names", ["a", 2], "item 2: 2 is not text; allowed: text"),
     ("names", ["a", "b", "c"], "an array is too long"),
-    ("files", [], "an array is too short; allowed: a path, or an array of such"),
+    ("files", [], "the array is empty; allowed: a path, or an array of such"),
     ("files", 5, "5 is not text"),
 ]
 
@@ -114,6 +114,15 @@ REFUSED: list[tuple[str, Any, str]] = [
 def test_what_is_refused(name: str, given: object, text: str) -> None:
     with pytest.raises(ValueError, match="^" + re.escape(text)):
         OPTIONS[name].read(given)
+
+
+def test_every_wrong_item_is_told() -> None:
+    with pytest.raises(ItemsError) as caught:
+        OPTIONS["files"].read(["a", 1, "b", "", "c"])
+    assert caught.value.items == (
+        (2, "1 is not text; allowed: a path"),
+        (4, '"" is not a path; allowed: a path'),
+    )
 
 
 anything: st.SearchStrategy[Any] = st.recursive(

@@ -100,3 +100,20 @@ def test_the_form_is_plain_and_stays_as_it_is(text: str) -> None:
     assert domain(found) == found
     assert domain(found.upper()) == found
     assert domain(found + ".") == found
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("example.com:5222", "a port does not belong here"),
+        ("xmpp://example.com", "a scheme does not belong here"),
+        ("https://example.com:443/", "a scheme does not belong here"),
+        ("example.com/resource", "a path or a resource does not belong here"),
+        ("*.example.com", "a * does not belong here"),
+        ("::1:5222", "Codepoint"),
+    ],
+)
+def test_what_stands_beside_a_domain_is_named(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match="^not a domain: ") as caught:
+        domain(text)
+    assert reason in str(caught.value)

@@ -34,6 +34,7 @@ class Link:
         not_before: the first moment of its life, in UTC.
         not_after: the last one.
         days_left: whole days until then; negative when they are over.
+        days_until_valid: days until the first moment, begun ones included; 0 when it has come.
     """
 
     subject: str | None
@@ -41,6 +42,7 @@ class Link:
     not_before: datetime | None
     not_after: datetime | None
     days_left: int | None
+    days_until_valid: int | None
 
 
 @attrs.frozen
@@ -105,6 +107,7 @@ def _link(der: bytes, now: datetime) -> Link:
         not_before=begin,
         not_after=end,
         days_left=None if end is None else (end - now).days,
+        days_until_valid=None if begin is None else max(0, -((now - begin).days)),
     )
 
 

@@ -10,9 +10,17 @@ from rich.table import Table
 from rich.text import Text
 
 from proxy.daemon.probe.certificates import Identities, Link, Shown
-from proxy.daemon.probe.outcome import LONGEST_REASON, Carried, Judged, JudgedTarget, Report
+from proxy.daemon.probe.outcome import (
+    LONGEST_REASON,
+    Carried,
+    Judged,
+    JudgedTarget,
+    Report,
+    Wanted,
+)
 from proxy.net.probe import Attempt
-from proxy.trust.policy import Policy
+from proxy.session.rules import TLSRule
+from proxy.trust.policy import Level
 from proxy.trust.verdict import Status, Verdict
 from proxy.xmpp.text import printable
 
@@ -41,23 +49,41 @@ def print_report(report: Report) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, emoji=False, width=WIDTH)
     with console.capture() as captured:
-        console.print(Text(report.domain, "bold"))
-        console.print(_grid(_policy(report.policy)))
+        console.print(Text(report.wanted.domain, "bold"))
+        console.print(_grid(_judged_by(report)))
         for number, target in enumerate(report.targets, start=1):
             _print_target(console, number, target, report.source(target.target))
         console.print()
-        if report.excluded:
-            text = "No forward listener of the configuration lets clients reach this domain."
-            console.print(Text(text, _FAIR))
         outcome = report.outcome
-        style = _BAD if outcome.carried is Carried.NOT else _GOOD
+        style = _GOOD
+        if outcome.carried is Carried.NOT:
+            by_report = any(each.carried is not Carried.NOT for each in report.listeners)
+            style = _FAIR if by_report else _BAD
         console.print(Text(f"{outcome.text[0].upper()}{outcome.text[1:]}.", style), soft_wrap=True)
     # rich would end the process by itself when nobody reads.
     sys.stdout.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
-def _policy(policy: Policy) -> Iterator[Line]:
-    text = f'"{policy.domain}": {policy.level.value}, {policy.min_version.value} or later'
+def _judged_by(report: Report) -> Iterator[Line]:
+    if report.conf is None:
+        yield "judged by", Text("the defaults, as there is no configuration")
+    else:
+        yield "judged by", Text(printable(str(report.conf)))
+    yield from _policy(report.wanted)
+    for listener in report.listeners:
+        enforces = "nothing" if listener.rule is TLSRule.REPORT else "the policy"
+        text = f'{printable(listener.name)}, tls = "{listener.rule.value}": enforces {enforces}'
+        yield "listener", Text(text, _FAIR if listener.rule is TLSRule.REPORT else "")
+    if report.conf is not None and not report.listeners:
+        yield "listener", Text("no forward listener allows this domain", _BAD)
+
+
+def _policy(wanted: Wanted) -> Iterator[Line]:
+    policy = wanted.policy
+    name = "default" if wanted.default else f'"{policy.domain}"'
+    text = f"{name}: {policy.level.value}"
+    if policy.level is not Level.NONE:
+        text += f", {policy.min_version.value} or later"
     if policy.pins:
         text += f", {len(policy.pins)} pins" if len(policy.pins) > 1 else ", 1 pin"
     if policy.private_addresses:
@@ -100,6 +126,8 @@ def _address(judged: Judged, *, direct: bool) -> Iterator[Line]:
     attempt = judged.attempt
     if attempt.forbidden:
         yield "forbidden", Text(printable(attempt.forbidden), _BAD)
+        if judged.remedy:
+            yield "remedy", Text(printable(judged.remedy))
         return
     if attempt.connected is not None:
         yield "connected", Text(f"in {_milliseconds(attempt.connected)}")
@@ -122,6 +150,8 @@ def _address(judged: Judged, *, direct: bool) -> Iterator[Line]:
         yield "policy", Text(f"accepts it, {way}", _GOOD)
     elif attempt.connected is not None:
         yield "policy", Text("does not accept it", _BAD)
+    if judged.remedy:
+        yield "remedy", Text(printable(judged.remedy))
 
 
 def _starttls(attempt: Attempt) -> Text:
@@ -152,12 +182,20 @@ def _link(link: Link) -> Iterator[Text]:
     subject = unreadable if link.subject is None else link.subject or "(no subject)"
     issuer = unreadable if link.issuer is None else link.issuer or "(nobody)"
     yield Text(f"{subject}, issued by {issuer}")
-    if link.not_before is None or link.not_after is None or link.days_left is None:
+    if link.not_before is None or link.not_after is None:
         yield Text("its dates cannot be read", _BAD)
         return
     dates = Text(f"{link.not_before:%Y-%m-%d} to {link.not_after:%Y-%m-%d}, ")
-    left = f"{link.days_left} days left" if link.days_left >= 0 else "expired"
-    yield dates.append(left, "" if link.days_left >= 0 else _BAD)
+    if link.days_until_valid:
+        yield dates.append(f"not yet valid: {_days(link.days_until_valid)} to go", _BAD)
+    elif link.days_left is None or link.days_left < 0:
+        yield dates.append("expired", _BAD)
+    else:
+        yield dates.append(f"{_days(link.days_left)} left")
+
+
+def _days(number: int) -> str:
+    return f"{number} day{'s' * (number != 1)}"
 
 
 def _identities(identities: Identities) -> Iterator[Text]:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -15,7 +16,17 @@ from twisted.python.failure import Failure
 from proxy.daemon.exits import Exit
 from proxy.daemon.forwarding import ForwardRules, Remote
 from proxy.daemon.model import FORWARD, Conf, Deadlines
-from proxy.daemon.probe.outcome import Carried, JudgedTarget, Report, judged, outcome, refused
+from proxy.daemon.probe.outcome import (
+    Carried,
+    Course,
+    JudgedTarget,
+    Report,
+    Serving,
+    Wanted,
+    course,
+    judged,
+    outcome,
+)
 from proxy.daemon.probe.printing import print_report
 from proxy.daemon.probe.structure import structure
 from proxy.daemon.remote import Resolver as ResolverConf
@@ -26,6 +37,7 @@ from proxy.net.targets import Target
 from proxy.net.tcp import is_ours
 from proxy.net.tls import TLSSetupError
 from proxy.session.options import one_line
+from proxy.session.rules import TLSRule
 from proxy.trust.policy import Level
 
 NOT_CARRIED: Final = 1
@@ -42,11 +54,14 @@ DEFAULTS: Final = Conf(
 """What holds without a conf: every domain must prove itself, and the system's DNS is asked."""
 
 
-async def examine(conf: Conf, remote: Remote, domain: str, reactor: Any) -> Report:
+async def examine(
+    conf: Conf, file: Path | None, remote: Remote, domain: str, reactor: Any
+) -> Report:
     """Probe a domain and judge what was found.
 
     Args:
         conf: the conf.
+        file: where it was read; None if it is `DEFAULTS`.
         remote: what that says of remote domains.
         domain: the domain, as A-labels.
         reactor: the reactor.
@@ -60,22 +75,31 @@ async def examine(conf: Conf, remote: Remote, domain: str, reactor: Any) -> Repo
         seconds=conf.deadlines.connect,
         own=_own(conf),
     )
+    wanted = Wanted(domain, policy, default=policy not in conf.policies)
     targets: tuple[JudgedTarget, ...] = ()
     try:
         found = await Prober(reactor, remote.resolver, request, terms).probe()
     except LookupFailedError as error:
-        result = refused(domain, policy, str(error))
+        strict = lenient = Course(Carried.NOT, reasons=(str(error),))
     else:
         now = datetime.now(UTC)
-        targets = tuple(judged(domain, policy, probed, now) for probed in found)
-        result = outcome(domain, policy, targets)
+        targets = tuple(judged(wanted, probed, now) for probed in found)
+        strict, lenient = course(targets), course(targets, report=True)
     forward = [listener for listener in conf.listeners if listener.direction == FORWARD]
     serving = tuple(
-        listener.name
+        Serving(
+            listener.name,
+            listener.tls,
+            (lenient if listener.tls is TLSRule.REPORT else strict).carried,
+        )
         for listener in forward
         if ForwardRules(listener, remote.ladder).serves(domain)
     )
-    return Report(domain, policy, serving, bool(forward) and not serving, targets, result)
+    forbidden = ""
+    if file is not None and not serving:
+        forbidden = "no forward listener allows it" if forward else "there is no forward listener"
+    result = outcome(wanted, strict, lenient, serving, forbidden=forbidden)
+    return Report(wanted, file, serving, targets, result)
 
 
 def _own(conf: Conf) -> Callable[[str, int], bool]:
@@ -94,17 +118,18 @@ def _own(conf: Conf) -> Callable[[str, int], bool]:
     return own
 
 
-def run(conf: Conf | None, domain: str, *, as_json: bool) -> int:
+def run(conf: Conf | None, file: Path, domain: str, *, as_json: bool) -> int:
     """Probe a domain and print what was found on standard output.
 
     Args:
         conf: the conf; `DEFAULTS` without one.
+        file: where it was read.
         domain: the domain, as A-labels.
         as_json: whether to print JSON, instead of text for people.
 
     Returns:
-        The exit code: 0 if a client would be carried to the domain's server, 1 if not, or one of
-        `Exit`.
+        The exit code: 0 if a client would be carried to the domain's server, which meets the
+        policy, 1 if not, or one of `Exit`.
 
     Raises:
         OSError: standard output cannot be written.
@@ -112,7 +137,8 @@ def run(conf: Conf | None, domain: str, *, as_json: bool) -> int:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     try:
-        report = _reported(conf or DEFAULTS, domain, reactor)
+        where = None if conf is None else file.absolute()
+        report = _reported(conf or DEFAULTS, where, domain, reactor)
     except TLSSetupError as error:
         click.echo(one_line(f"bascule: {error}"), err=True)
         return Exit.CONFIG
@@ -127,7 +153,7 @@ def run(conf: Conf | None, domain: str, *, as_json: bool) -> int:
     return NOT_CARRIED if report.outcome.carried is Carried.NOT else Exit.OK
 
 
-def _reported(conf: Conf, domain: str, reactor: Any) -> Report | None:
+def _reported(conf: Conf, file: Path | None, domain: str, reactor: Any) -> Report | None:
     """Run the reactor until there is a report; None if Ctrl-C comes first.
 
     Raises:
@@ -138,7 +164,7 @@ def _reported(conf: Conf, domain: str, reactor: Any) -> Report | None:
     stopping: list[bool] = []
 
     def probe() -> None:
-        Deferred.fromCoroutine(examine(conf, remote, domain, reactor)).addBoth(done)
+        Deferred.fromCoroutine(examine(conf, file, remote, domain, reactor)).addBoth(done)
 
     def done(result: Report | Failure) -> None:
         if not stopping:  # else what came of it is that the connections were closed

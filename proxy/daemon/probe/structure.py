@@ -11,9 +11,11 @@ from proxy.daemon.probe.outcome import (
     JudgedTarget,
     Outcome,
     Report,
+    Serving,
+    Wanted,
 )
 from proxy.net.probe import Handshake
-from proxy.trust.policy import Policy
+from proxy.trust.policy import Level
 from proxy.trust.verdict import Verdict
 from proxy.xmpp.text import printable
 
@@ -21,25 +23,36 @@ from proxy.xmpp.text import printable
 def structure(report: Report) -> dict[str, Any]:
     """Return a report as what JSON knows. Text of peers is escaped, absent values are None."""
     return {
-        "domain": report.domain,
-        "policy": _policy(report.policy),
-        "listeners": list(report.listeners),
+        "domain": report.wanted.domain,
+        "configuration": None if report.conf is None else str(report.conf),
+        "policy": _policy(report.wanted),
+        "listeners": [_listener(listener) for listener in report.listeners],
         "targets": [_target(report, target) for target in report.targets],
         "outcome": _outcome(report.outcome),
     }
 
 
-def _policy(policy: Policy) -> dict[str, Any]:
+def _listener(listener: Serving) -> dict[str, Any]:
+    return {
+        "name": listener.name,
+        "tls": listener.rule.value,
+        "carried": listener.carried is not Carried.NOT,
+    }
+
+
+def _policy(wanted: Wanted) -> dict[str, Any]:
+    policy = wanted.policy
     server = None
     if policy.server is not None:
         server = {"host": policy.server[0], "port": policy.server[1]}
     return {
         "domain": policy.domain.text,
+        "default": wanted.default,
         "level": policy.level.value,
         "server": server,
         "ca_file": None if policy.anchors is None else str(policy.anchors),
         "pins": sorted(policy.pins),
-        "min_version": policy.min_version.value,
+        "min_version": None if policy.level is Level.NONE else policy.min_version.value,
         "private_addresses": policy.private_addresses,
     }
 
@@ -76,6 +89,7 @@ def _address(judged: Judged) -> dict[str, Any]:
         "tls": tls,
         "accepted": None if judged.carried is Carried.NOT else judged.carried.value,
         "reason": _text(judged.reason),
+        "remedy": _text(judged.remedy),
     }
 
 
@@ -101,6 +115,7 @@ def _link(link: Link) -> dict[str, Any]:
     return {
         "subject": link.subject,
         "issuer": link.issuer,
+        "days_until_valid": link.days_until_valid,
         "not_before": _moment(link.not_before),
         "not_after": _moment(link.not_after),
         "days_left": link.days_left,

@@ -153,7 +153,10 @@ def _examine_pair(files: CertificateFiles, notes: _Notes, now: datetime) -> Cert
             f"{files.certificate} does not cover {notes.claim.value.name}; {names}",
         )
     _examine_validity(chain, files.certificate, notes, now)
-    _examine_chain(chain, files.certificate, notes)
+    try:
+        _examine_chain(chain, files.certificate, notes)
+    except Exception:  # noqa: BLE001 - parsed as it is looked at, by versions that raise anything
+        notes.mistake("certificate", f"{files.certificate} holds a certificate that is malformed")
     end = leaf.not_valid_after_utc
     return CertificateFacts(
         name=notes.claim.value.name,

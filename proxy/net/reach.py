@@ -32,8 +32,8 @@ class Reach(Protocol):
     def again(self) -> None:
         """Go the way that was gone last, once more."""
 
-    def redirect(self, host: str, port: int | None) -> None:
-        """Go where the server points."""
+    def redirect(self, host: str, port: int | None, *, keep: bool) -> None:
+        """Go where the server points; ``keep`` the ways that are left for after that."""
 
     def cancel(self) -> None:
         """Stop; nothing is called back for what is under way."""
@@ -77,7 +77,7 @@ class Behind:
         """Connect once more."""
         self.next()
 
-    def redirect(self, _host: str, _port: int | None) -> None:
+    def redirect(self, _host: str, _port: int | None, *, keep: bool) -> None:  # noqa: ARG002
         """Refuse: the server behind is the one that is configured."""
         text = "the server behind this proxy is where the conf says"
         self._failing = self._reactor.callLater(0, self._failed, Trouble.FORBIDDEN, text)
@@ -164,9 +164,9 @@ class Abroad:
         )
         self._connector.start()
 
-    def redirect(self, host: str, port: int | None) -> None:
+    def redirect(self, host: str, port: int | None, *, keep: bool) -> None:
         """Go where the server points, if that is allowed."""
-        self._route.redirect(host, port)
+        self._route.redirect(host, port, keep=keep)
 
     def cancel(self) -> None:
         """Stop what is under way."""

@@ -130,17 +130,20 @@ class Route:
         """Connect to the next target; find out which there are if that has not been done."""
         self._begin(self._go_on())
 
-    def redirect(self, host: str, port: int | None) -> None:
-        """Forget the targets that are left and go where the server sends us (see-other-host).
+    def redirect(self, host: str, port: int | None, *, keep: bool) -> None:
+        """Go where the server sends us (see-other-host).
 
         Args:
+            keep: whether the targets that are left follow; else they are forgotten.
             host: a host name or an IP address (IPv6 without brackets), as the server wrote it.
             port: its port, to be used with STARTTLS; None if the server named none: then a name's
                 targets are looked up like a domain's (RFC 6120, section 4.9.3.19).
         """
+        kept = list(self._candidates or ()) if keep else []
+        if not keep:
+            self._troubles = []
         self._candidates = deque()
-        self._troubles = []
-        self._begin(self._follow(host, port))
+        self._begin(self._follow(host, port, kept))
 
     def cancel(self) -> None:
         """Stop; nothing is called back for what is under way."""
@@ -187,8 +190,17 @@ class Route:
             raise _NoWayError(Trouble.UNREACHABLE, "")
         return await self._first_reached(self._candidates)
 
-    async def _follow(self, host: str, port: int | None) -> tuple[socket.socket, Way]:
-        self._candidates = deque(await self._elsewhere(host, port))
+    async def _follow(
+        self, host: str, port: int | None, kept: list[_Candidate]
+    ) -> tuple[socket.socket, Way]:
+        found: Iterable[_Candidate] = ()
+        try:
+            found = await self._elsewhere(host, port)
+        except _NoWayError as error:
+            if not kept:
+                raise
+            self._troubles.append((error.trouble, str(error)))
+        self._candidates = deque((*found, *kept))
         return await self._first_reached(self._candidates)
 
     async def _found(self) -> Iterable[_Candidate]:

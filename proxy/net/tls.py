@@ -7,7 +7,7 @@ from sys import intern
 from typing import Final
 
 from OpenSSL import SSL
-from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
+from OpenSSL.crypto import FILETYPE_ASN1, X509, dump_certificate
 from twisted.internet.error import ConnectionLost
 
 from proxy.net import openssl
@@ -111,11 +111,17 @@ def client_context(policy: Policy) -> SSL.Context:
 
 def evidence(connection: SSL.Connection) -> Evidence:
     """Return what the finished handshake of ``connection`` has shown of the server."""
-    chain = connection.get_peer_cert_chain() or []
     code, words = openssl.verify_result(connection)
     return Evidence(
-        tuple(dump_certificate(FILETYPE_ASN1, certificate) for certificate in chain), code, words
+        chain=_der(connection.get_peer_cert_chain()),
+        error=code,
+        error_text=words,
+        verified=_der(connection.get_verified_chain()),
     )
+
+
+def _der(chain: list[X509] | None) -> tuple[bytes, ...]:
+    return tuple(dump_certificate(FILETYPE_ASN1, certificate) for certificate in chain or ())
 
 
 def _select_protocol(_connection: SSL.Connection, offered: list[bytes]) -> bytes:

@@ -100,10 +100,13 @@ class Redirect:
     Attributes:
         host: a host name or an IP address, as the server wrote it.
         port: the port; None for the usual one.
+        proved: whether the server that says so has proved the domain. Else the ways that are left
+            stay, for it must not take them away.
     """
 
     host: str
     port: int | None
+    proved: bool
 
 
 @attrs.frozen

@@ -158,6 +158,10 @@ class View:
             server_identity or self.server_identity,
         )
 
+    def without_server(self) -> "View":
+        """Return this view with nothing known of the server leg, which has been given up."""
+        return attrs.evolve(self, server_tls=None, server_identity="")
+
     @property
     def secured(self) -> bool:
         """Whether the client leg is under TLS."""

@@ -26,7 +26,7 @@ from proxy.session.commands import (
 from proxy.session.faults import located
 from proxy.session.hooks import Address, Condition, TLSFacts
 from proxy.session.ids import StreamIds
-from proxy.session.securing import RedirectedError, Securing, WayError
+from proxy.session.securing import CircleError, RedirectedError, Securing, WayError
 from proxy.trust.evidence import Evidence
 from proxy.trust.policy import Level, Policy
 from proxy.trust.verdict import Status, UntrustedError, Verdict
@@ -220,7 +220,10 @@ class Outward:
 
     def lost(self) -> None:
         """Take note that the server has closed the connection."""
-        self._stumble(WayError("closed the connection before TLS was up"))
+        if self._securing is None:
+            self._stumble(WayError("closed the connection without an answer"))
+        else:
+            self._stumble(WayError("closed the connection before TLS was up"))
 
     def expired(self) -> None:
         """Take note that the server takes too long, while there are others."""
@@ -231,10 +234,12 @@ class Outward:
         if self._detours == MOST_REDIRECTIONS:
             return False
         self._detours += 1
+        demanded = self._level.demands_proof and not self._rules.report
+        proved = demanded and self._securing is None
         self._leave()
         fields = {"domain": self._domain, "host": host, "port": port}
         self._around.command(Report(Severity.INFO, "the server redirects", fields))
-        self._ask_for(Redirect(host, port))
+        self._ask_for(Redirect(host, port, proved))
         return True
 
     def unreachable(self, trouble: Trouble, text: str) -> None:
@@ -293,6 +298,8 @@ class Outward:
             raise RuntimeError("nothing is to be secured")
         try:
             action(self._securing)
+        except CircleError as error:
+            self._around.refuse(StreamError(Condition.REMOTE_CONNECTION_FAILED, str(error)))
         except WayError as error:
             self._stumble(error)
         except RedirectedError as error:

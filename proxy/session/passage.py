@@ -81,7 +81,8 @@ class Passage:
         return view.rule is TLSRule.REPORT and not view.secured and not view.authenticated
 
     def begin_anew(self) -> None:
-        """Forget the server, for TLS makes a new start; refused logins stay counted."""
+        """Forget the server, for there is a new start; refused logins stay counted."""
+        self.view = self.view.without_server()
         failures = self.authentication.failures
         self.authentication = Authentication()
         self.authentication.failures = failures

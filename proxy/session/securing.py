@@ -53,6 +53,13 @@ class WayError(Exception):
         self.detail = detail
 
 
+class CircleError(Exception):
+    """The server is the proxy itself: whichever way it goes, the session runs in a circle."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is this proxy itself")
+
+
 class RedirectedError(Exception):
     """The server says that another one is to be asked (RFC 6120, section 4.9.3.19).
 
@@ -151,6 +158,7 @@ class Securing:
         Raises:
             WayError: the server will not do.
             RedirectedError: it wants another one to be asked.
+            CircleError: it is the proxy itself.
         """
         if self._under_tls():
             raise WayError("sent plaintext where TLS was to begin")
@@ -175,7 +183,7 @@ class Securing:
             case Header():
                 found = read(event, ns.CLIENT)
                 if found.id is not None and self._around.ids.issued(found.id):
-                    raise WayError("is this proxy itself")
+                    raise CircleError
                 self._take(Input.HEADER if found.has_features else Input.OLD_HEADER)
             case Element():
                 self._take(_INPUTS.get(event.name, Input.ELEMENT), event)

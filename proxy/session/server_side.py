@@ -17,7 +17,7 @@ from proxy.session.outward import Outward, Reached, Rules
 from proxy.session.passage import Passage
 from proxy.session.securing import RedirectedError, redirected
 from proxy.xmpp import namespaces as ns
-from proxy.xmpp.errors import StreamError
+from proxy.xmpp.errors import Condition, StreamError
 from proxy.xmpp.events import Element, Footer, Header, WhiteSpace
 from proxy.xmpp.framing import Framer
 
@@ -52,7 +52,16 @@ class ServerSide:
         rules: what a forward listener demands of servers; None on a reverse one.
     """
 
-    __slots__ = ("__weakref__", "_around", "_header", "_kept", "_leg", "_way", "ids")
+    __slots__ = (
+        "__weakref__",
+        "_around",
+        "_header",
+        "_kept",
+        "_leg",
+        "_unauthenticated",
+        "_way",
+        "ids",
+    )
 
     def __init__(self, around: Surroundings, rules: Rules | None) -> None:
         # The session owns this; a reference back would keep both alive.
@@ -62,6 +71,7 @@ class ServerSide:
         self._way = None if rules is None else Outward(self, rules)
         self._header = b""  # the client's
         self._kept = b""  # a header of the server's that waits for what follows it
+        self._unauthenticated = 0  # bytes
 
     @property
     def absent(self) -> bool:
@@ -75,8 +85,8 @@ class ServerSide:
 
     @property
     def ready(self) -> bool:
-        """Whether what the client sends can be passed on."""
-        return self._leg.ready
+        """Whether what the client sends can be passed on: not while another way may follow."""
+        return self._leg.ready and not self._kept
 
     @property
     def framer(self) -> Framer | None:
@@ -109,10 +119,12 @@ class ServerSide:
 
     def connected(self, reached: Reached | None) -> None:
         """Take note that the leg is connected; on a forward listener, to what."""
-        if self.way is not None and reached is not None:
+        if self._way is None:
+            self.server_ready()
+        elif self.way is not None and reached is not None:
             self.way.connected(reached)
         else:
-            self.server_ready()
+            raise RuntimeError("a server was reached that nobody asked for")
 
     def authenticated(self) -> None:
         """Take note that the server has accepted the client: a new stream must follow."""
@@ -125,9 +137,11 @@ class ServerSide:
             data: the bytes.
             goes_on: asked after each event; false if the next one is not to be taken.
         """
-        if self._way is not None and self._way.under_way:
-            self._way.received(data)
-            return
+        if self._way is not None:
+            self._count(data)
+            if self._way.under_way:
+                self._way.received(data)
+                return
         self._leg.feed(data)
         while (framer := self._leg.framer) is not None:
             event = framer.next_event()
@@ -136,6 +150,16 @@ class ServerSide:
             self._leg.event(event)
             if not goes_on():
                 return
+
+    def _count(self, data: bytes) -> None:
+        """Bound what a server that is a stranger may have looked at before the client logs in."""
+        if not self._around.passage.view.authenticated:
+            self._unauthenticated += len(data)
+            if self._unauthenticated > ceilings.STRANGER_BYTES:
+                bound = ceilings.STRANGER_BYTES
+                raise StreamError(
+                    Condition.POLICY_VIOLATION, f"more than {bound} bytes before authentication"
+                )
 
     # What the leg asks for
 
@@ -209,6 +233,7 @@ class ServerSide:
         self._leg = Initiating(self, ceilings.SERVER)
         self._leg.await_connection(self._header)
         self._kept = b""
+        self._around.passage.begin_anew()
 
     def server_ready(self) -> None:
         """Open the stream with the server, which is connected and as secure as it has to be."""

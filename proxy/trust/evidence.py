@@ -12,8 +12,11 @@ class Evidence:
         error: The code (``X509_V_…``) of OpenSSL's verification of the chain: its signatures,
             times and purpose, but no names; 0 when nothing was wrong.
         error_text: OpenSSL's words for that code.
+        verified: The chain in DER that OpenSSL verified, from the server's own certificate to a
+            trust anchor, which the server need not have sent; empty if there is none.
     """
 
     chain: tuple[bytes, ...]
     error: int
     error_text: str
+    verified: tuple[bytes, ...] = ()

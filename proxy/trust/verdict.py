@@ -138,23 +138,27 @@ def _proof(domain: str, service: str, policy: Policy, evidence: Evidence, now: d
     chain = [leaf, *map(Certificate.read, evidence.chain[1:])]
     if evidence.error != 0:
         raise _UnprovenError(Status.UNTRUSTED, chain_problem(shown, evidence, chain, now))
+    if evidence.verified[:1] != evidence.chain[:1]:
+        raise ValueError("OpenSSL shows no chain that it has verified")
+    path = [leaf, *map(Certificate.read, evidence.verified[1:])]
     extensions = leaf.extensions()
     # Without an authority above it, OpenSSL has found it among those of the policy's file.
-    is_anchor = policy.anchors is not None and len(chain) == 1 and leaf.issuer == leaf.subject
+    is_anchor = policy.anchors is not None and len(path) == 1 and leaf.issuer == leaf.subject
     _check_use(shown, leaf, extensions, now, is_anchor=is_anchor)
     names = presented(extensions.get(SUBJECT_ALT_NAME))
     match = names.match(domain, service)
     if match is None:
         raise _UnprovenError(Status.TRUSTED, _names_problem(shown, names))
     if match.kind != DNS_NAME:
-        _check_constraints(shown, domain, chain)
+        _check_constraints(shown, domain, path)
     if policy.pins:
         _check_pins(shown, policy, leaf, Status.TRUSTED)
     return printable(str(match))
 
 
 def _check_sizes(evidence: Evidence) -> None:
-    count, largest = len(evidence.chain), max(map(len, evidence.chain))
+    count = max(len(evidence.chain), len(evidence.verified))
+    largest = max(map(len, (*evidence.chain, *evidence.verified)))
     if count > LONGEST_CHAIN:
         raise ValueError(f"it came in a chain of {count}; at most {LONGEST_CHAIN} are read")
     if largest > LARGEST_CERTIFICATE:
@@ -192,8 +196,8 @@ def _check_use(
         raise _UnprovenError(Status.UNTRUSTED, problem)
 
 
-def _check_constraints(shown: str, domain: str, chain: list[Certificate]) -> None:
-    for authority in chain[1:]:
+def _check_constraints(shown: str, domain: str, path: list[Certificate]) -> None:
+    for authority in path[1:]:
         constraints = authority.extensions().get(NAME_CONSTRAINTS)
         if constraints is not None and not permits(constraints, domain):
             raise _UnprovenError(

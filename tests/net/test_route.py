@@ -438,7 +438,7 @@ def test_a_server_may_send_us_elsewhere(routing: Routing, names: NameServer, ser
     names.add("other.example.net", "A", "127.0.0.2")
     assert routing.reach(PRIVATE)[1] is True
     with socket.create_server(("127.0.0.2", server)):
-        routing.wait(lambda: routing.route.redirect("Other.Example.net", server))
+        routing.wait(lambda: routing.route.redirect("Other.Example.net", server, keep=False))
     way = Way(Target("other.example.net", server, direct=False), "127.0.0.2")
     assert routing.ways[-1] == (way, False)
     assert routing.fail() == (UNREACHABLE, "")  # the rest is forgotten
@@ -459,7 +459,7 @@ def test_sent_in_vain_there_is_no_way_back(  # noqa: PLR0917 - fixtures and a ta
     for host in ("a.example.net", "b.example.net"):
         names.add(host, "A", HOST)
     assert routing.reach(PRIVATE)[1] is True
-    routing.wait(lambda: routing.route.redirect(HOST, port))
+    routing.wait(lambda: routing.route.redirect(HOST, port, keep=False))
     assert routing.failures.pop() == (trouble, text)
     assert routing.fail() == (UNREACHABLE, "")
 
@@ -470,7 +470,7 @@ def test_without_a_port_the_targets_of_the_host_are_asked_for(
     names.add("_xmpps-client._tcp.example.org", "SRV", f"0 0 {server} a.example.net.")
     names.add("a.example.net", "A", HOST)
     routing.make(PRIVATE)
-    routing.wait(lambda: routing.route.redirect("example.org", None))
+    routing.wait(lambda: routing.route.redirect("example.org", None, keep=False))
     assert routing.ways == [(Way(Target("a.example.net", server, direct=True), HOST), False)]
 
 
@@ -493,7 +493,7 @@ def test_a_server_cannot_send_us_anywhere(
     names.add("inside.example.net", "A", "10.0.0.1")
     request = attrs.evolve(PUBLIC, server=Target(HOST, 5222, direct=False))
     routing.make(request)
-    routing.wait(lambda: routing.route.redirect(host, port))
+    routing.wait(lambda: routing.route.redirect(host, port, keep=False))
     assert routing.failures == [(FORBIDDEN, text)]
 
 
@@ -501,14 +501,14 @@ def test_a_server_cannot_send_us_anywhere(
 def test_a_server_cannot_send_us_to_what_is_no_host(routing: Routing, host: str) -> None:
     """And nothing of what it wrote gets into the text."""
     routing.make(PRIVATE)
-    routing.wait(lambda: routing.route.redirect(host, 5222))
+    routing.wait(lambda: routing.route.redirect(host, 5222, keep=False))
     assert routing.failures == [(UNREACHABLE, "the server sends us to no valid host")]
 
 
 def test_a_server_cannot_send_us_to_ourselves(routing: Routing, server: int) -> None:
     routing.own.add((HOST, server))
     routing.make(PRIVATE)
-    routing.wait(lambda: routing.route.redirect(HOST, server))
+    routing.wait(lambda: routing.route.redirect(HOST, server, keep=False))
     assert routing.failures[0][0] is FORBIDDEN
 
 
@@ -553,7 +553,7 @@ def test_another_call_takes_the_place_of_the_one_under_way(routing: Routing, ser
     with silent(server):
         routing.make(attrs.evolve(PRIVATE, server=Target(SILENT, server, direct=False)))
         routing.route.next()
-        routing.wait(lambda: routing.route.redirect(HOST, server))
+        routing.wait(lambda: routing.route.redirect(HOST, server, keep=False))
     assert routing.peers == [(HOST, server)]
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from proxy.session.ceilings import STRANGER_BYTES
 from proxy.session.commands import (
     Abort,
     Arm,
@@ -249,6 +250,7 @@ def test_level_may_takes_tls_of_anybody() -> None:
     assert book.reports[0].fields["problem"] == WHY
 
 
+LEFT = (Disarm(Deadline.WAY), Abort(SERVER))
 AGAIN = (Disarm(Deadline.WAY), Abort(SERVER), Reconnect())
 
 
@@ -292,7 +294,7 @@ def test_report_refuses_nobody_and_names_whom_it_would() -> None:
 def test_a_server_may_point_to_another_after_tls() -> None:
     book = ForwardPlaybook().to_server_secured()
     book.server(answer("remote-2") + elsewhere("other.example.com:5222"))
-    book.then(Disarm(Deadline.WAY), Abort(SERVER), Redirect("other.example.com", 5222))
+    book.then(Disarm(Deadline.WAY), Abort(SERVER), Redirect("other.example.com", 5222, proved=True))
     book.reached().then(Send(SERVER, OPENING))
     book.server(answer("remote-3") + OFFER + b" ").then(Send(SERVER, STARTTLS))
     book.server(PROCEED).then(StartServerTLS(DOMAIN, direct=False))
@@ -318,7 +320,7 @@ def test_a_server_may_point_to_another_after_tls() -> None:
 )
 def test_where_a_server_points(place: str, host: str, port: int | None) -> None:
     book = ForwardPlaybook().to_opening().server(answer("remote-1") + elsewhere(place))
-    book.then(Disarm(Deadline.WAY), Abort(SERVER), Redirect(host, port))
+    book.then(Disarm(Deadline.WAY), Abort(SERVER), Redirect(host, port, proved=False))
 
 
 @pytest.mark.parametrize(
@@ -334,7 +336,7 @@ def test_redirections_are_not_followed_for_ever() -> None:
     book = ForwardPlaybook().to_opening()
     for number in range(MOST_REDIRECTIONS):
         book.server(answer("remote") + elsewhere(f"s{number}.example.com"))
-        book.ending(Redirect(f"s{number}.example.com", None))
+        book.ending(Redirect(f"s{number}.example.com", None, proved=False))
         book.reached().then(Send(SERVER, OPENING))
     book.server(answer("remote") + elsewhere("last.example.com")).then(*GIVEN_UP)
 
@@ -343,7 +345,7 @@ def test_a_redirection_too_many_after_tls_is_the_clients() -> None:
     book = ForwardPlaybook().to_opening()
     for number in range(MOST_REDIRECTIONS):
         book.server(answer("remote") + elsewhere(f"s{number}.example.com"))
-        book.ending(Redirect(f"s{number}.example.com", None))
+        book.ending(Redirect(f"s{number}.example.com", None, proved=False))
         book.reached().then(Send(SERVER, OPENING))
     book.server(answer("remote") + OFFER).then(Send(SERVER, STARTTLS))
     book.server(PROCEED).then(StartServerTLS(DOMAIN, direct=False))
@@ -417,6 +419,64 @@ def test_what_the_client_says_too_early_waits_for_tls() -> None:
     book.server(answer("remote-2") + MECHANISMS).ending(Send(SERVER, AUTH), Hold())
 
 
+def test_what_the_client_says_too_early_is_for_the_server_that_answers() -> None:
+    """Not for one that has sent a header and may still point to another."""
+    book = ForwardPlaybook()
+    book.connected().then(Arm(Deadline.NEGOTIATION))
+    book.client(header() + AUTH).ending(Hold())
+    book.reached().then(Send(SERVER, OPENING))
+    book.server(answer("remote-1") + OFFER).then(Send(SERVER, STARTTLS))
+    book.server(PROCEED).then(StartServerTLS(DOMAIN, direct=False))
+    book.server_secured().then(Send(SERVER, header()))
+    book.server(answer("remote-2")).then()
+    book.server(elsewhere("other.example.com"))
+    book.then(*LEFT, Redirect("other.example.com", None, proved=True))
+    book.reached(direct=True).then(StartServerTLS(DOMAIN, direct=True))
+    book.server_secured().then(Send(SERVER, header()))
+    book.server(answer("remote-3") + MECHANISMS).ending(Send(SERVER, AUTH), Hold())
+    book.server(SUCCESS).ending(Send(CLIENT, SUCCESS), Disarm(Deadline.AUTHENTICATION), Resume())
+
+
+def test_nothing_is_said_of_a_server_that_was_left() -> None:
+    """The next one may have no TLS at all, where the policy lets it."""
+    book = ForwardPlaybook(Rules(Level.MAY)).to_server_secured()
+    assert book.session.view.server_tls is not None
+    assert book.session.view.server_identity
+    book.server(answer("remote-2") + elsewhere("other.example.com"))
+    book.then(*LEFT, Redirect("other.example.com", None, proved=False))
+    assert book.session.view.server_tls is None
+    assert not book.session.view.server_identity
+
+
+def test_a_server_may_not_say_much_before_login() -> None:
+    book = ForwardPlaybook().to_server_open()
+    features = MECHANISMS.replace(b"PLAIN", b"X" * 60_000)
+    for _ in range(STRANGER_BYTES // len(features)):
+        book.server(features).then(Send(CLIENT, features))
+    book.server(features).ending(
+        *refused(FAILED, f"more than {STRANGER_BYTES} bytes before authentication")
+    )
+
+
+def test_a_server_that_is_lost_without_an_answer_is_told_of_as_such() -> None:
+    book = ForwardPlaybook().to_server_secured().lost(SERVER).then(*GIVEN_UP)
+    book.stranded(Trouble.UNREACHABLE, GONE).then(*abandoned("without an answer"))
+
+
+@pytest.mark.parametrize("level", list(Level))
+def test_a_server_that_nobody_asked_for_gets_nothing(level: Level) -> None:
+    book = ForwardPlaybook(Rules(level))
+    book.connected().then(Arm(Deadline.NEGOTIATION))
+    book.reached()
+    assert not any(isinstance(each, Send) and each.side is SERVER for each in book.commands)
+    book.ending(*refused(Condition.INTERNAL_SERVER_ERROR, before=own(sender="")))
+
+
+def test_a_connection_to_nowhere_in_particular_gets_nothing() -> None:
+    book = ForwardPlaybook().to_connecting_abroad().server_connected()
+    book.ending(*refused(Condition.INTERNAL_SERVER_ERROR, before=own(sender=DOMAIN)))
+
+
 def test_a_restart_keeps_to_the_domain() -> None:
     book = ForwardPlaybook().to_server_open()
     book.client(AUTH).then(Send(SERVER, AUTH), Hold())
@@ -437,8 +497,8 @@ def test_once_a_server_has_answered_no_other_is_tried() -> None:
 
 def test_a_server_that_is_the_proxy_itself_is_given_up() -> None:
     """The id in its header is one of ours: the session runs in a circle."""
-    book = ForwardPlaybook().to_opening().server(answer("own-7")).then(*GIVEN_UP)
-    book.stranded(Trouble.UNREACHABLE, GONE).then(*abandoned("is this proxy itself"))
+    book = ForwardPlaybook().to_opening().server(answer("own-7"))
+    book.then(*refused(FAILED, "the server is this proxy itself", before=own(sender=DOMAIN)))
 
 
 def test_starttls_under_tls_is_not_passed_on() -> None:

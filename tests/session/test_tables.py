@@ -4,6 +4,7 @@ import pytest
 
 from proxy.session import initiating, receiving
 from proxy.session.hooks import Condition
+from proxy.session.server_side import ServerSide
 from proxy.xmpp.errors import StreamError
 from proxy.xmpp.framing import Limits
 from tests.session.playbook import new_session
@@ -41,7 +42,7 @@ def test_the_receiving_entity_refuses_what_is_not_in_the_row(
 def test_the_initiating_entity_refuses_what_is_not_in_the_row(
     state: initiating.State, what: initiating.Input
 ) -> None:
-    server = initiating.Initiating(new_session(), Limits())
+    server = initiating.Initiating(ServerSide(new_session(), None), Limits())
     server.state = state
     with pytest.raises(StreamError) as refusal:
         server.take(what)

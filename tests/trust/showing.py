@@ -47,15 +47,16 @@ def evidence(
         store.add_cert(crypto.X509.from_cryptography(root.certificate))
     leaf, *above = [crypto.load_certificate(crypto.FILETYPE_ASN1, each) for each in chain]
     try:
-        crypto.X509StoreContext(store, leaf, above).verify_certificate()
+        built = crypto.X509StoreContext(store, leaf, above).get_verified_chain()
     except crypto.X509StoreContextError as error:
         return Evidence(chain, error.errors[0], error.errors[2])
-    return Evidence(chain, 0, "ok")
+    verified = tuple(crypto.dump_certificate(crypto.FILETYPE_ASN1, each) for each in built)
+    return Evidence(chain, 0, "ok", verified)
 
 
 def believed(*chain: bytes) -> Evidence:
     """A chain that OpenSSL has nothing against."""
-    return Evidence(chain, 0, "ok")
+    return Evidence(chain, 0, "ok", chain)
 
 
 @functools.cache

@@ -49,7 +49,7 @@ def shown(leaf: bytes, *, anchored: bool) -> Evidence:
         crypto.X509StoreContext(store, certificate, []).verify_certificate()
     except crypto.X509StoreContextError as error:
         return Evidence((leaf,), error.errors[0], error.errors[2])
-    return Evidence((leaf,), 0, "ok")
+    return Evidence((leaf,), 0, "ok", (leaf,))
 
 
 @pytest.mark.parametrize("ca", [False, True], ids=["CA:FALSE", "CA:TRUE"])
@@ -73,5 +73,6 @@ def test_an_authority_below_an_anchor_is_no_server(authority: Authority) -> None
     below = evidence(issued(authority, ca=True), [authority])
     with pytest.raises(UntrustedError, match="one of an authority"):
         judge(NAME, CLIENT_SERVICE, OWN_FILE, below, NOW)
+    alone = attrs.evolve(below, chain=below.chain[:1])
     with pytest.raises(UntrustedError, match="one of an authority"):
-        judge(NAME, CLIENT_SERVICE, OWN_FILE, attrs.evolve(below, chain=below.chain[:1]), NOW)
+        judge(NAME, CLIENT_SERVICE, OWN_FILE, alone, NOW)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -196,6 +197,32 @@ def test_an_authority_that_may_only_vouch_for_others(
         assert refusal(shown).endswith("may not vouch for it (name constraints)")
     allowed = evidence(issued(some, dns=[], xmpp=["chat.example.org"]), [authority])
     assert judged(allowed, name="chat.example.org").identity == "XmppAddr chat.example.org"
+
+
+@pytest.mark.parametrize(
+    "identities", [{"srv": ["_xmpp-client.example.net"]}, {"xmpp": [NAME]}], ids=["srv", "xmpp"]
+)
+@pytest.mark.parametrize("sent", [True, False], ids=["root sent", "root left out"])
+def test_a_root_that_may_only_vouch_for_others(
+    tmp_path: Path, identities: dict[str, Any], *, sent: bool
+) -> None:
+    """What the server leaves out binds it nevertheless: OpenSSL has built the chain with it."""
+    constraints = x509.NameConstraints([x509.DNSName("example.org")], None)
+    root = Authority(tmp_path, name="some root", constraints=constraints)
+    chain = issued(root, dns=["example.org"], **identities)
+    if sent:
+        chain = (*chain, root.certificate.public_bytes(Encoding.DER))
+    shown = evidence(chain, [root])
+    assert (shown.error, len(shown.verified)) == (0, 2)
+    assert refusal(shown).endswith("may not vouch for it (name constraints)")
+
+
+@pytest.mark.parametrize("place", [(), ("another",)], ids=["none", "another's"])
+def test_a_chain_that_openssl_has_not_verified(middle: Authority, place: tuple[str, ...]) -> None:
+    chain = issued(middle)
+    verified = issued(middle) if place else ()
+    text = refusal(Evidence(chain, 0, "ok", verified))
+    assert text.endswith("OpenSSL shows no chain that it has verified")
 
 
 def test_names_of_strangers_are_cut_and_escaped(middle: Authority) -> None:

@@ -117,7 +117,12 @@ def damaged(root: Authority, middle: Authority, _directory: Path) -> Evidence:
 
 def told(code: int, text: str, **identities: Any) -> Callable[..., Evidence]:
     """A chain of which OpenSSL says what this store cannot make it say."""
-    return lambda _root, middle, _: Evidence(issued(middle, **identities), code, text)
+
+    def tell(_root: Authority, middle: Authority, _directory: Path) -> Evidence:
+        chain = issued(middle, **identities)
+        return Evidence(chain, code, text, () if code else chain)
+
+    return tell
 
 
 PAST, FUTURE = NOW - DAY, NOW + DAY

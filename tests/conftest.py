@@ -61,6 +61,7 @@ LACKS: dict[str, Callable[[], str | None]] = {
     "jabberd2": _lack_of_jabberd2,
     "ejabberd": _lack_of_ejabberd,
     "unbound": lambda: None if unbound.program() else "unbound is not installed",
+    "haproxy": _program("haproxy"),
     "mcabber": _program("mcabber"),
     "openssl": _program("openssl"),
     "sslscan": _program("sslscan"),

@@ -18,6 +18,8 @@ from typing import Any
 
 import click
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from proxy.daemon.cli import cli
 from proxy.daemon.conf import build
@@ -29,6 +31,7 @@ from proxy.net.summary import Summary
 from proxy.session.chain import HOOKS, Chain
 from proxy.session.commands import Severity
 from proxy.session.hooks import Continue, Direction, Plugin, Replace, TLSRule
+from proxy.trust.policy import pin_of
 from tests.authority import Authority
 from tests.plugins.views import view
 from tests.xmpp.streams import element
@@ -169,6 +172,35 @@ def test_the_first_confs_work(
     done = bascule("check", "-c", put_in_place(tmp_path, authority, conf))
     assert (done.returncode, done.stderr) == (0, "")
     assert domain in done.stdout
+
+
+def test_the_guide_shows_what_check_prints(tmp_path: Path, authority: Authority) -> None:
+    page = ROOT / "docs/guide.md"
+    [conf] = [text for text in blocks(page, "toml") if 'tls = "report"' in text]
+    [sample] = [text for text in blocks(page, "text") if ": warning: " in text]
+    done = bascule("check", "-c", put_in_place(tmp_path, authority, conf))
+    assert done.returncode == 0
+    assert (done.stderr + done.stdout).replace(str(tmp_path), "/etc/bascule") == sample
+
+
+def test_the_first_confs_work_in_one_file(tmp_path: Path, authority: Authority) -> None:
+    conf = "".join(blocks(ROOT / "README.md", "toml"))
+    done = bascule("check", "-c", put_in_place(tmp_path, authority, conf))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.server("openssl")
+def test_the_recipe_for_a_pin_gives_it(tmp_path: Path, authority: Authority) -> None:
+    certificate, _ = authority.issue("example.net")
+    shutil.copy(certificate, tmp_path / "server.crt")
+    [recipe] = [text for text in blocks(ROOT / "docs/guide.md", "sh") if "-pubkey" in text]
+    done = subprocess.run(
+        ["sh", "-c", recipe], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    pin = pin_of(
+        x509.load_pem_x509_certificate(certificate.read_bytes()).public_bytes(Encoding.DER)
+    )
+    assert f"sha256:{done.stdout.strip()}" == pin
 
 
 def test_the_readme_and_the_manual_page_show_the_same_confs() -> None:

@@ -9,10 +9,10 @@ import attrs
 
 from proxy.daemon.certificates import CertificateFacts, examine, examine_anchors
 from proxy.daemon.conf import load
-from proxy.daemon.model import FORWARD, Caution, Conf, Mistake
+from proxy.daemon.model import FORWARD, Caution, Conf, Domain, Mistake
 from proxy.daemon.remote import PolicyTable
+from proxy.net.proxy_protocol import Versions
 from proxy.session.options import one_line
-
 
 _NONE = "-"
 """What stands for a value that does nothing, or that there is none of."""
@@ -64,13 +64,39 @@ def summary(conf: Conf, certificates: Sequence[CertificateFacts]) -> str:
         )
         for listener in conf.listeners
     ]
-    tables = (listeners, _domains(conf, certificates), _reached(conf), _policies(conf))
+    tables = (
+        listeners,
+        _proxies(conf),
+        _domains(conf, certificates),
+        _reached(conf),
+        _policies(conf),
+    )
     parts = [_columns(rows) for rows in tables if len(rows) > 1]
     return "\n\n".join((*parts, f"Plugins: {one_line(chain)}", "No mistakes."))
 
 
+def _proxies(conf: Conf) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("LISTENER", "PROXY PROTOCOL", "TRUSTED PROXIES")]
+    rows += [
+        (
+            listener.name,
+            listener.proxy_protocol.value,
+            ", ".join(map(str, listener.trusted_proxies)),
+        )
+        for listener in conf.listeners
+        if listener.proxy_protocol is not Versions.NONE
+    ]
+    return rows
+
+
+def _server(domain: Domain) -> str:
+    if domain.c2s_proxy_protocol is Versions.NONE:
+        return str(domain.c2s_server)
+    return f"{domain.c2s_server} (PROXY {domain.c2s_proxy_protocol.value})"
+
+
 def _domains(conf: Conf, certificates: Sequence[CertificateFacts]) -> list[tuple[str, ...]]:
-    servers = {domain.name: str(domain.c2s_server) for domain in conf.domains}
+    servers = {domain.name: _server(domain) for domain in conf.domains}
     rows: list[tuple[str, ...]] = [("DOMAIN", "SERVER", "KEY", "UNTIL", "DAYS LEFT", "CERTIFICATE")]
     rows += [
         (

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from proxy.daemon import crosscheck
+from proxy.daemon import crosscheck, proxies
 from proxy.daemon.endpoints import Endpoint
 from proxy.daemon.files import Document, Given, Merged, Table, merge, read_documents
 from proxy.daemon.installed import InstalledPlugins
@@ -15,7 +15,6 @@ from proxy.daemon.model import (
     DNS,
     DOMAINS,
     FORWARD,
-    FORWARD_RULES,
     LISTENERS,
     PLUGINS,
     POLICIES,
@@ -37,6 +36,7 @@ from proxy.session.options import Option, options_of
 from proxy.session.rules import TLSRule
 
 _BINDV6ONLY = Path("/proc/sys/net/ipv6/bindv6only")
+_FORWARD_RULES = (TLSRule.REQUIRED, TLSRule.REPORT)
 
 
 @attrs.frozen
@@ -129,6 +129,7 @@ def build(
     mistakes += crosscheck.overlaps(listeners, both_families=not _only_ipv6())
     mistakes += crosscheck.directions(listeners)
     mistakes += crosscheck.levels(policies)
+    mistakes += proxies.mistakes(listeners)
     mistakes += crosscheck.rules_without_plugin(chain, listeners)
     mistakes += crosscheck.loops(domains, policies, listeners)
     conf = None
@@ -144,6 +145,7 @@ def build(
             dns=ResolverTable(**resolver).resolver(),
         )
     cautions = crosscheck.cautions(chain, domains, listeners, policies)
+    cautions += proxies.cautions(listeners)
     if complete:
         cautions += crosscheck.idle(domains, listeners, policies)
     return Loaded(
@@ -209,7 +211,7 @@ def _read_items(
     for position, item in enumerate(merged.arrays[section.name], start=1):
         key = item_key(section, item, position)
         values, more = read_values(item, _options(section, item), key, places)
-        placed.append(Placed(value=values, file=item.file, key=key))
+        placed.append(Placed(values, item.file, key, frozenset(item.entries)))
         mistakes += more
     return placed, mistakes
 
@@ -221,7 +223,7 @@ def _options(section: Section, item: Table) -> list[Option]:
         rule = item.entries.get("tls")
         # A rule that is only for reverse listeners is told about in its own words.
         if rule is not None and raw(rule) not in [each.value for each in TLSRule]:
-            choices = tuple(each.value for each in FORWARD_RULES)
+            choices = tuple(each.value for each in _FORWARD_RULES)
             options = [
                 attrs.evolve(option, declared=attrs.evolve(option.declared, choices=choices))
                 if option.name == "tls"

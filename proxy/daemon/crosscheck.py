@@ -129,12 +129,13 @@ def directions(listeners: Iterable[Placed[Values]]) -> list[Mistake]:
                 if given.get(name, defaults[name]) != defaults[name]
             ]
         elif given.get("direction") == FORWARD:
-            found = _forward(given)
+            found = _forward(table)
         mistakes += [Mistake(table.file, f"{table.key}.{name}", text) for name, text in found]
     return mistakes
 
 
-def _forward(given: Values) -> list[tuple[str, str]]:
+def _forward(table: Placed[Values]) -> list[tuple[str, str]]:
+    given = table.value
     found = []
     rule = given.get("tls")
     if rule in (TLSRule.DIRECT, TLSRule.NONE):
@@ -145,10 +146,10 @@ def _forward(given: Values) -> list[tuple[str, str]]:
         if rule is TLSRule.NONE:
             text += ', and for servers without TLS a [[policy]] with level = "none"'
         found.append(("tls", text))
-    if given.get("domains") == ():  # what is empty in the file has been told
+    if given.get("domains") == ():
         text = (
-            "is missing; allowed: at least one domain that clients may reach, as "
-            '"example.net" or "*.example.org", or "*" for all'
+            f"{_lacking(table, 'domains')}; allowed: at least one domain that clients may reach, "
+            'as "example.net" or "*.example.org", or "*" for all'
         )
         found.append(("domains", text))
     if given.get("destination", ORIGINAL) != ORIGINAL:
@@ -174,13 +175,17 @@ def levels(policies: Iterable[Placed[Values]]) -> list[Mistake]:
             if given.get(name, defaults[name]) != defaults[name]
         ]
         if level is Level.PIN and given.get("pins") == ():
-            text = f'is missing; level = "{level.value}" needs at least one pin'
+            text = f'{_lacking(table, "pins")}; level = "{level.value}" needs at least one pin'
             found.append(("pins", text))
         if given.get("direct_tls") and given.get("server") == BY_DNS and level is not Level.NONE:
             text = "does nothing without server: DNS tells which servers expect direct TLS"
             found.append(("direct_tls", text))
         mistakes += [Mistake(table.file, f"{table.key}.{name}", text) for name, text in found]
     return mistakes
+
+
+def _lacking(table: Placed[Values], name: str) -> str:
+    return "is empty" if name in table.stated else "is missing"
 
 
 def _listed(uses: Sequence[Level]) -> str:
@@ -304,7 +309,7 @@ def idle(
     ]
     if reached and None not in reached:
         patterns = [pattern for each in reached for pattern in each or ()]
-        text = "does nothing: the domains of no forward listener have such a one among them"
+        text = "does nothing: no forward listener lets clients reach such a domain"
         found += [
             Caution(table.file, f"{table.key}.domain", text)
             for table in policies

@@ -5,6 +5,8 @@ import re
 
 import attrs
 
+from proxy.net.proxied import Network
+
 DNS_PORT = 53
 
 _HIGHEST_PORT = 65535
@@ -86,6 +88,32 @@ def dns_server(text: str) -> Endpoint:
     if ipaddress.ip_address(endpoint.host).is_unspecified:
         raise ValueError(f"{endpoint.host} cannot be asked")
     return endpoint
+
+
+def network(text: str) -> Network:
+    """Read which addresses are meant: one, or a network as ``10.0.0.0/8`` or ``2001:db8::/32``.
+
+    Raises:
+        ValueError: ``text`` is neither; the message says why.
+    """
+    try:
+        found = ipaddress.ip_network(text)
+    except ValueError as error:
+        if not _is_network(text):
+            raise ValueError("neither an IP address nor a network") from error
+        meant = ipaddress.ip_network(text, strict=False)
+        raise ValueError(f"an address within a network, which would be {meant}") from error
+    if found.version == 6 and found.network_address.ipv4_mapped is not None:  # noqa: PLR2004
+        raise ValueError("an IPv4-mapped address, which is written as that of IPv4")
+    return Network(found)
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _split(text: str) -> tuple[str, int]:

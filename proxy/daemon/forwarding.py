@@ -9,9 +9,9 @@ from typing import Final
 from OpenSSL import SSL
 
 from proxy.daemon.model import ORIGINAL, Conf, Listener
-from proxy.net.outgoing import Outgoing
+from proxy.net.outgoing import Ends, Outgoing
 from proxy.net.reach import Abroad, Connected, Failed
-from proxy.net.redirected import NotRedirectedError, original_destination
+from proxy.net.redirected import NotRedirectedError, first_destination, original_destination
 from proxy.net.resolver import Resolver
 from proxy.net.route import Request
 from proxy.net.targets import Target
@@ -92,8 +92,10 @@ class Remote:
             NotRedirectedError: the connection must not be served.
             OSError: the kernel cannot say.
         """
-        if client in self.outgoing:
-            raise NotRedirectedError("our own connection to a server was led back to us")
+        if self.outgoing.begins_at(client):
+            remote = first_destination(connection, tproxy=listener.tproxy)
+            if Ends(client, remote) in self.outgoing:
+                raise NotRedirectedError("our own connection to a server was led back to us")
         if listener.destination != ORIGINAL:
             return None
         return original_destination(connection, tproxy=listener.tproxy)
@@ -154,8 +156,10 @@ class ForwardRules:
 def _digest(evidence: Evidence) -> bytes:
     """Return what no other evidence has."""
     digest = sha256(repr((evidence.error, evidence.error_text)).encode())
-    for certificate in evidence.chain:
-        digest.update(sha256(certificate).digest())
+    for chain in (evidence.chain, evidence.verified):
+        digest.update(len(chain).to_bytes(4))
+        for certificate in chain:
+            digest.update(sha256(certificate).digest())
     return digest.digest()
 
 

@@ -5,8 +5,10 @@ from typing import Any, Final
 
 import attrs
 
-from proxy.daemon.endpoints import Endpoint, listening_endpoint, server_endpoint
+from proxy.daemon.endpoints import Endpoint, listening_endpoint, network, server_endpoint
 from proxy.daemon.remote import PolicyTable, Resolver, ResolverTable, pattern
+from proxy.net.proxied import Network
+from proxy.net.proxy_protocol import Versions
 from proxy.session.options import one_line, option
 from proxy.session.rules import TLSRule
 from proxy.trust.policy import Pattern, Policy
@@ -125,6 +127,7 @@ class Domain:
     name: str
     certificates: tuple[CertificateFiles, ...]
     c2s_server: Endpoint
+    c2s_proxy_protocol: Versions = Versions.NONE
 
 
 @attrs.frozen
@@ -169,6 +172,16 @@ class DomainTable:
             "that nobody else reads."
         ),
     )
+    c2s_proxy_protocol: Versions = option(
+        default=Versions.NONE,
+        choices=(Versions.NONE.value, Versions.V2.value),
+        help=(
+            "Whether that server is told of each client in a header of the PROXY protocol: its "
+            "address, the domain, and TLS. The server must expect such a header, and should "
+            "believe it from Bascule alone. Without it the server sees all clients come from "
+            "Bascule's own address."
+        ),
+    )
 
     def domain(self) -> Domain:
         """Pair each certificate with its key.
@@ -181,6 +194,7 @@ class DomainTable:
             name=self.name,
             certificates=tuple(CertificateFiles(*pair) for pair in pairs),
             c2s_server=self.c2s_server,
+            c2s_proxy_protocol=self.c2s_proxy_protocol,
         )
 
     @classmethod
@@ -191,6 +205,7 @@ class DomainTable:
             certificate=tuple(files.certificate for files in domain.certificates),
             private_key=tuple(files.private_key for files in domain.certificates),
             c2s_server=domain.c2s_server,
+            c2s_proxy_protocol=domain.c2s_proxy_protocol,
         )
 
 
@@ -225,8 +240,8 @@ class Listener:
         help=(
             "The address and port to listen on. [::] means every address of the machine, of IPv4 "
             "too unless the system says otherwise (net.ipv6.bindv6only); 0.0.0.0 means every "
-            "address of IPv4. No other listener can then have the same port. Port 0 takes any "
-            "free one. A forward listener takes passwords in "
+            "address of IPv4. A listener on every address leaves its port to no other one. "
+            "Port 0 takes any free one. A forward listener takes passwords in "
             "plaintext: keep it on loopback, or on a network that nobody else reads."
         ),
     )
@@ -241,9 +256,26 @@ class Listener:
             "of the client's. report: nobody is refused, and the log tells who would have been."
         ),
     )
+    proxy_protocol: Versions = option(
+        default=Versions.NONE,
+        help=(
+            "Whether connections come through another proxy, such as HAProxy, which says in a "
+            "header of the PROXY protocol whose they are: v1 is its line of text, v2 its binary "
+            "form, any either. Connections then come from trusted_proxies alone, and each must "
+            "begin with a header; logs and limits have the address that it tells."
+        ),
+    )
+    trusted_proxies: tuple[Network, ...] = option(
+        default=(),
+        parse=network,
+        allowed="an IP address, or a network as 10.0.0.0/8 or 2001:db8::/32",
+        help=(
+            "Where those proxies are; it must be set with proxy_protocol. Whoever connects from "
+            "there can claim to be any client, and whoever connects from elsewhere is refused."
+        ),
+    )
     domains: tuple[Pattern, ...] = option(
         default=(),
-        minimum=1,
         parse=pattern,
         allowed='a domain name, "*." before one, or "*"',
         help=(
@@ -279,9 +311,6 @@ class Listener:
         ),
     )
 
-
-FORWARD_RULES: Final = (TLSRule.REQUIRED, TLSRule.REPORT)
-"""The rules that a forward listener can have."""
 
 FORWARD_ONLY: Final = ("domains", "destination", "tproxy", "unlisted_destinations")
 """The options of a listener that mean something for forward listeners alone."""

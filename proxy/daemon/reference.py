@@ -63,7 +63,7 @@ _FORWARD_EXAMPLE = {
     "name": "legacy-clients",
     "direction": FORWARD,
     "stream": "c2s",
-    "address": "127.0.0.1:5222",
+    "address": "127.0.0.1:5221",
     "domains": ["example.net", "*.example.org"],
 }
 

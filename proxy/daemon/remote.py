@@ -144,8 +144,8 @@ class PolicyTable:
         default=(),
         parse=pin,
         allowed=(
-            'the SHA-256 of a public key: "sha256:" and its 44 characters of Base64, or its 64 '
-            'hexadecimal digits with "sha256:" before them or without'
+            'the SHA-256 of a public key, written as "sha256:" and 44 characters of Base64, as '
+            '"sha256:" and 64 hexadecimal digits, or as those digits alone'
         ),
         help=(
             "Public keys, each by its hash (SHA-256 of the SubjectPublicKeyInfo in DER), one of "

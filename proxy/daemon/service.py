@@ -23,6 +23,8 @@ from proxy.net.bridge import ENDING, Bridge, Surroundings
 from proxy.net.deadlines import Deadlines
 from proxy.net.hub import Hub
 from proxy.net.listener import Listener
+from proxy.net.proxied import Proxied, Taken
+from proxy.net.proxy_protocol import Versions, preface
 from proxy.net.reach import Behind, Connected, Failed, Reach
 from proxy.net.redirected import NotRedirectedError
 from proxy.net.summary import Summary
@@ -30,7 +32,7 @@ from proxy.net.tls import TLSSetupError, server_context
 from proxy.session.chain import Chain, ChainError
 from proxy.session.commands import Deadline, Report, Severity
 from proxy.session.faults import located
-from proxy.session.hooks import Address, TLSFacts
+from proxy.session.hooks import Address, TLSFacts, View
 from proxy.session.ids import StreamIds
 from proxy.session.outward import Rules
 from proxy.session.receiving import Domains
@@ -109,6 +111,7 @@ class Service:
         self._renewal: Any = None
         self._hub: Hub | None = None
         self._listeners: dict[str, Listener] = {}
+        self._proxied: list[Proxied] = []
         self._bridges: set[Bridge] = set()
         self._emptied: Deferred[None] | None = None
 
@@ -125,7 +128,7 @@ class Service:
                 self._hub,
                 address.host,
                 address.port,
-                self._accepting(listener, self._hub),
+                self._first(listener, self._hub),
                 tproxy=listener.tproxy,
             )
             try:
@@ -187,11 +190,32 @@ class Service:
     def _close_listeners(self) -> None:
         for port in self._listeners.values():
             port.stop()
+        for proxied in self._proxied:
+            proxied.stop()
         self._listeners = {}
 
-    def _accepting(
-        self, listener: ListenerConf, hub: Hub
-    ) -> Callable[[socket.socket, Address], None]:
+    def _first(self, listener: ListenerConf, hub: Hub) -> Callable[[socket.socket, Address], None]:
+        """Return what a listener does first of all with a connection."""
+        taken = self._accepting(listener, hub)
+        if listener.proxy_protocol is Versions.NONE:
+            return lambda connection, client: taken(connection, client, None)
+        proxied = Proxied(
+            hub,
+            self._deadlines(),
+            versions=listener.proxy_protocol,
+            trusted=listener.trusted_proxies,
+            taken=taken,
+            refused=lambda peer, reason: self._turn_away(listener, peer, reason),
+        )
+        self._proxied.append(proxied)
+        return proxied.accepted
+
+    def _turn_away(self, listener: ListenerConf, client: Address, reason: object) -> None:
+        """Tell of a connection that is closed before it becomes a session."""
+        fields = {"listener": listener.name, "client": client}
+        self._write(Severity.WARNING, f"connection closed: {reason}", fields)
+
+    def _accepting(self, listener: ListenerConf, hub: Hub) -> Taken:
         """Return what a listener does with a connection."""
         if self._remote is not None and listener.direction == FORWARD:
             return self._accepting_forward(listener, hub, self._remote)
@@ -206,18 +230,18 @@ class Service:
             return Behind(self._reactor, servers[domain], connected, failed)
 
         around = self._surroundings(hub, behind, _no_server_context)
-        around = attrs.evolve(around, contexts=self._contexts.get(listener.name, {}))
+        around = attrs.evolve(
+            around, contexts=self._contexts.get(listener.name, {}), preface=_preface(self._conf)
+        )
         peek = listener.tls is not TLSRule.NONE
 
-        def accepted(connection: socket.socket, client: Address) -> None:
+        def accepted(connection: socket.socket, client: Address, place: Address | None) -> None:
             session = self._session(listener, client, listener.tls, self._domains)
-            self._begin(Bridge(around, session, connection, peek=peek))
+            self._begin(Bridge(around, session, connection, peek=peek, original=place))
 
         return accepted
 
-    def _accepting_forward(
-        self, listener: ListenerConf, hub: Hub, remote: Remote
-    ) -> Callable[[socket.socket, Address], None]:
+    def _accepting_forward(self, listener: ListenerConf, hub: Hub, remote: Remote) -> Taken:
         """Return what a forward listener does with a connection."""
         rules = ForwardRules(listener, remote.ladder)
 
@@ -229,13 +253,12 @@ class Service:
 
         around = self._surroundings(hub, abroad, remote.context)
 
-        def accepted(connection: socket.socket, client: Address) -> None:
+        def accepted(connection: socket.socket, client: Address, _place: Address | None) -> None:
             try:
                 original = remote.original(connection, client, listener)
             except (NotRedirectedError, OSError) as error:
                 connection.close()
-                fields = {"listener": listener.name, "client": client}
-                self._write(Severity.WARNING, f"connection closed: {error}", fields)
+                self._turn_away(listener, client, error)
                 return
             session = self._session(listener, client, TLSRule.NONE, rules, rules)
             self._begin(Bridge(around, session, connection, peek=False, original=original))
@@ -248,26 +271,29 @@ class Service:
         reach: Callable[[str, Address | None, Connected, Failed], Reach],
         server_context: Callable[[str], SSL.Context],
     ) -> Surroundings:
-        deadlines = self._conf.deadlines
         return Surroundings(
             reactor=self._reactor,
             hub=hub,
             contexts={},
             reach=reach,
             server_context=server_context,
-            deadlines=Deadlines(
-                self._reactor,
-                {
-                    Deadline.NEGOTIATION: deadlines.negotiation,
-                    Deadline.AUTHENTICATION: deadlines.authentication,
-                    Deadline.CONNECT: deadlines.connect,
-                    Deadline.WAY: deadlines.connect / WAYS,
-                    Deadline.ENDING: ENDING,
-                },
-            ),
+            deadlines=self._deadlines(),
             chain=self._chain,
             report=self._report,
             closed=self._closed,
+        )
+
+    def _deadlines(self) -> Deadlines:
+        deadlines = self._conf.deadlines
+        return Deadlines(
+            self._reactor,
+            {
+                Deadline.NEGOTIATION: deadlines.negotiation,
+                Deadline.AUTHENTICATION: deadlines.authentication,
+                Deadline.CONNECT: deadlines.connect,
+                Deadline.WAY: deadlines.connect / WAYS,
+                Deadline.ENDING: ENDING,
+            },
         )
 
     def _session(
@@ -318,6 +344,16 @@ class Service:
         if self._log is not None:
             fields = {"plugin": name, "error": None if error is None else located(error)}
             self._log.write(Severity.ERROR, f"plugin failed: {text}", fields)
+
+
+def _preface(conf: Conf) -> Callable[[View, Address], bytes] | None:
+    """Return what writes the PROXY header for those servers that get one, if any does."""
+    told = {domain.name for domain in conf.domains if domain.c2s_proxy_protocol is Versions.V2}
+
+    def written(view: View, place: Address) -> bytes:
+        return preface(view, place) if view.domain in told else b""
+
+    return written if told else None
 
 
 def _no_server_context(domain: str) -> SSL.Context:

@@ -19,6 +19,7 @@ from proxy.daemon.model import (
 )
 from proxy.daemon.plugin_tables import CHAIN
 from proxy.daemon.remote import PolicyTable, ResolverTable
+from proxy.net.proxy_protocol import Versions
 from proxy.session.options import options_of
 
 
@@ -45,7 +46,9 @@ def show(conf: Conf) -> str:
 
 def _listener(listener: Listener) -> str:
     # What means nothing for a listener would only look as if it did.
-    leave_out = () if listener.direction == FORWARD else FORWARD_ONLY
+    leave_out: tuple[str, ...] = () if listener.direction == FORWARD else FORWARD_ONLY
+    if listener.proxy_protocol is Versions.NONE:
+        leave_out += ("trusted_proxies",)
     return _table(f"[[{LISTENERS.name}]]", listener, leave_out)
 
 

@@ -16,11 +16,15 @@ T = TypeVar("T")
 
 @attrs.frozen
 class Placed(Generic[T]):
-    """A value, and where it stands: its file and the key of its table."""
+    """A value, and where it stands: its file and the key of its table.
+
+    ``stated`` are the keys that stand in its table, which has defaults for others.
+    """
 
     value: T
     file: Path
     key: str
+    stated: frozenset[str] = frozenset()
 
 
 @attrs.frozen

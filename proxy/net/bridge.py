@@ -23,6 +23,7 @@ from proxy.net.plain_relay import PlainRelay
 from proxy.net.reach import Connected, Failed, Reach
 from proxy.net.relay import Relay
 from proxy.net.summary import Summary
+from proxy.net.targets import unmapped
 from proxy.net.tls import describe
 from proxy.session.chain import Chain
 from proxy.session.commands import (
@@ -74,6 +75,8 @@ class Surroundings:
         chain: the plugins, which are told of the end.
         report: takes what goes to the log: session id, and what the negotiation reports.
         closed: takes the summary of each session.
+        preface: writes what the server gets before anything else, from what is known of the
+            session and where the client has connected to; None if it gets nothing.
     """
 
     reactor: Any
@@ -85,6 +88,7 @@ class Surroundings:
     chain: Chain
     report: Callable[[str, Report], None]
     closed: Callable[["Bridge", Summary], None]
+    preface: Callable[[View, Address], bytes] | None = None
 
 
 class Bridge:
@@ -95,7 +99,8 @@ class Bridge:
         session: its negotiation.
         client: the socket that was accepted.
         peek: whether TLS may follow plaintext on it.
-        original: where the client wanted to go, if its connection was redirected.
+        original: where the client wanted to go, if its connection was redirected or has come
+            through a proxy.
     """
 
     __slots__ = (
@@ -346,8 +351,8 @@ class Bridge:
                 reach.next()
             case Reconnect():
                 reach.again()
-            case Redirect(host, port):
-                reach.redirect(host, port)
+            case Redirect(host, port, proved):
+                reach.redirect(host, port, keep=not proved)
             case StartServerTLS(domain, direct):
                 if self._server is not None:
                     context = self._around.server_context(domain)
@@ -362,6 +367,10 @@ class Bridge:
         self._client.registerProducer(self._server, streaming=True)
         self._server.registerProducer(self._client, streaming=True)
         self._server.start()
+        if self._around.preface is not None:
+            here = self._client.getHost()
+            place = self._original or Address(unmapped(here.host), here.port)
+            self._server.write(self._around.preface(self.view, place))
         self._perform(self._session.server_connected(reached))
 
     def _unreachable(self, trouble: Trouble, reason: str) -> None:

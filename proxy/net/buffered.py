@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from OpenSSL import SSL
 
+from proxy.net.hub import Hub
 from proxy.net.tcp import TCPSocket
 
 HIGH_WATER: Final = 65_536
@@ -22,6 +23,7 @@ class BufferedSocket(TCPSocket, ABC):
     __slots__ = (
         "_buffer",
         "_closing",
+        "_hang_up_watched",
         "_producer",
         "_producer_paused",
         "_reactor",
@@ -33,6 +35,7 @@ class BufferedSocket(TCPSocket, ABC):
         self._reactor = reactor
         self._buffer = bytearray()
         self._closing = False  # what waits is the last
+        self._hang_up_watched = False
         self._producer: Any = None
         self._producer_paused = False
         self._reading = False
@@ -51,6 +54,10 @@ class BufferedSocket(TCPSocket, ABC):
     def writeSequence(self, iovec: Any) -> None:
         """Send the pieces of ``iovec`` in order."""
         self.write(b"".join(iovec))
+
+    @abstractmethod
+    def ready(self, events: int) -> None:
+        """Act on what a hub has seen."""
 
     @abstractmethod
     def _send(self, piece: memoryview) -> int:
@@ -122,3 +129,17 @@ class BufferedSocket(TCPSocket, ABC):
                 self._reactor.addWriter if wanted else self._reactor.removeWriter
             )
             watch(self)
+
+    def _watch_hang_up(self, *, wanted: bool) -> None:
+        """Watch whether the peer closes while nothing is read; only a hub can do that."""
+        if wanted == self._hang_up_watched or self._socket is None:
+            return
+        if isinstance(self._reactor, Hub):
+            self._hang_up_watched = wanted
+            watch = self._reactor.addHangUp if wanted else self._reactor.removeHangUp
+            watch(self)
+
+    def _watch_nothing(self) -> None:
+        self._watch_reading(wanted=False)
+        self._watch_writing(wanted=False)
+        self._watch_hang_up(wanted=False)

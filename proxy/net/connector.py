@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from proxy.net.outgoing import Outgoing
+from proxy.net.outgoing import Ends, Outgoing
 from proxy.net.targets import literal
 from proxy.net.tcp import set_options
 from proxy.net.tls import describe
@@ -37,7 +37,7 @@ class Connector:
         port: the TCP port.
         connected: gets the connected, not blocking socket.
         failed: gets the reason, in words.
-        outgoing: takes note of where connections come from, as they begin.
+        outgoing: takes note of connections as they begin, until one has been handed over.
     """
 
     def __init__(
@@ -144,8 +144,8 @@ class Race:
         won: gets the connected, not blocking socket and the address it is connected to.
         lost: gets the reasons, in words; empty if there was no address.
         seconds: how long all of it may take; None for as long as the kernel tries.
-        outgoing: takes note of where connections come from, as they begin; those that come to
-            nothing are forgotten again.
+        outgoing: takes note of connections as they begin. All are forgotten again, the one that
+            wins once ``won`` has returned: whoever keeps it takes note of it anew.
     """
 
     def __init__(
@@ -243,7 +243,7 @@ class _Attempt:
         self._reactor = reactor
         self._ended = ended
         self._outgoing = outgoing
-        self._place: Address | None = None
+        self._ends: Ends | None = None
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket: socket.socket | None = socket.socket(
             family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK
@@ -255,7 +255,7 @@ class _Attempt:
             self._socket = None
             raise OSError(status, os.strerror(status))
         if outgoing is not None:
-            self._place = outgoing.add(self._socket)
+            self._ends = outgoing.add(self._socket, Address(host, port))
         reactor.addWriter(self)
 
     def stop(self) -> None:
@@ -267,8 +267,8 @@ class _Attempt:
             self._forget()
 
     def _forget(self) -> None:
-        if self._outgoing is not None and self._place is not None:
-            self._outgoing.discard(self._place)
+        if self._outgoing is not None and self._ends is not None:
+            self._outgoing.discard(self._ends)
 
     def fileno(self) -> int:
         """Return the descriptor; -1 when there is none."""
@@ -301,5 +301,8 @@ class _Attempt:
             connection.close()
             self._forget()
             self._ended(self, None, OSError(status, os.strerror(status)))
-        else:
+            return
+        try:
             self._ended(self, connection, None)
+        finally:
+            self._forget()

@@ -121,6 +121,14 @@ class Hub:
         """Tell no more when it can write."""
         self._want(watched, self._wanted.get(watched.fileno(), 0) & ~OUT)
 
+    def addHangUp(self, watched: Watched) -> None:
+        """Tell ``watched`` when the peer closes its direction, even if nothing is read."""
+        self._want(watched, self._wanted.get(watched.fileno(), 0) | HUNG_UP)
+
+    def removeHangUp(self, watched: Watched) -> None:
+        """Tell no more when the peer closes its direction."""
+        self._want(watched, self._wanted.get(watched.fileno(), 0) & ~HUNG_UP)
+
     def _want(self, watched: Watched, events: int) -> None:
         descriptor = watched.fileno()
         before = self._wanted.pop(descriptor, 0)

@@ -6,6 +6,7 @@ it: before TLS the leg only looks at what has come (``MSG_PEEK``) and takes what
 is plaintext; the ClientHello it never takes at all.
 """
 
+import os
 import socket
 from enum import Enum
 from typing import Any, Final
@@ -19,8 +20,9 @@ from zope.interface import implementer
 from proxy.net import openssl
 from proxy.net.buffered import BufferedSocket
 from proxy.net.client_hello import Hello, MalformedError
+from proxy.net.handshake import Handshake, HandshakeError, Next
 from proxy.net.hello_watch import HelloWatch, Wait
-from proxy.net.hub import GONE, IN, OUT
+from proxy.net.hub import GONE, HUNG_UP, IN, OUT
 from proxy.net.leg_protocol import LegProtocol, Silence
 from proxy.net.tcp import is_address
 from proxy.net.tls import alert, describe, evidence, facts, server_facts
@@ -62,6 +64,7 @@ class Leg(BufferedSocket):
     __slots__ = (
         "__weakref__",
         "_direct",
+        "_handshake",
         "_held",
         "_hello",
         "_linger",
@@ -84,6 +87,7 @@ class Leg(BufferedSocket):
         self.protocol: LegProtocol | None = protocol
         self._mode = _Mode.PEEK if peek else _Mode.STREAM
         self._direct = False
+        self._handshake: Handshake | None = None  # under way
         self._held = False
         self._hello: Hello | None = None
         self._linger: Any = None
@@ -116,6 +120,7 @@ class Leg(BufferedSocket):
             return
         self._closing = True
         self._watch_reading(wanted=False)
+        self._watch_hang_up(wanted=False)
         self.unregisterProducer()
         if self._mode in (_Mode.HELLO, _Mode.HANDSHAKE):
             self._end(ConnectionDone())
@@ -146,13 +151,19 @@ class Leg(BufferedSocket):
         self._read_on()
 
     def hold(self) -> None:
-        """Read no more, for it is not the peer's turn."""
+        """Read no more, for it is not the peer's turn.
+
+        On a hub, a peer that closes its direction meanwhile is told of at once, though it may have
+        sent something that is still unread.
+        """
         self._held = True
         self._watch_reading(wanted=False)
+        self._watch_hang_up(wanted=not self._closing)
 
     def release(self) -> None:
         """Read again."""
         self._held = False
+        self._watch_hang_up(wanted=False)
         self._read_on()
 
     def _read_on(self) -> None:
@@ -182,9 +193,9 @@ class Leg(BufferedSocket):
             self._end(ConnectionLost("plaintext was still waiting when TLS began"))
             return
         self._mode = _Mode.HANDSHAKE
-        self._tls = SSL.Connection(context, self._socket)
+        self._handshake = Handshake(context, self._socket, accept=True)
+        self._tls = self._handshake.tls
         openssl.read_a_record_at_a_time(self._tls)
-        self._tls.set_accept_state()
         self._shake_hands()
 
     def start_client_tls(self, context: SSL.Context, server_name: str, *, direct: bool) -> None:
@@ -203,9 +214,9 @@ class Leg(BufferedSocket):
         self._mode = _Mode.HANDSHAKE
         self._direct = direct
         self._server_name = server_name
-        self._tls = SSL.Connection(context, self._socket)
+        self._handshake = Handshake(context, self._socket, accept=False)
+        self._tls = self._handshake.tls
         openssl.read_a_record_at_a_time(self._tls)
-        self._tls.set_connect_state()
         if not is_address(server_name):
             self._tls.set_tlsext_host_name(server_name.encode("ascii"))
         if direct:
@@ -235,11 +246,10 @@ class Leg(BufferedSocket):
         The protocol is not told of anything any more.
         """
         assert self._socket is not None  # noqa: S101 - a leg that has ended is not joined
-        self._watch_reading(wanted=False)
-        self._watch_writing(wanted=False)
+        self._watch_nothing()
         connection, waiting = self._socket, bytes(self._buffer)
         tls = None if self._tls is None else openssl.inside(self._tls)
-        self._socket = self._tls = self.protocol = self._producer = None
+        self._socket = self._tls = self._handshake = self.protocol = self._producer = None
         self._buffer.clear()
         return connection, tls, waiting
 
@@ -260,6 +270,8 @@ class Leg(BufferedSocket):
             self.doRead()
         if events & (OUT | GONE) and self._writing:
             self.doWrite()
+        if events & (HUNG_UP | GONE) and self._hang_up_watched:
+            self._hung_up(events)
 
     def fail(self, _reason: str) -> None:
         """End, because the code of this session has failed."""
@@ -288,7 +300,9 @@ class Leg(BufferedSocket):
         if self._socket is None:
             return
         if self._mode is _Mode.HANDSHAKE:
+            self._read_blocked = False
             self._watch_writing(wanted=False)
+            self._watch_if_read()
             self._shake_hands()
             return
         self._flush()
@@ -384,18 +398,18 @@ class Leg(BufferedSocket):
         return self._paused or self._held or self._closing
 
     def _shake_hands(self) -> None:
-        if self._tls is None or self.protocol is None:
+        if self._tls is None or self._handshake is None or self.protocol is None:
             return
         try:
-            self._tls.do_handshake()
-        except SSL.WantReadError:
-            return
-        except SSL.WantWriteError:
-            self._watch_writing(wanted=True)
-            return
-        except (SSL.Error, OSError) as error:
+            following = self._handshake.advance()
+        except (HandshakeError, SSL.Error, OSError) as error:
             self.protocol.tlsFailed(describe(error))
             return
+        if following is Next.WRITABLE:
+            self._read_when_writable()
+        if following is not Next.DONE:
+            return
+        self._handshake = None
         hello, self._hello = self._hello, None
         if hello is None:
             agreed = server_facts(self._tls, self._server_name, direct=self._direct)
@@ -411,6 +425,11 @@ class Leg(BufferedSocket):
         self.protocol.tlsEstablished(agreed)
         if self._mode is _Mode.STREAM and self._socket is not None:
             self._read_tls()
+
+    def _read_when_writable(self) -> None:
+        self._read_blocked = True
+        self._watch_reading(wanted=False)
+        self._watch_writing(wanted=True)
 
     def _read_pending(self) -> None:
         if self._socket is not None and self._mode is _Mode.STREAM:
@@ -434,9 +453,7 @@ class Leg(BufferedSocket):
         if error == openssl.WANT_READ:
             return
         if error == openssl.WANT_WRITE:
-            self._read_blocked = True
-            self._watch_reading(wanted=False)
-            self._watch_writing(wanted=True)
+            self._read_when_writable()
         elif error == openssl.ZERO_RETURN:
             self._read_ended()
         else:
@@ -445,6 +462,16 @@ class Leg(BufferedSocket):
     def _pending(self) -> int:
         """How many bytes OpenSSL holds decrypted; what was read may have ended the leg."""
         return 0 if self._tls is None else self._tls.pending()
+
+    def _hung_up(self, events: int) -> None:
+        """Tell that the peer has left a leg that is held: once, or it would be told of for ever."""
+        assert self._socket is not None  # noqa: S101 - one that has ended is not watched
+        self._watch_hang_up(wanted=False)
+        if events & GONE:
+            status = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            self._end(OSError(status, os.strerror(status)) if status else ConnectionLost())
+        elif self.protocol is not None:
+            self.protocol.readConnectionLost()
 
     def _read_ended(self) -> None:
         self._peer_closed = True
@@ -487,8 +514,7 @@ class Leg(BufferedSocket):
 
     def _end_soon(self, reason: BaseException) -> None:
         """End, but not at once: whoever writes or closes does not expect to be told meanwhile."""
-        self._watch_reading(wanted=False)
-        self._watch_writing(wanted=False)
+        self._watch_nothing()
         self._reactor.callLater(0, self._end, reason)
 
     def _give_up(self) -> None:
@@ -500,13 +526,12 @@ class Leg(BufferedSocket):
     def _end(self, reason: BaseException) -> None:
         if self._socket is None:
             return
-        self._watch_reading(wanted=False)
-        self._watch_writing(wanted=False)
+        self._watch_nothing()
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
         self._socket.close()
-        self._socket = self._tls = self._producer = None
+        self._socket = self._tls = self._handshake = self._producer = None
         self._buffer.clear()
         protocol, self.protocol = self.protocol, None
         if protocol is not None:

@@ -1,12 +1,12 @@
-"""Asks name servers one question at a time, and waits for the answer.
+"""Asks name servers, and says what their answers come to.
 
 An answer that says "no such name" or "no such record" is an answer. Whatever else happens, from
 SERVFAIL (which is what a validating name server makes of forged records) to silence, is an error
 and never taken for one: else whoever can suppress an answer chooses where we connect to.
 """
 
-import time
-from collections.abc import Iterable, Sequence
+import random
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,29 +15,30 @@ import dns.exception
 import dns.flags
 import dns.message
 import dns.name
-import dns.nameserver
 import dns.rcode
 import dns.rdata
 import dns.resolver
 from dns.rdatatype import RdataType
 from dns.rdtypes.IN.SRV import SRV
 
-from proxy.net.tls import describe
+from proxy.net.lookup import Lookup, Malformed, Problem, Refused, Server, Unreachable
+from proxy.net.tcp import is_address
 
 LIFETIME: Final = 5.0
-"""Seconds until a lookup has failed, the wait for a free thread included."""
+"""Seconds until a lookup has failed."""
 
 MOST_RECORDS: Final = 20
 """Records of one name, and targets of one domain, that are taken; others are ignored."""
 
 SHORTEST: Final = 1.0
-"""Seconds that any outcome is kept at least (for failures RFC 9520, section 3.2)."""
+"""Seconds that an answer is kept at least."""
+
+FAILURE: Final = 5.0
+"""Seconds that a failure is kept (RFC 9520, section 3.2)."""
 
 _SYSTEM: Final = Path("/etc/resolv.conf")
 _LONGEST: Final = 86_400.0
 _LONGEST_NEGATIVE: Final = 300.0
-_EACH_SERVER: Final = 1.5  # seconds until the next name server, or the same again, is asked
-_PAYLOAD: Final = 1232  # octets of UDP that need no fragments anywhere
 
 
 class LookupFailedError(Exception):
@@ -46,11 +47,13 @@ class LookupFailedError(Exception):
     Attributes:
         absent: whether it is certain that there is no such domain, host or service. False if
             that is not known, as after SERVFAIL, a timeout or a malformed answer.
+        overload: whether it is we who have too much to do, which says nothing of the name.
     """
 
-    def __init__(self, reason: str, *, absent: bool = False) -> None:
+    def __init__(self, reason: str, *, absent: bool = False, overload: bool = False) -> None:
         super().__init__(reason)
         self.absent = absent
+        self.overload = overload
 
 
 @attrs.frozen
@@ -71,72 +74,104 @@ class Records:
     seconds: float
 
 
+Outcome = Records | LookupFailedError
+
+
 class NameServers:
-    """Some name servers, which any thread may ask.
+    """Some name servers.
 
     Args:
         servers: their addresses and ports; none for the system's, which are read anew when they
             change. Search lists are not looked at, nor are host files.
     """
 
-    def __init__(self, servers: Sequence[tuple[str, int]]) -> None:
-        self._own = (
-            _adjusted(
-                dns.resolver.Resolver(configure=False),
-                [dns.nameserver.Do53Nameserver(address, port) for address, port in servers],
-            )
-            if servers
-            else None
-        )
+    def __init__(self, servers: Sequence[Server]) -> None:
+        self._own = tuple(servers)
         self._system: tuple[int, dns.resolver.Resolver] | None = None
 
-    def ask(self, name: str, kind: RdataType, until: float) -> Records | LookupFailedError:
-        """Ask for the records of a name, aliases followed, until the monotonic clock says so."""
-        left = until - time.monotonic()
-        if left <= 0:
-            return LookupFailedError(f"too many lookups are under way to look up {name}")
+    def ask(
+        self,
+        reactor: Any,
+        name: str,
+        kind: RdataType,
+        answered: Callable[[Outcome], None],
+        *,
+        seconds: float,
+    ) -> Lookup:
+        """Return what asks for the records of a name, aliases followed, once it is started.
+
+        Args:
+            reactor: the reactor.
+            name: the name, without a final dot.
+            kind: the type of record.
+            answered: gets the outcome.
+            seconds: how long it may take.
+
+        Raises:
+            LookupFailedError: nobody can be asked.
+        """
         try:
             absolute = dns.name.from_text(f"{name}.")
-            answer = self._resolver().resolve(
-                absolute, kind, raise_on_no_answer=False, lifetime=left
-            )
-        except dns.resolver.NXDOMAIN as error:
-            return _records(error.kwargs["responses"][absolute], kind)
-        except dns.resolver.NoResolverConfiguration:
-            return LookupFailedError("no name server is configured")
-        except (dns.resolver.NoNameservers, dns.resolver.LifetimeTimeout) as error:
-            return LookupFailedError(_complaint(error.kwargs["errors"], name))
         except dns.exception.DNSException as error:
-            return LookupFailedError(f"{name} cannot be looked up: {type(error).__name__}")
-        return _records(answer.response, kind)
+            reason = f"{name} cannot be looked up: {type(error).__name__}"
+            raise LookupFailedError(reason) from error
+
+        def tell(make: Callable[[], Outcome]) -> None:
+            try:
+                outcome = make()
+            except Exception as error:  # noqa: BLE001 - else nobody would ever be told
+                outcome = LookupFailedError(f"the lookup of {name} failed: {error!r}")
+            answered(outcome)
+
+        return Lookup(
+            reactor,
+            self.servers(),
+            absolute,
+            kind,
+            answered=lambda response, chain: tell(lambda: _records(response, chain, kind)),
+            failed=lambda problems: tell(lambda: _complaint(problems, name, seconds)),
+            seconds=seconds,
+        )
+
+    def servers(self) -> tuple[Server, ...]:
+        """Return the addresses and ports, in the order in which they are to be asked.
+
+        Raises:
+            LookupFailedError: there are none.
+        """
+        if self._own:
+            return self._own
+        try:
+            resolver = self._resolver()
+        except (dns.resolver.NoResolverConfiguration, ValueError) as error:
+            raise LookupFailedError("no name server is configured") from error
+        servers = [
+            (address, resolver.port)
+            for address in resolver.nameservers
+            if isinstance(address, str) and is_address(address)
+        ]
+        if not servers:
+            raise LookupFailedError("no name server is configured")
+        if resolver.rotate:
+            random.shuffle(servers)
+        return tuple(servers)
 
     def _resolver(self) -> dns.resolver.Resolver:
-        if self._own is not None:
-            return self._own
+        """Return what the system's configuration says."""
         try:
             stamp = _SYSTEM.stat().st_mtime_ns
         except OSError:
             stamp = -1
         system = self._system
         if system is None or system[0] != stamp:
-            resolver = dns.resolver.Resolver(str(_SYSTEM))
-            system = self._system = stamp, _adjusted(resolver, resolver.nameservers)
+            system = self._system = stamp, dns.resolver.Resolver(str(_SYSTEM))
         return system[1]
 
 
-def _adjusted(
-    resolver: dns.resolver.Resolver, servers: Sequence[str | dns.nameserver.Nameserver]
-) -> dns.resolver.Resolver:
-    resolver.nameservers = servers
-    resolver.timeout = _EACH_SERVER
-    resolver.use_edns(0, dns.flags.DO, _PAYLOAD)
-    resolver.set_flags(dns.flags.RD | dns.flags.AD)
-    return resolver
-
-
-def _records(response: dns.message.QueryMessage, kind: RdataType) -> Records:
+def _records(
+    response: dns.message.QueryMessage, chain: dns.message.ChainingResult, kind: RdataType
+) -> Records:
     """Return what an answer holds."""
-    chain = response.resolve_chaining()
     values: list[dns.rdata.Rdata] = list(chain.answer or ())
     if kind is RdataType.SRV:
         values.sort(key=lambda record: record.priority if isinstance(record, SRV) else 0)
@@ -153,21 +188,27 @@ def _records(response: dns.message.QueryMessage, kind: RdataType) -> Records:
     )
 
 
-def _complaint(errors: Iterable[Sequence[Any]], name: str) -> str:
+def _complaint(problems: Iterable[Problem], name: str, seconds: float) -> LookupFailedError:
     """Return what went wrong, of all name servers that which says most."""
-    said = f"no name server gave a usable answer for {name} within {LIFETIME:g} s"
-    for _server, _tcp, _port, problem, response in errors:
-        if isinstance(problem, str):  # a response code
-            return f"the name server answered {problem}{_explanation(response)} for {name}"
-        if isinstance(problem, OSError):
-            said = f"no name server can be reached for {name}: {describe(problem)}"
-        elif not isinstance(problem, dns.exception.Timeout | dns.message.Truncated):
-            said = f"the name server's answer for {name} is malformed"
+    said = LookupFailedError(f"no name server gave a usable answer for {name} within {seconds:g} s")
+    for problem in problems:
+        match problem:
+            case Refused(response):
+                code = dns.rcode.to_text(response.rcode())
+                return LookupFailedError(
+                    f"the name server answered {code}{_explanation(response)} for {name}"
+                )
+            case Unreachable(reason, ours):
+                said = LookupFailedError(
+                    f"no name server can be reached for {name}: {reason}", overload=ours
+                )
+            case Malformed():
+                said = LookupFailedError(f"the name server's answer for {name} is malformed")
     return said
 
 
-def _explanation(response: dns.message.Message | None) -> str:
+def _explanation(response: dns.message.Message) -> str:
     """Return what an extended DNS error (RFC 8914) adds; its text is the server's, and left out."""
-    errors = [] if response is None else response.extended_errors()
+    errors = response.extended_errors()
     names = ", ".join(error.code.name.replace("_", " ") for error in errors)
     return f" ({names})" if names else ""

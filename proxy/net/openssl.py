@@ -5,6 +5,7 @@ neither. What is read goes into one buffer that all sessions share: take it out 
 read.
 """
 
+import socket
 from typing import Any, Final
 
 from OpenSSL import SSL
@@ -24,6 +25,7 @@ write = lib.SSL_write
 get_error = lib.SSL_get_error
 clear_errors = lib.ERR_clear_error
 shutdown = lib.SSL_shutdown
+_PLACE: Final = ffi.new("char **")
 WANT_READ: Final = lib.SSL_ERROR_WANT_READ
 WANT_WRITE: Final = lib.SSL_ERROR_WANT_WRITE
 ZERO_RETURN: Final = lib.SSL_ERROR_ZERO_RETURN
@@ -41,6 +43,51 @@ def read_a_record_at_a_time(connection: SSL.Connection) -> None:
     with it the whole process; this way other sockets and deadlines have their turn.
     """
     lib.SSL_clear_mode(inside(connection), lib.SSL_MODE_AUTO_RETRY)
+
+
+def shake_hands(connection: SSL.Connection, received: bytes = b"") -> bool:
+    """Go on with the handshake of a connection without a socket; whether it is finished.
+
+    Args:
+        connection: the connection.
+        received: what has come.
+
+    Raises:
+        OpenSSL.SSL.Error: it has failed.
+    """
+    ssl = inside(connection)
+    clear_errors()
+    if received:
+        lib.BIO_write(connection._into_ssl, received, len(received))  # noqa: SLF001
+    result = lib.SSL_do_handshake(ssl)
+    if result == 1:
+        return True
+    if get_error(ssl, result) != WANT_READ:
+        connection._raise_ssl_error(ssl, result)  # noqa: SLF001 - it knows of callbacks, too
+    return False
+
+
+def take_output(connection: SSL.Connection) -> bytes:
+    """Take what a connection without a socket has to send."""
+    waiting = lib.BIO_get_mem_data(connection._from_ssl, _PLACE)  # noqa: SLF001
+    return connection.bio_read(waiting) if waiting > 0 else b""
+
+
+def unread(connection: SSL.Connection) -> int:
+    """How many bytes that were written to a connection without a socket it has not read."""
+    return int(lib.BIO_get_mem_data(connection._into_ssl, _PLACE))  # noqa: SLF001
+
+
+def go_on_with(connection: SSL.Connection, peer: socket.socket) -> None:
+    """Have a connection that was made without a socket go on with one.
+
+    Raises:
+        OpenSSL.SSL.Error: OpenSSL cannot.
+    """
+    # OpenSSL frees them: what is asked of them from now on must fail, and not touch them.
+    connection._into_ssl = connection._from_ssl = None  # noqa: SLF001
+    if lib.SSL_set_fd(inside(connection), peer.fileno()) != 1:
+        raise pending_error() or SSL.Error("no socket")
 
 
 def was_resumed(connection: SSL.Connection) -> bool:

@@ -24,7 +24,7 @@ from proxy.net.tcp import is_ours
 from proxy.net.tls import describe
 from proxy.session.hooks import Address, TLSFacts
 from proxy.session.ids import StreamIds
-from proxy.session.securing import CEILING, RedirectedError, Securing, WayError
+from proxy.session.securing import CEILING, CircleError, RedirectedError, Securing, WayError
 from proxy.trust.evidence import Evidence
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import StreamError
@@ -267,6 +267,8 @@ class _Approach:
             action()
         except WayError as error:
             self._finish(problem=str(error), detail=error.detail, without_tls=error.no_tls)
+        except CircleError:
+            self._finish(problem="is this proxy itself")
         except RedirectedError as error:
             place = error.host if error.port is None else str(Address(error.host, error.port))
             self._finish(redirection=place)

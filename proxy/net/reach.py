@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from proxy.net.connector import Connector
-from proxy.net.outgoing import Outgoing
+from proxy.net.outgoing import Ends, Outgoing
 from proxy.net.resolver import Resolver
 from proxy.net.route import Request, Route, Way
 from proxy.session.hooks import Address
@@ -111,7 +111,7 @@ class Abroad:
         resolver: asks DNS.
         request: whose server is wanted, and what limits the ways to it.
         own: whether an IP address and a port are a listener of ours.
-        outgoing: takes note of where connections come from.
+        outgoing: takes note of connections, for as long as they are ours.
         connected: gets the connection.
         failed: told that there is none.
     """
@@ -142,7 +142,7 @@ class Abroad:
         )
         self._last: tuple[Way, bool] | None = None
         self._connector: Connector | None = None
-        self._place: Address | None = None
+        self._ends: Ends | None = None
 
     def next(self) -> None:
         """Go to the next target."""
@@ -178,15 +178,15 @@ class Abroad:
     def settle(self) -> Callable[[], None] | None:
         """Stop; at the end it is to be forgotten where the connection came from."""
         self.cancel()
-        place, self._place = self._place, None
-        return None if place is None else partial(self._outgoing.discard, place)
+        ends, self._ends = self._ends, None
+        return None if ends is None else partial(self._outgoing.discard, ends)
 
     def _arrived(self, connection: socket.socket, way: Way, more: bool) -> None:
         self._connector = None
         self._last = (way, more)
-        if self._place is not None:
-            self._outgoing.discard(self._place)
-        self._place = self._outgoing.add(connection)
         target = way.target
         address = Address(way.address, target.port)
+        if self._ends is not None:
+            self._outgoing.discard(self._ends)
+        self._ends = self._outgoing.add(connection, address)
         self._connected(connection, Reached(target.host, address, target.direct, more))

@@ -65,6 +65,20 @@ def original_destination(connection: socket.socket, *, tproxy: bool) -> Address:
     return found
 
 
+def first_destination(connection: socket.socket, *, tproxy: bool) -> Address:
+    """Return where an accepted connection was going when it began, led elsewhere or not.
+
+    Args:
+        connection: the accepted socket.
+        tproxy: whether connections come by ``tproxy`` and not by ``redirect``.
+
+    Raises:
+        OSError: the kernel cannot say.
+    """
+    found = None if tproxy else _before_redirection(connection)
+    return found or _place(connection)
+
+
 def _before_redirection(connection: socket.socket) -> Address | None:
     """Ask connection tracking, which knows an IPv4 connection as such on an IPv6 socket too."""
     if ":" in _place(connection).host:

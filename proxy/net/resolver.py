@@ -3,8 +3,8 @@
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import zip_longest
-from threading import Thread
 from typing import Any, Final, Generic, TypeVar
 
 import attrs
@@ -13,14 +13,15 @@ from dns.rdatatype import RdataType
 from dns.rdtypes.IN.SRV import SRV
 from twisted.internet.defer import Deferred, FirstError, fail, gatherResults, succeed
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
+from proxy.net.lookup import Lookup
 from proxy.net.name_servers import (
+    FAILURE,
     LIFETIME,
     MOST_RECORDS,
-    SHORTEST,
     LookupFailedError,
     NameServers,
+    Outcome,
     Records,
 )
 from proxy.net.targets import Target, host_name, literal, merged
@@ -37,7 +38,8 @@ A usable IPv6 address is worth a short wait. For the lack of IPv4 we might be le
 as IPv6 may be published and broken, so that is given longer.
 """
 
-_THREADS: Final = 16
+_MOST_LOOKUPS: Final = 1000  # under way at once, each with a socket
+_MOST_UNATTENDED: Final = 64  # of these, such as nobody waits for
 _CACHED: Final = 4096  # outcomes in the cache
 
 _FALLBACK_PORTS: Final = {"xmpp-client": 5222, "xmpp-server": 5269}
@@ -52,7 +54,15 @@ V = TypeVar("V")
 @attrs.frozen
 class _Cached:
     until: float
-    outcome: Records | LookupFailedError
+    outcome: Outcome
+
+
+@attrs.define
+class _Question:
+    """A question under way, and who waits for the answer."""
+
+    waiting: list[Deferred[Records]] = attrs.field(factory=list)
+    lookup: Lookup | None = None
 
 
 @attrs.frozen
@@ -65,10 +75,12 @@ _Key = tuple[str, RdataType]
 
 
 class Resolver:
-    """Finds targets and addresses, asking name servers in threads of its own.
+    """Finds targets and addresses by DNS.
 
-    Answers are cached for their TTL, failures for a second; equal questions that are under way
-    are asked once. Deferreds may be cancelled. Host files and search lists are not looked at.
+    Answers are cached for their TTL, failures for some seconds, and that there is too much to do
+    not at all; equal questions that are under way are asked once. Deferreds may be cancelled: what
+    nobody waits for any more gives way as soon as there is much to do. Host files and search lists
+    are not looked at.
 
     Args:
         reactor: the reactor.
@@ -90,10 +102,10 @@ class Resolver:
         self._name_servers = NameServers(servers)
         self._chance = chance or random.SystemRandom()
         self._now = now
-        self._pool: _Pool | None = None
         self._closed = False
         self._cache: dict[_Key, _Cached] = {}
-        self._waiting: dict[_Key, list[Deferred[Records]]] = {}
+        self._under_way: dict[_Key, _Question] = {}
+        self._unattended: dict[_Key, None] = {}  # of these, in the order of being left
         # What was made of answers, for as long as all of these are cached.
         self._targets_of: dict[tuple[str, str], _Made[Target]] = {}
         self._addresses_of: dict[str, _Made[str]] = {}
@@ -144,31 +156,64 @@ class Resolver:
             known: Deferred[Records] = Deferred()
             _fire(known, cached.outcome)
             return known
-        if key not in self._waiting:
-            self._waiting[key] = []
-            if self._pool is None:
-                self._pool = _Pool(0, _THREADS, "resolver")
-                self._pool.start()
-            self._pool.callInThreadWithCallback(
-                lambda _ok, outcome: self._reactor.callFromThread(self._answered, key, outcome),
-                self._name_servers.ask,
-                key[0],
-                kind,
-                time.monotonic() + LIFETIME,
-            )
-        # Without a canceller: once cancelled, it takes no notice of the outcome that comes late.
-        deferred: Deferred[Records] = Deferred()
-        self._waiting[key].append(deferred)
+        question = self._under_way.get(key)
+        if question is None:
+            if not self._room():
+                text = f"too many lookups are under way to look up {key[0]}"
+                return fail(LookupFailedError(text, overload=True))
+            question = self._under_way[key] = _Question()
+        self._unattended.pop(key, None)
+        deferred: Deferred[Records] = Deferred(partial(self._left, key))
+        question.waiting.append(deferred)
+        if question.lookup is None:
+            self._ask(key, question)
         return deferred
 
     def close(self) -> None:
-        """Fail all that is under way and stop the threads, without waiting for them."""
+        """Fail all that is under way."""
         self._closed = True
-        for key in list(self._waiting):
+        for key in list(self._under_way):
             self._tell(key, LookupFailedError("the resolver is closed"))
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            Thread(target=pool.stop, name="resolver-stop", daemon=True).start()
+
+    def _ask(self, key: _Key, question: _Question) -> None:
+        try:
+            question.lookup = self._name_servers.ask(
+                self._reactor, *key, partial(self._answered, key), seconds=LIFETIME
+            )
+            question.lookup.start()
+        except LookupFailedError as error:
+            self._answered(key, error)
+
+    def _room(self) -> bool:
+        """Whether one more question may be asked, if need be in place of one that is let go."""
+        if len(self._under_way) >= _MOST_LOOKUPS:
+            self._let_go()
+        return len(self._under_way) < _MOST_LOOKUPS
+
+    def _left(self, key: _Key, deferred: Deferred[Records]) -> None:
+        """Nobody waits for this Deferred any more; its answer would do for the next who asks."""
+        question = self._under_way.get(key)
+        if question is None or deferred not in question.waiting:
+            return  # it is just being told to others
+        question.waiting.remove(deferred)
+        if not question.waiting:
+            self._unattended[key] = None
+            if len(self._unattended) > _MOST_UNATTENDED:
+                self._let_go()
+
+    def _let_go(self) -> None:
+        """Give up the question that has been unattended for longest, if there is one."""
+        for key in self._unattended:
+            self._end(key)
+            return
+
+    def _end(self, key: _Key) -> _Question:
+        """Stop asking."""
+        self._unattended.pop(key, None)
+        question = self._under_way.pop(key)
+        if question.lookup is not None:
+            question.lookup.stop()
+        return question
 
     async def _targets(self, domain: str, service: str) -> tuple[Target, ...]:
         try:
@@ -215,7 +260,7 @@ class Resolver:
     async def _addresses(self, host: str) -> tuple[str, ...]:
         kinds = (RdataType.AAAA, RdataType.A)
         lookups = [self.records(host, kind) for kind in kinds]
-        outcomes: dict[RdataType, Records | LookupFailedError] = {}
+        outcomes: dict[RdataType, Outcome] = {}
         enough: Deferred[None] = Deferred()
         hurry: Any = None
 
@@ -246,17 +291,15 @@ class Resolver:
             _keep(self._addresses_of, host, _Made(until, addresses))
         return addresses
 
-    def _answered(self, key: _Key, outcome: Records | LookupFailedError | Failure) -> None:
-        if self._closed:
-            return
-        if isinstance(outcome, Failure):
-            outcome = LookupFailedError(f"the lookup of {key[0]} failed: {outcome.value!r}")
-        seconds = outcome.seconds if isinstance(outcome, Records) else SHORTEST
-        _keep(self._cache, key, _Cached(self._now() + seconds, outcome))
+    def _answered(self, key: _Key, outcome: Outcome) -> None:
+        if isinstance(outcome, Records):
+            _keep(self._cache, key, _Cached(self._now() + outcome.seconds, outcome))
+        elif not outcome.overload:
+            _keep(self._cache, key, _Cached(self._now() + FAILURE, outcome))
         self._tell(key, outcome)
 
-    def _tell(self, key: _Key, outcome: Records | LookupFailedError) -> None:
-        for deferred in self._waiting.pop(key):
+    def _tell(self, key: _Key, outcome: Outcome) -> None:
+        for deferred in self._end(key).waiting:
             _fire(deferred, outcome)
 
 
@@ -268,12 +311,16 @@ def _keep(cache: dict[K, V], key: K, value: V) -> None:
     cache[key] = value
 
 
-def _fire(deferred: Deferred[Records], outcome: Records | LookupFailedError) -> None:
+def _fire(deferred: Deferred[Records], outcome: Outcome) -> None:
+    if deferred.called:
+        return  # cancelled by somebody who was told before
     if isinstance(outcome, Records):
         deferred.callback(outcome)
     else:
         # A new one for each: raising it adds to its traceback.
-        deferred.errback(LookupFailedError(str(outcome), absent=outcome.absent))
+        deferred.errback(
+            LookupFailedError(str(outcome), absent=outcome.absent, overload=outcome.overload)
+        )
 
 
 def _reason(failure: Failure) -> LookupFailedError:
@@ -310,9 +357,7 @@ def _target(record: SRV, *, direct: bool) -> Target | None:
     return Target(host, record.port, direct, record.priority, record.weight)
 
 
-def _interleaved(
-    host: str, outcomes: Sequence[Records | LookupFailedError | None]
-) -> tuple[str, ...]:
+def _interleaved(host: str, outcomes: Sequence[Outcome | None]) -> tuple[str, ...]:
     """Return the addresses of all outcomes by turns."""
     lists = [
         [record.to_text() for record in outcome.values]
@@ -328,16 +373,3 @@ def _interleaved(
     if any(isinstance(outcome, Records) and not outcome.exists for outcome in outcomes):
         raise LookupFailedError(f"the name {host} does not exist", absent=True)
     raise LookupFailedError(f"the name {host} has no address", absent=True)
-
-
-class _DaemonThread(Thread):
-    """A thread that does not keep the process alive."""
-
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, daemon=True, **more)
-
-
-class _Pool(ThreadPool):
-    """Threads, begun when they are needed."""
-
-    threadFactory = _DaemonThread

@@ -24,8 +24,11 @@ UNAUTHENTICATED_ELEMENTS: Final = 256
 SERVER: Final = Limits(element=262_144, white_space=sys.maxsize)
 """What the server may cost while it negotiates: it is ours, yet memory and time stay bounded."""
 
-STRANGER_BYTES: Final = 1_048_576
-"""Bytes that a server beyond a forward listener may send before the client is authenticated."""
+STRANGER: Final = attrs.evolve(SERVER, element=32_768)
+"""The same for a server beyond a forward listener, which is nobody's of ours."""
+
+STRANGER_BYTES: Final = 262_144
+"""Bytes that such a server may send in all before the client is authenticated."""
 
 ESTABLISHED_SERVER: Final = attrs.evolve(SERVER, element=16_777_216, start_tag=1_048_576)
 """The same for an established session in which a plugin watches stanzas."""

@@ -3,9 +3,6 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-import attrs
-from lxml import etree
-
 from proxy.session.hooks import (
     Bounds,
     ClientHello,
@@ -22,7 +19,7 @@ from proxy.session.hooks import (
     View,
 )
 from proxy.xmpp.errors import StreamError
-from proxy.xmpp.events import parse
+from proxy.xmpp.events import replaced
 
 HOOKS: Final[tuple[str, ...]] = (
     "client_connected",
@@ -146,7 +143,7 @@ class Chain:
                     if not raw:
                         return result
                     try:
-                        element = _replaced(element, raw)
+                        element = replaced(element, raw)
                     except StreamError as error:
                         return self._fail(plugin, f"on_{hook} gave what is no element", error)
                 case Continue():
@@ -194,14 +191,6 @@ def _asked(plugins: Sequence[Plugin], hook: str) -> Iterable[tuple[Plugin, Calla
             Plugin, f"on_{hook}"
         ):
             yield plugin, method
-
-
-def _replaced(element: Element, raw: bytes) -> Element:
-    """Return the element that ``raw`` is, where ``element`` stood; raises StreamError."""
-    tree = parse(raw, element.namespaces)
-    attributes = {str(name): str(value) for name, value in tree.attrib.items()}
-    child = next((str(each.tag) for each in tree.iterchildren(etree.Element)), "")
-    return attrs.evolve(element, raw=raw, name=str(tree.tag), attributes=attributes, child=child)
 
 
 def _wanted(hook: str, plugin: Plugin, direction: Direction | None, name: str) -> bool:

@@ -21,8 +21,10 @@ from proxy.session.rules import TLSRule
 from proxy.xmpp.errors import Condition
 from proxy.xmpp.events import Element
 from proxy.xmpp.headers import StreamHeader
+from proxy.xmpp.names import UNKNOWN, know
 
 __all__ = [
+    "UNKNOWN",
     "Address",
     "Bounds",
     "ClientHello",
@@ -40,6 +42,7 @@ __all__ = [
     "TLSRule",
     "Verdict",
     "View",
+    "know",
     "option",
 ]
 

@@ -58,6 +58,7 @@ class ServerSide:
         "_header",
         "_kept",
         "_leg",
+        "_limits",
         "_unauthenticated",
         "_way",
         "ids",
@@ -67,7 +68,8 @@ class ServerSide:
         # The session owns this; a reference back would keep both alive.
         self._around: Surroundings = proxy(around)
         self.ids = around.ids
-        self._leg = Initiating(self, ceilings.SERVER)
+        self._limits = ceilings.SERVER if rules is None else ceilings.STRANGER
+        self._leg = Initiating(self, self._limits)
         self._way = None if rules is None else Outward(self, rules)
         self._header = b""  # the client's
         self._kept = b""  # a header of the server's that waits for what follows it
@@ -115,7 +117,7 @@ class ServerSide:
     def leave(self) -> None:
         """Give up the leg: the client begins anew."""
         self._around.command(Disarm(Deadline.CONNECT), Abort(Side.SERVER))
-        self._leg = Initiating(self, ceilings.SERVER)
+        self._leg = Initiating(self, self._limits)
 
     def connected(self, reached: Reached | None) -> None:
         """Take note that the leg is connected; on a forward listener, to what."""
@@ -230,7 +232,7 @@ class ServerSide:
     def leave_way(self) -> None:
         """Give up the leg; another one may follow."""
         self._around.command(Disarm(Deadline.WAY), Abort(Side.SERVER))
-        self._leg = Initiating(self, ceilings.SERVER)
+        self._leg = Initiating(self, self._limits)
         self._leg.await_connection(self._header)
         self._kept = b""
         self._around.passage.begin_anew()

@@ -1,7 +1,9 @@
 """What a stream is made of, each part with its exact bytes (RFC 6120, section 4)."""
 
+import re
 from collections.abc import Mapping
 from functools import cached_property
+from pyexpat import ExpatError
 from typing import Final
 from xml.sax.saxutils import escape
 
@@ -10,6 +12,8 @@ from lxml import etree
 
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import Condition, StreamError
+from proxy.xmpp.expat import clark, clark_attributes, create_parser, not_well_formed
+from proxy.xmpp.names import ATTRIBUTES, ELEMENTS
 
 
 @attrs.frozen
@@ -51,10 +55,13 @@ class Element:
 
     @cached_property
     def tree(self) -> etree._Element:
-        """The element parsed by lxml.
+        """The element as an element of lxml; see `parse`.
 
-        lxml keeps every name it ever met, for as long as the process lives: never look at what
-        somebody sends who is not authenticated.
+        lxml keeps each name it ever met, for as long as the process lives. It meets a bounded
+        number: whoever looks for a name here announces it first, with `know` of `proxy.xmpp.names`.
+
+        Raises:
+            StreamError: see `parse`.
         """
         return parse(self.raw, self.namespaces)
 
@@ -77,24 +84,122 @@ Event = Header | Element | Footer | WhiteSpace
 
 
 def parse(raw: bytes, namespaces: Mapping[str, str]) -> etree._Element:
-    """Parse the bytes of one element, whose prefixes ``namespaces`` declares, with lxml.
+    """Build the tree of one element, whose prefixes ``namespaces`` declares.
 
-    The bytes must have come through a framer, which bounds them and refuses document types,
-    entities and bytes that are no UTF-8.
+    Expat reads it, strictly, so that lxml sees no name beyond those of `proxy.xmpp.names`: an
+    element with another is called `UNKNOWN`, an attribute with another is left out, and so is
+    ``xml:id``. All else is exact.
 
     Raises:
-        StreamError: lxml does not find exactly one well-formed element.
+        StreamError: it is not exactly one well-formed element, or not in restricted XML.
     """
-    parser = etree.XMLParser(
-        encoding="utf-8", resolve_entities=False, no_network=True, load_dtd=False, huge_tree=True
-    )
+    growing = _Growing()
+    parser = create_parser(prefixes=False)
+    parser.buffer_text = True
+    parser.StartNamespaceDeclHandler = growing.declared
+    parser.StartElementHandler = growing.started
+    parser.EndElementHandler = growing.ended
+    parser.CharacterDataHandler = growing.texts.append
+    parser.CommentHandler = parser.ProcessingInstructionHandler = _restricted
     try:
-        wrapper = etree.fromstring(enclosure(namespaces) + raw + b"</enclosure>", parser)
-    except etree.XMLSyntaxError as error:
+        parser.Parse(enclosure(namespaces) + raw + b"</enclosure>", True)
+    except ExpatError as error:
+        raise not_well_formed(error) from error
+    except ValueError as error:
         raise StreamError(Condition.NOT_WELL_FORMED, f"not one element: {error}") from error
+    wrapper = growing.root[0]
     if len(wrapper) != 1 or wrapper.text or wrapper[0].tail:
         raise StreamError(Condition.NOT_WELL_FORMED, "not one element")
     return wrapper[0]
+
+
+def replaced(element: Element, raw: bytes) -> Element:
+    """Return the element that ``raw`` is, with its own names, where ``element`` stood.
+
+    Raises:
+        StreamError: see `parse`.
+    """
+    parse(raw, element.namespaces)  # exactly one, well-formed
+    started: list[tuple[str, dict[str, str]]] = []
+    parser = create_parser()
+    parser.StartElementHandler = lambda name, attributes: started.append((name, attributes))
+    parser.Parse(enclosure(element.namespaces) + raw + b"</enclosure>", True)
+    _, (name, attributes), *inside = started
+    return attrs.evolve(
+        element,
+        raw=raw,
+        name=clark(name)[0],
+        attributes=clark_attributes(attributes),
+        child=clark(inside[0][0])[0] if inside else "",
+    )
+
+
+class _Growing:
+    """A tree that grows as expat reports what it finds.
+
+    Attributes:
+        root: where it grows; what expat finds first becomes its child.
+        texts: character data for which there is no node yet.
+    """
+
+    __slots__ = ("_ended", "_namespaces", "_open", "root", "texts")
+
+    def __init__(self) -> None:
+        self.root = etree.Element("enclosure")
+        self.texts: list[str] = []
+        self._open = [self.root]
+        self._ended: etree._Element | None = None  # what has ended last, in the innermost open one
+        self._namespaces: dict[str | None, str] = {}
+
+    def declared(self, prefix: str | None, namespace: str | None) -> None:
+        """Take note of a declaration in the start tag that comes next."""
+        namespace = namespace or ""
+        if prefix != "xml" and _DECLARABLE.fullmatch(namespace):
+            self._namespaces[prefix] = namespace
+
+    def started(self, name: str, attributes: dict[str, str]) -> None:
+        """Add an element, inside the innermost open one."""
+        if self.texts:
+            self._place_text()
+        if attributes:
+            attributes = {
+                shown: value for given, value in attributes.items() if (shown := ATTRIBUTES[given])
+            }
+        node = etree.SubElement(self._open[-1], ELEMENTS[name], attributes, self._namespaces)
+        self._namespaces.clear()
+        self._open.append(node)
+        self._ended = None
+
+    def ended(self, _name: str) -> None:
+        """Close the innermost open element."""
+        if self.texts:
+            self._place_text()
+        self._ended = self._open.pop()
+
+    def _place_text(self) -> None:
+        text = "".join(self.texts)
+        self.texts.clear()
+        if self._ended is None:
+            self._open[-1].text = text
+        else:
+            self._ended.tail = text
+
+
+def _restricted(*_found: str) -> None:
+    raise StreamError(
+        Condition.RESTRICTED_XML, "comments and processing instructions are not allowed"
+    )
+
+
+_CHARACTER: Final = r"[A-Za-z0-9._~!$&'()*+,;=@/:-]"
+_DECLARABLE: Final = re.compile(
+    r"(?:[A-Za-z][A-Za-z0-9+.-]*:(?://[A-Za-z0-9.-]+(?::[0-9]{1,4})?(?=[/?#]|\Z)|(?!//))"
+    rf"{_CHARACTER}*|[A-Za-z0-9._~-]*)(?:\?(?:{_CHARACTER}|\?)*)?(?:\#(?:{_CHARACTER}|\?)*)?"
+)
+"""Namespaces for which trees declare the prefixes that were written, or none (an empty one).
+
+lxml refuses others that are no URIs of RFC 3986, and to ask it costs more than to look here.
+"""
 
 
 def enclosure(namespaces: Mapping[str, str]) -> bytes:

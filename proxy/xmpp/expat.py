@@ -10,10 +10,14 @@ SEPARATOR: Final = "\x1f"
 """Between namespace, local part and prefix in expat's names; no XML text can hold it."""
 
 
-def create_parser() -> XMLParserType:
-    """Make a parser for UTF-8 with namespaces and prefixes, which acts on each token at once."""
+def create_parser(*, prefixes: bool = True) -> XMLParserType:
+    """Make a parser for UTF-8 with namespaces, which acts on each token at once.
+
+    Args:
+        prefixes: whether its names end in their prefixes.
+    """
     parser = ParserCreate("utf-8", SEPARATOR)
-    parser.namespace_prefixes = True
+    parser.namespace_prefixes = prefixes
     # Newer versions put off tokens that came in pieces (CVE-2023-52425); ours come whole.
     defer: Callable[[bool], None] | None = getattr(parser, "SetReparseDeferralEnabled", None)
     if defer is not None:

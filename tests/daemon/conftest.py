@@ -2,10 +2,25 @@
 
 import pytest
 
+from proxy.trust.evidence import Evidence
 from tests.authority import Authority
+from tests.daemon.probe_fakes import DOMAIN
+from tests.trust.showing import believed, issued
 
 
 @pytest.fixture(scope="session")
 def middle(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Authority:
     """An authority below the root, as public ones are: it issues certificates with a chain."""
     return Authority(tmp_path_factory.mktemp("middle"), name="middle", parent=authority)
+
+
+@pytest.fixture
+def good(authority: Authority) -> Evidence:
+    """What a server of the domain shows, believed by OpenSSL."""
+    return believed(*issued(authority, DOMAIN))
+
+
+@pytest.fixture
+def wrong(authority: Authority) -> Evidence:
+    """What a server of another domain shows, believed by OpenSSL."""
+    return believed(*issued(authority, "example.org"))

@@ -223,7 +223,7 @@ def test_what_does_nothing_is_not_shown() -> None:
     conf = loaded(content()).conf
     assert conf is not None
     [listener] = tomllib.loads(show(conf))["listener"]
-    assert [*listener] == ["name", "direction", "stream", "address", "tls"]
+    assert [*listener] == ["name", "direction", "stream", "address", "tls", "proxy_protocol"]
     policies = [{"domain": "*", "level": level} for level in ("none",)]
     conf = loaded(content(listener=[forward_table()], policy=policies)).conf
     assert conf is not None

@@ -43,7 +43,7 @@ USELESS: list[tuple[dict[str, Any], str]] = [
         "direct_tls: does nothing without server: DNS tells which servers expect direct TLS",
     ),
     (policy_table(level="pin"), 'pins: is missing; level = "pin" needs at least one pin'),
-    (policy_table(level="pin", pins=[]), 'pins: is missing; level = "pin" needs at least one pin'),
+    (policy_table(level="pin", pins=[]), 'pins: is empty; level = "pin" needs at least one pin'),
 ]
 POLICY_MISTAKES: list[tuple[dict[str, Any], str]] = [
     *USELESS,
@@ -65,9 +65,9 @@ POLICY_MISTAKES: list[tuple[dict[str, Any], str]] = [
     (
         policy_table(pins=["sha256:AAAA"]),
         (
-            'pins[1]: "sha256:AAAA": not a pin; allowed: the SHA-256 of a public key: "sha256:" '
-            'and its 44 characters of Base64, or its 64 hexadecimal digits with "sha256:" before '
-            "them or without"
+            'pins[1]: "sha256:AAAA": not a pin; allowed: the SHA-256 of a public key, written as '
+            '"sha256:" and 44 characters of Base64, as "sha256:" and 64 hexadecimal digits, or as '
+            "those digits alone"
         ),
     ),
     (policy_table(pins=[PIN, ""]), 'pins[2]: "": not a pin; allowed: the SHA-256 of a public key'),
@@ -110,7 +110,7 @@ def test_a_policy_without_a_domain() -> None:
 
 def test_a_pattern_that_is_none() -> None:
     [only] = mistakes(forwarding({"domain": "*.*.b"}))
-    assert only.startswith('policy "*.*.b".domain: "*.*.b": a * stands for whole labels, and only at')
+    assert only.startswith('policy "*.*.b".domain: "*.*.b": a * stands for whole labels, and')
 
 
 def test_two_policies_for_one_domain_wherever_they_stand() -> None:

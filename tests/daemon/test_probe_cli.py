@@ -41,6 +41,7 @@ direction = "forward"
 stream = "c2s"
 address = "{address}"
 domains = ["{domains}"]
+tls = "{rule}"
 """
 
 
@@ -65,9 +66,11 @@ class Command:
         self.table = f"{self.roots}private_addresses = true"
         self.address = f"{HOST}:{free_port()}"
         self.domains = "*"
+        self.rule = "required"
+        self.listener = FORWARD
 
     def write(self) -> None:
-        listener = FORWARD.format(address=self.address, domains=self.domains)
+        listener = self.listener.format(address=self.address, domains=self.domains, rule=self.rule)
         self.path.write_text(
             f'[dns]\nservers = ["{HOST}:{self.names.port}"]\n{listener}\n'
             f'[[policy]]\ndomain = "*"\n{self.table}\n'
@@ -106,8 +109,17 @@ def test_a_domain_with_two_ways_and_a_dead_one(command: Command, authority: Auth
         command.names.add(f"one.{DOMAIN}", "A", HOST)
         found = command.structure(0)
         text = command.run()
-    assert set(found) == {"domain", "policy", "listeners", "targets", "outcome"}
-    assert found["listeners"] == ["legacy-clients"]
+    assert set(found) == {
+        "domain",
+        "configuration",
+        "policy",
+        "listeners",
+        "targets",
+        "outcome",
+    }
+    assert found["listeners"] == [{"name": "legacy-clients", "tls": "required", "carried": True}]
+    assert found["configuration"] == str(command.path)
+    assert found["policy"]["default"] is False
     assert found["policy"]["level"] == "secure"
     dead, upgraded, secured = found["targets"]
     assert [dead["priority"], upgraded["priority"], secured["priority"]] == [5, 7, 9]
@@ -160,6 +172,9 @@ def test_a_private_address_is_not_connected_to(command: Command, authority: Auth
     assert address["forbidden"] == f"{HOST} is a loopback address"
     assert address["connect_seconds"] is None
     assert f"forbidden    {HOST} is a loopback address" in text.stdout
+    remedy = f"a [[policy]] for {DOMAIN} with private_addresses = true allows it"
+    assert remedy == address["remedy"]
+    assert text.stdout.endswith(f"({remedy}).\n")
 
 
 def test_a_listener_of_the_conf_is_not_connected_to(command: Command) -> None:
@@ -215,9 +230,62 @@ def test_a_domain_that_no_listener_allows(command: Command, authority: Authority
     with RemoteServer(authority.issue(DOMAIN)) as server:
         command.table = f'{command.roots}server = "{HOST}:{server.port}"'
         text = command.run()
-        found = command.structure(0)
-    assert "No forward listener of the configuration lets clients reach this domain." in text.stdout
+        found = command.structure(1)
+    assert text.returncode == 1
+    assert "listener     no forward listener allows this domain" in text.stdout
+    why = f"client would not be carried to {DOMAIN}: no forward listener allows it; the server at"
+    assert f"A {why}" in text.stdout.splitlines()[-1]
     assert found["listeners"] == []
+    outcome = found["outcome"]
+    assert (outcome["carried"], outcome["by"], outcome["host"]) == (False, None, None)
+    assert why in outcome["text"]
+    assert found["targets"][0]["addresses"][0]["accepted"] == "tls"
+
+
+def test_a_conf_without_a_forward_listener(command: Command, authority: Authority) -> None:
+    certificate, private_key = authority.issue("example.com")
+    command.listener = f"""
+[[domain]]
+name = "example.com"
+certificate = "{certificate}"
+private_key = "{private_key}"
+c2s_server = "{HOST}:1"
+
+[[listener]]
+name = "c2s"
+direction = "reverse"
+stream = "c2s"
+address = "{HOST}:{free_port()}"
+"""
+    with RemoteServer(authority.issue(DOMAIN)) as server:
+        command.table = f'{command.roots}server = "{HOST}:{server.port}"'
+        found = command.structure(1)
+    assert f"to {DOMAIN}: there is no forward listener; the server at" in found["outcome"]["text"]
+
+
+def test_a_listener_that_only_reports(command: Command, authority: Authority) -> None:
+    command.rule = "report"
+    with RemoteServer(authority.issue("example.org")) as server:
+        command.table = f'{command.roots}server = "{HOST}:{server.port}"'
+        text = command.run()
+        found = command.structure(1)
+    assert text.returncode == 1
+    assert 'listener     legacy-clients, tls = "report": enforces nothing' in text.stdout
+    last = text.stdout.splitlines()[-1]
+    assert last.startswith(f"A client would be carried to {DOMAIN} at {HOST}[{HOST}]:{server.port}")
+    assert 'but only because of tls = "report" (listener "legacy-clients")' in last
+    assert found["listeners"] == [{"name": "legacy-clients", "tls": "report", "carried": True}]
+    assert found["outcome"]["carried"] is False
+
+
+def test_a_fixed_server_that_expects_direct_tls(command: Command, authority: Authority) -> None:
+    with RemoteServer(authority.issue(DOMAIN), direct=True) as server:
+        command.table = f'{command.roots}server = "{HOST}:{server.port}"'
+        found = command.structure(1)
+        command.table += "\ndirect_tls = true"
+        command.structure(0)
+    (address,) = found["targets"][0]["addresses"]
+    assert address["remedy"].startswith("set direct_tls = true in its policy if the server")
 
 
 def test_strange_names_reach_no_terminal(command: Command, authority: Authority) -> None:
@@ -324,13 +392,13 @@ class Run:
     """Stands in for `proxy.daemon.probe`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.seen: list[tuple[Conf | None, str, bool]] = []
+        self.seen: list[tuple[Conf | None, Path, str, bool]] = []
         module = SimpleNamespace(run=self.run)
         monkeypatch.setitem(sys.modules, "proxy.daemon.probe", module)
         monkeypatch.setattr(proxy.daemon, "probe", module, raising=False)
 
-    def run(self, conf: Conf | None, domain: str, *, as_json: bool) -> int:
-        self.seen.append((conf, domain, as_json))
+    def run(self, conf: Conf | None, file: Path, domain: str, *, as_json: bool) -> int:
+        self.seen.append((conf, file, domain, as_json))
         return 1
 
 
@@ -350,7 +418,7 @@ def test_without_a_conf_the_defaults_hold(
 ) -> None:
     standard(monkeypatch, tmp_path / "none.toml")
     assert main(["probe", "Bücher.Example."]) == 1
-    assert ran.seen == [(None, "xn--bcher-kva.example", False)]
+    assert ran.seen == [(None, tmp_path / "none.toml", "xn--bcher-kva.example", False)]
 
 
 def test_a_conf_in_its_usual_place_counts(
@@ -359,7 +427,8 @@ def test_a_conf_in_its_usual_place_counts(
     command.write()
     standard(monkeypatch, command.path)
     assert main(["probe", DOMAIN, "--json"]) == 1
-    [(conf, _, as_json)] = ran.seen
+    [(conf, file, _, as_json)] = ran.seen
+    assert file == command.path
     assert conf is not None
     assert conf.dns.servers == ((HOST, command.names.port),)
     assert as_json
@@ -383,8 +452,21 @@ def test_a_conf_with_a_mistake_is_not_passed_over(
     assert not ran.seen
 
 
-@pytest.mark.parametrize("words", [[], ["no domain"], ["a@example.net"], ["-x", DOMAIN]])
-def test_usage(ran: Run, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ([], "Missing argument 'DOMAIN'"),
+        (["no domain"], "not a domain: "),
+        (["a@example.net"], "a domain has no @"),
+        (["example.net:5222"], "not a domain: a port does not belong here"),
+        (["xmpp://example.net"], "not a domain: a scheme does not belong here"),
+        (["*example.net"], "not a domain: a * does not belong here"),
+        (["-x", DOMAIN], "No such option"),
+    ],
+)
+def test_usage(ran: Run, words: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["probe", *words]) == 64
-    assert capsys.readouterr().err.startswith("bascule: ")
+    told = capsys.readouterr().err
+    assert told.startswith("bascule: ")
+    assert reason in told
     assert not ran.seen

@@ -1,87 +1,39 @@
-"""proxy.daemon.probe: what a policy makes of what was found, and how that is told."""
+"""proxy.daemon.probe.outcome: what policies and listeners make of what was found."""
 
-import datetime as dt
-import json
-import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
-from proxy.daemon.probe.certificates import LONGEST_NAME, MOST_NAMES, read
 from proxy.daemon.probe.outcome import (
     MOST_REASONS,
     Carried,
-    JudgedTarget,
-    Outcome,
-    Report,
-    judged,
-    outcome,
-    refused,
+    Course,
 )
-from proxy.daemon.probe.printing import NAMES_SHOWN, WIDTH, print_report
+from proxy.daemon.probe.printing import print_report
 from proxy.daemon.probe.structure import structure
-from proxy.net.probe import Attempt, Handshake, Probed
+from proxy.net.probe import Attempt, Probed
 from proxy.net.targets import Target
-from proxy.session.hooks import TLSFacts
+from proxy.session.rules import TLSRule
 from proxy.trust import verdict as verdict_module
 from proxy.trust.evidence import Evidence
 from proxy.trust.policy import Level, Pattern, Pin, Policy, pin_of
-from proxy.trust.verdict import LONGEST_CHAIN, Status
-from tests.authority import Authority, now
-from tests.trust.showing import believed, chain_of, issued
-
-DOMAIN = "example.net"
-TARGET = Target("one.example.net", 5222, direct=False)
-OTHER = Target("two.example.net", 5223, direct=True, priority=1)
-FACTS = TLSFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384", "X25519MLKEM768", "", DOMAIN, False, False)
-SECURE = Policy(Pattern("*"))
-
-
-def believed_in(path: Path) -> Evidence:
-    return believed(*chain_of(path))
-
-
-def under(level: Level, **more: Any) -> Policy:
-    return Policy(Pattern("*"), level=level, **more)
-
-
-def shaken(shown: Evidence, **found: Any) -> Attempt:
-    """An address that was spoken to by TLS."""
-    return Attempt(
-        "192.0.2.1",
-        connected=0.01,
-        offered=True,
-        proceeded=True,
-        handshake=Handshake(FACTS, shown, 0.04),
-        **found,
-    )
-
-
-DEAD = Attempt("192.0.2.9", problem="connection refused")
-PLAIN = Attempt(
-    "192.0.2.2", connected=0.01, offered=False, problem="offers no TLS", without_tls=True
+from proxy.trust.verdict import Status
+from tests.daemon.probe_fakes import (
+    DEAD,
+    DOMAIN,
+    FORBIDDEN,
+    HUNG_UP,
+    OTHER,
+    PLAIN,
+    REDIRECTING,
+    SECURE,
+    TARGET,
+    decide,
+    report,
+    shaken,
+    under,
 )
-HUNG_UP = Attempt("192.0.2.3", connected=0.01, problem="closed the connection", detail="reset")
-REDIRECTING = Attempt("192.0.2.4", connected=0.01, redirection="elsewhere.example")
-FORBIDDEN = Attempt("10.0.0.1", forbidden="10.0.0.1 is a private address")
-
-
-@pytest.fixture
-def good(authority: Authority) -> Evidence:
-    return believed(*issued(authority, DOMAIN))
-
-
-@pytest.fixture
-def wrong(authority: Authority) -> Evidence:
-    return believed(*issued(authority, "example.org"))
-
-
-def decide(policy: Policy, *probed: Probed) -> tuple[list[JudgedTarget], Outcome]:
-    targets = [judged(DOMAIN, policy, each, now()) for each in probed]
-    return targets, outcome(DOMAIN, policy, targets)
 
 
 def test_a_verified_server_is_accepted(good: Evidence) -> None:
@@ -201,155 +153,122 @@ def test_all_that_was_in_vain_is_named() -> None:
     assert result.text.partition(": ")[2] == (
         "10.0.0.1 is a private address; one.example.net:5222: connection refused; "
         "two.example.net:5223 closed the connection (reset); two.example.net:5223: connection "
-        "refused"
+        "refused (a [[policy]] for example.net with private_addresses = true allows it)"
     )
-    many = [f"reason {number}" for number in range(MOST_REASONS + 2)]
-    assert refused(DOMAIN, SECURE, *many).text.endswith("reason 4; and 2 more")
+    many = tuple(f"reason {number}" for number in range(MOST_REASONS + 2))
+    assert Course(Carried.NOT, reasons=many).why.endswith("reason 4; and 2 more")
 
 
-# What is shown
+# Listeners
 
 
-def report(policy: Policy, *probed: Probed) -> Report:
-    targets, result = decide(policy, *probed)
-    return Report(DOMAIN, policy, (), False, tuple(targets), result)
+BOTH = (TLSRule.REQUIRED, TLSRule.REPORT)
 
 
-def test_what_a_certificate_says(authority: Authority) -> None:
-    end = now() + dt.timedelta(days=3, hours=1)
-    files = authority.issue(
-        DOMAIN,
-        srv=["_xmpp-client.example.net"],
-        xmpp=["exämple.net"],
-        common_name="somebody",
-        not_after=end,
+def test_a_domain_that_no_listener_allows(good: Evidence, wrong: Evidence) -> None:
+    why = "no forward listener allows it"
+    _, result = decide(SECURE, Probed(TARGET, (shaken(good),)), forbidden=why)
+    assert (result.carried, result.target, result.address) == (Carried.NOT, None, "")
+    assert result.text == (
+        "a client would not be carried to example.net: no forward listener allows it; the server "
+        'at one.example.net[192.0.2.1]:5222 would do under the policy "*", secure'
     )
-    shown = read(believed_in(files[0]), now())
-    (link,) = shown.chain
-    assert (link.subject, link.issuer) == ("CN=somebody", "CN=Bascule test root")
-    assert (link.not_after, link.days_left) == (end, 3)
-    assert shown.identities.dns == (DOMAIN,)
-    assert shown.identities.srv == ("_xmpp-client.example.net",)
-    assert shown.identities.xmpp == ("exämple.net",)
-    assert (shown.identities.count, shown.length) == (3, 1)
-    assert shown.pin == pin_of(believed_in(files[0]).chain[0])
-
-
-def test_an_expired_certificate_has_no_days_left(authority: Authority) -> None:
-    moment = now() - dt.timedelta(hours=1)
-    files = authority.issue(DOMAIN, not_after=moment)
-    (link,) = read(believed_in(files[0]), now()).chain
-    assert link.days_left == -1
-
-
-@pytest.mark.parametrize("rubbish", [b"", b"\x30\x03\x02\x01\x01", b"\xff" * 100, b"0" * 100_000])
-def test_what_cannot_be_read_harms_nobody(rubbish: bytes, capsys: Any) -> None:
-    shown = Evidence((rubbish,) * (LONGEST_CHAIN + 5), 1, "error")
-    found = read(shown, now())
-    assert found.pin is None
-    assert found.identities.problem
-    assert found.length == LONGEST_CHAIN + 5
-    assert len(found.chain) <= LONGEST_CHAIN
-    made = report(SECURE, Probed(TARGET, (shaken(shown),)))
-    print_report(made)
-    assert json.loads(json.dumps(structure(made)))["outcome"]["carried"] is False
-    assert "15 certificates" in capsys.readouterr().out
-
-
-def test_names_are_capped_and_counted(authority: Authority, capsys: Any) -> None:
-    names = [f"{number}.example.org" for number in range(MOST_NAMES + 50)]
-    shown = believed_in(authority.issue(DOMAIN, dns=names)[0])
-    made = report(SECURE, Probed(TARGET, (shaken(shown),)))
-    identities = structure(made)["targets"][0]["addresses"][0]["tls"]["identities"]
-    assert (len(identities["dns"]), identities["count"]) == (MOST_NAMES, MOST_NAMES + 50)
-    print_report(made)
-    printed = capsys.readouterr().out
-    assert f"and {MOST_NAMES + 50 - NAMES_SHOWN} more" in printed
-    assert f"DNS-ID {NAMES_SHOWN - 1}.example.org" in printed
-    assert f"DNS-ID {NAMES_SHOWN}.example.org" not in printed
-
-
-STRANGE = "\x1b[2J[red]x[/red]\u202e\n:smile:\\"
-
-
-def test_text_of_peers_is_escaped_and_capped(authority: Authority, capsys: Any) -> None:
-    shown = believed_in(
-        authority.issue(DOMAIN, xmpp=[STRANGE, "y" * 1000], common_name=STRANGE.replace("\n", ""))[
-            0
-        ]
+    _, result = decide(SECURE, Probed(TARGET, (shaken(wrong),)), forbidden=why, default=True)
+    assert result.text == (
+        "a client would not be carried to example.net: no forward listener allows it; nor would "
+        "it be under the default policy, secure: the certificate is for example.org, not for "
+        "example.net"
     )
-    attempts = (
-        shaken(attrs.evolve(shown, error=1, error_text=STRANGE)),
-        Attempt("192.0.2.5", connected=0.1, problem="failed", detail=STRANGE),
-        Attempt("192.0.2.6", connected=0.1, redirection=STRANGE),
-        Attempt("192.0.2.7", forbidden=STRANGE),
-    )
-    made = report(
-        SECURE,
-        *(Probed(TARGET, (attempt,)) for attempt in attempts),
-        Probed(TARGET, (), STRANGE),
-    )
-    print_report(made)
-    printed = capsys.readouterr().out
-    dumped = json.dumps(structure(made), ensure_ascii=False)
-    for text in (printed, dumped):
-        assert "\x1b" not in text
-        assert "\u202e" not in text
-        assert "[red]x[/red]" in text  # no markup of rich's
-        assert ":smile:" in text
-        assert "y" * (LONGEST_NAME + 1) not in text.replace("\n", "").replace(" ", "")
-    assert "\\x1b[2J" in printed
-    last = printed.splitlines()[-1]
-    assert last.startswith("A client would not be carried to example.net")
 
 
-def test_it_fits_eighty_columns_without_colour(
-    authority: Authority, good: Evidence, wrong: Evidence, capsys: Any
+def test_report_carries_what_the_policy_does_not(wrong: Evidence) -> None:
+    probed = Probed(TARGET, (shaken(wrong),))
+    _, result = decide(SECURE, probed, rules=(TLSRule.REPORT,))
+    assert (result.carried, result.target) == (Carried.NOT, None)
+    assert result.text == (
+        "a client would be carried to example.net at one.example.net[192.0.2.1]:5222, but only "
+        'because of tls = "report" (listener "l0"): it would not be under the policy "*", secure: '
+        "the certificate is for example.org, not for example.net"
+    )
+    _, result = decide(SECURE, probed, rules=(*BOTH, TLSRule.REPORT))
+    assert result.text == (
+        'a client would not be carried to example.net under the policy "*", secure: the '
+        'certificate is for example.org, not for example.net; but with tls = "report" (listeners '
+        '"l1", "l2") it would be, at one.example.net[192.0.2.1]:5222'
+    )
+    assert result.carried is Carried.NOT
+
+
+def test_report_that_takes_another_server_is_told(good: Evidence, wrong: Evidence) -> None:
+    probed = Probed(TARGET, (shaken(wrong),)), Probed(OTHER, (shaken(good),))
+    _, result = decide(SECURE, *probed, rules=BOTH)
+    assert (result.carried, result.target) == (Carried.BY_TLS, OTHER)
+    assert result.text.endswith(
+        'proved by DNS-ID example.net; but with tls = "report" (listener "l1") at '
+        "one.example.net[192.0.2.1]:5222"
+    )
+    _, result = decide(SECURE, probed[1], rules=BOTH)
+    assert "report" not in result.text
+
+
+@pytest.mark.parametrize(
+    ("target", "attempt", "level", "carried"),
+    [
+        (TARGET, PLAIN, Level.SECURE, Carried.IN_PLAINTEXT),
+        (OTHER, PLAIN, Level.SECURE, Carried.NOT),
+        (TARGET, attrs.evolve(PLAIN, without_tls=False), Level.PIN, Carried.IN_PLAINTEXT),
+        (TARGET, HUNG_UP, Level.SECURE, Carried.NOT),
+        (TARGET, DEAD, Level.SECURE, Carried.NOT),
+        (TARGET, FORBIDDEN, Level.SECURE, Carried.NOT),
+        (TARGET, REDIRECTING, Level.SECURE, Carried.NOT),
+        (OTHER, PLAIN, Level.NONE, Carried.NOT),
+        (TARGET, PLAIN, Level.NONE, Carried.IN_PLAINTEXT),
+    ],
+)
+def test_what_report_carries(
+    target: Target, attempt: Attempt, level: Level, carried: Carried
 ) -> None:
-    made = report(
-        under(Level.SECURE, pins=frozenset({Pin.parse("0" * 64)}), private_addresses=True),
-        Probed(TARGET, (shaken(good), shaken(wrong), PLAIN, HUNG_UP, DEAD, FORBIDDEN)),
-        Probed(OTHER, (), "the name two.example.net does not exist"),
-    )
-    print_report(attrs.evolve(made, excluded=True))
-    printed = capsys.readouterr().out
-    *body, last = printed.splitlines()
-    assert all(len(line) <= WIDTH for line in body)
-    assert not any(line.endswith(" ") for line in body)
-    assert "\x1b" not in printed
-    assert pin_of(good.chain[0]) in printed  # whole, to be pasted
-    assert "No forward listener" in printed
-    assert last.startswith("A client would not be carried")
+    (made,), result = decide(under(level), Probed(target, (attempt,)), rules=(TLSRule.REPORT,))
+    assert made.addresses[0].by_report is carried
+    assert (", in plaintext" in result.text) is (carried is Carried.IN_PLAINTEXT)
 
 
-def test_sources_of_targets(good: Evidence, capsys: Any) -> None:
-    fallback = Target(DOMAIN, 5222, direct=False, fallback=True)
-    made = report(SECURE, Probed(OTHER, (shaken(good),)), Probed(fallback, ()))
-    srv, itself = structure(made)["targets"]
-    assert (srv["source"], srv["priority"], srv["weight"]) == ("srv", 1, 0)
-    assert (itself["source"], itself["priority"]) == ("fallback", None)
-    server = under(Level.SECURE, server=(TARGET.host, TARGET.port))
-    made = report(server, Probed(TARGET, (shaken(good),)))
-    assert structure(made)["targets"][0]["source"] == "policy"
-    assert structure(made)["policy"]["server"] == {"host": TARGET.host, "port": TARGET.port}
+# Remedies
+
+
+FIXED = Policy(Pattern(DOMAIN), server=(TARGET.host, TARGET.port))
+SPEECHLESS = attrs.evolve(HUNG_UP, problem="closed the connection before TLS was up")
+OWN = Attempt("127.0.0.1", forbidden="127.0.0.1:5222 is a listener of this proxy", own=True)
+HINT = "set direct_tls = true in its policy if the server expects TLS from the first byte"
+
+
+@pytest.mark.parametrize(
+    ("policy", "target", "attempt", "remedy"),
+    [
+        (Policy(Pattern(DOMAIN)), TARGET, FORBIDDEN, "private_addresses = true in its policy"),
+        (SECURE, TARGET, FORBIDDEN, "a [[policy]] for example.net with private_addresses = true"),
+        (Policy(Pattern(DOMAIN)), TARGET, OWN, "server in its policy says where it is instead"),
+        (FIXED, TARGET, OWN, ""),
+        (FIXED, TARGET, SPEECHLESS, HINT),
+        (FIXED, TARGET, attrs.evolve(SPEECHLESS, offered=True), ""),
+        (FIXED, TARGET, PLAIN, ""),
+        (FIXED, TARGET, DEAD, ""),
+        (FIXED, TARGET, REDIRECTING, ""),
+        (SECURE, TARGET, SPEECHLESS, ""),
+        (FIXED, attrs.evolve(TARGET, direct=True), SPEECHLESS, "take direct_tls out of its policy"),
+    ],
+)
+def test_what_may_help_is_told(
+    policy: Policy, target: Target, attempt: Attempt, remedy: str, capsys: Any
+) -> None:
+    made = report(policy, Probed(target, (attempt,)))
+    found = structure(made)["targets"][0]["addresses"][0]["remedy"]
     print_report(made)
-    assert "set by the policy" in capsys.readouterr().out
-
-
-def keys(value: Any) -> Iterator[str]:
-    """All keys of all objects in what JSON knows."""
-    if isinstance(value, dict):
-        yield from value
-    for inside in value.values() if isinstance(value, dict) else value:
-        if isinstance(inside, dict | list):
-            yield from keys(inside)
-
-
-def test_the_manual_page_names_every_key(good: Evidence) -> None:
-    page = (Path(__file__).parents[2] / "docs/bascule.8").read_text()
-    section = page.partition(".SH JSON OF PROBE\n")[2].partition("\n.SH ")[0]
-    words = set(re.findall(r"\w+", section))
-    policy = under(Level.SECURE, server=(TARGET.host, TARGET.port))
-    found = set(keys(structure(report(policy, Probed(TARGET, (shaken(good),))))))
-    assert len(found) > 40
-    assert found <= words
+    printed = " ".join(capsys.readouterr().out.split())
+    if remedy:
+        assert found.startswith(remedy)
+        assert f"remedy {remedy}" in printed
+        assert f"({found})" in made.outcome.text
+    else:
+        assert found is None
+        assert "remedy" not in printed

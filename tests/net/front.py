@@ -21,6 +21,8 @@ class Front(Bascule):
         directory: its state.
         domains: what it serves.
         listeners: the ``tls`` of each listener by its name.
+        proxies: what connections of a listener begin with, by its name: its ``proxy_protocol``.
+            They come from this machine.
         tables: what else stands in the conf, by the name of the table: plugins, deadlines.
         environment: variables for the daemon.
         descriptors: how many descriptors it may have; None leaves that to the system.
@@ -32,12 +34,14 @@ class Front(Bascule):
         domains: Sequence[Served],
         *,
         listeners: Mapping[str, str] | None = None,
+        proxies: Mapping[str, str] | None = None,
         tables: Mapping[str, Mapping[str, object]] | None = None,
         environment: Mapping[str, str] | None = None,
         descriptors: int | None = None,
     ) -> None:
         super().__init__(directory, domains)
         self.rules = dict(listeners or LISTENERS)
+        self._proxies = dict(proxies or {})
         self.named = {name: free_port() for name in self.rules}
         self.ports = tuple(self.named.values())
         self.port = self.ports[0]
@@ -54,10 +58,15 @@ class Front(Bascule):
         parts += [domain.table() for domain in self._domains]
         parts += [
             f'[[listener]]\nname = "{name}"\ndirection = "reverse"\nstream = "c2s"\n'
-            f'address = "{HOST}:{self.named[name]}"\ntls = "{rule}"\n'
+            f'address = "{HOST}:{self.named[name]}"\ntls = "{rule}"\n{self._proxied(name)}'
             for name, rule in self.rules.items()
         ]
         return "\n".join(parts)
+
+    def _proxied(self, name: str) -> str:
+        if name not in self._proxies:
+            return ""
+        return f'proxy_protocol = "{self._proxies[name]}"\ntrusted_proxies = ["{HOST}", "::1"]\n'
 
     def launch(
         self,

@@ -1,4 +1,4 @@
-"""A client's records of TLS 1.3 made by hand: KeyUpdates, which carry no data, and data."""
+"""A peer's records of TLS 1.3 made by hand: KeyUpdates, which carry no data, and data."""
 
 import ssl
 from pathlib import Path
@@ -18,16 +18,17 @@ class KeyUpdates:
     Args:
         key_log: what the library wrote to ``keylog_filename``.
         tls: its side, which must have sent nothing but the handshake.
+        peer: which side it is, ``CLIENT`` or ``SERVER``.
     """
 
-    def __init__(self, key_log: Path, tls: ssl.SSLObject) -> None:
+    def __init__(self, key_log: Path, tls: ssl.SSLObject, peer: str = "CLIENT") -> None:
         chosen = tls.cipher()
         assert chosen is not None
         assert chosen[0] == "TLS_AES_256_GCM_SHA384"
         (line,) = (
             line
             for line in key_log.read_text().splitlines()
-            if line.startswith("CLIENT_TRAFFIC_SECRET_0 ")
+            if line.startswith(f"{peer}_TRAFFIC_SECRET_0 ")
         )
         self._secret = bytes.fromhex(line.split()[2])
         self._sent = 0  # records under this secret

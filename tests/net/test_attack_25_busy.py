@@ -8,6 +8,8 @@ import fcntl
 import os
 import socket
 import termios
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,8 +23,10 @@ from proxy.net.leg import BRIEF_LINGER, LINGER, Leg
 from proxy.net.plain_relay import PlainRelay
 from proxy.net.relay import Relay
 from tests.authority import Authority
-from tests.net.client import HandTLS, lax_context
+from tests.net.client import AUTH, HandTLS, connected, lax_context
 from tests.net.conftest import Turning
+from tests.net.forward import LISTENERS, greeting, meeting
+from tests.net.hostile import STREAM, Peer
 from tests.net.key_updates import KeyUpdates
 from tests.net.legacy import reset
 from tests.net.test_leg import DOMAIN, Ends, secure
@@ -34,6 +38,9 @@ FLOOD = 2000
 TURNS = 60
 FEW = 6
 """Calls in `TURNS` turns that are no busy loop."""
+
+CONNECT_DEADLINE = 15
+"""Seconds that a server has."""
 
 
 @attrs.define
@@ -345,3 +352,32 @@ def test_attack_25_a_client_that_may_not_stay_is_not_waited_for(turning: Turning
     turning.until(lambda: "lost" in ends.notes.told, seconds=LINGER)
     assert ends.peer.recv(100) == b"no"
     ends.close()
+
+
+# Clients that leave
+
+
+@pytest.mark.parametrize("rule", LISTENERS)
+@pytest.mark.parametrize("way", ["closes", "resets"])
+def test_attack_25_a_client_that_leaves_while_its_server_is_looked_for_is_let_go(
+    tmp_path: Path, authority: Authority, rule: str, way: str
+) -> None:
+    """The server has been connected to, and says nothing: no deadline is waited for."""
+    heard = threading.Event()
+
+    def silent(peer: Peer) -> None:
+        peer.read_until(STREAM)
+        heard.set()
+
+    with meeting(tmp_path, authority, {DOMAIN: {}}) as forward:
+        forward.hostile.play(silent)
+        since = time.monotonic()
+        with connected(forward.ports[rule]) as client:
+            client.sendall((greeting(DOMAIN) + AUTH).encode())
+            assert heard.wait(20)
+            if way == "resets":
+                reset(client)
+        line = forward.wait_for_line("session ended")
+        assert "the client went away" in line
+        assert forward.hostile.settle()
+        assert time.monotonic() - since < CONNECT_DEADLINE / 2

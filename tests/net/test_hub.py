@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from proxy.net.hub import IN, OUT, Hub
+from proxy.net.hub import HUNG_UP, IN, OUT, Hub
 from tests.net.conftest import Turning
 
 Pair = tuple[socket.socket, socket.socket]
@@ -86,6 +86,22 @@ def test_readers_and_writers_come_and_go(turning: Turning, pair: Pair) -> None:
     theirs.send(b"x")
     turning.turn()
     assert watched.seen == [IN]
+
+
+def test_a_peer_that_closes_is_told_of_to_who_does_not_read(turning: Turning, pair: Pair) -> None:
+    ours, theirs = pair
+    watched = Watched(ours)
+    turning.hub.addHangUp(watched)
+    theirs.send(b"x")
+    turning.turn()
+    assert not watched.seen
+    theirs.shutdown(socket.SHUT_WR)
+    turning.until(lambda: watched.seen)
+    assert watched.seen[0] == HUNG_UP
+    turning.hub.removeHangUp(watched)
+    watched.seen.clear()
+    turning.turn()
+    assert not watched.seen
 
 
 @pytest.mark.parametrize(

@@ -346,3 +346,100 @@ def test_what_openssl_holds_waits_for_the_end_of_a_hold(
         assert len(notes.data) == count * 10_000
         ends.leg.release()
         turning.until(lambda count=count: len(notes.data) > count * 10_000)  # type: ignore[misc]
+
+
+# A peer that leaves while its leg is held
+
+
+@pytest.mark.parametrize("peek", [False, True])
+@pytest.mark.parametrize("unread", [b"", b"pipelined"])
+def test_a_peer_that_leaves_a_held_leg_is_told_of_at_once(
+    turning: Turning, monkeypatch: pytest.MonkeyPatch, unread: bytes, *, peek: bool
+) -> None:
+    ends = Ends(turning, peek=peek)
+    calls: list[int] = []
+    ready = Leg.ready
+
+    def counted(leg: Leg, events: int) -> None:
+        calls.append(events)
+        ready(leg, events)
+
+    monkeypatch.setattr(Leg, "ready", counted)
+    ends.leg.hold()
+    if unread:
+        ends.peer.sendall(unread)
+        turning.turn(5)
+        assert not calls
+    ends.peer.shutdown(socket.SHUT_WR)
+    turning.until(lambda: "half closed" in ends.notes.told)
+    turning.turn()
+    assert len(calls) == 1
+    assert ends.notes.told == ["connected", "half closed"]
+    assert ends.notes.data == b""
+    ends.leg.write(b"last words")
+    ends.leg.loseConnection()
+    turning.until(lambda: "lost" in ends.notes.told)
+    assert ends.peer.recv(100) == b"last words"
+    assert ends.peer.recv(100) == b""
+    ends.close()
+
+
+def test_a_peer_that_leaves_a_held_leg_under_tls_is_told_of(
+    turning: Turning, secured: tuple[Ends, HandTLS]
+) -> None:
+    ends, _ = secured
+    ends.leg.hold()
+    ends.peer.shutdown(socket.SHUT_WR)
+    turning.until(lambda: "half closed" in ends.notes.told)
+
+
+def test_a_peer_that_resets_a_held_leg_ends_it(turning: Turning, plain: Ends) -> None:
+    plain.leg.hold()
+    reset(plain.peer)
+    turning.until(lambda: "lost" in plain.notes.told)
+    assert plain.notes.told == ["connected", "lost"]
+
+
+def test_a_peer_that_has_half_closed_is_read_after_a_hold(turning: Turning, plain: Ends) -> None:
+    plain.leg.hold()
+    plain.peer.sendall(b"pipelined")
+    plain.peer.shutdown(socket.SHUT_WR)
+    turning.until(lambda: "half closed" in plain.notes.told)
+    plain.leg.release()
+    turning.until(lambda: plain.notes.told.count("half closed") == 2)
+    assert plain.notes.data == b"pipelined"
+
+
+def test_a_peer_that_half_closes_a_paused_leg_is_not_told_of(turning: Turning, plain: Ends) -> None:
+    """It may wait for an answer, which back-pressure alone delays."""
+    plain.leg.pauseProducing()
+    plain.peer.shutdown(socket.SHUT_WR)
+    turning.turn()
+    assert plain.notes.told == ["connected"]
+    plain.leg.resumeProducing()
+    turning.until(lambda: "half closed" in plain.notes.told)
+
+
+def test_a_held_leg_that_is_given_up_is_watched_no_more(turning: Turning, plain: Ends) -> None:
+    plain.leg.hold()
+    connection, _, _ = plain.leg.detach()
+    with connection:
+        plain.peer.shutdown(socket.SHUT_WR)
+        turning.turn()
+    assert plain.notes.told == ["connected"]
+
+
+def test_a_leg_on_the_reactor_itself_can_be_held(turning: Turning) -> None:
+    """The reactor cannot tell of a peer that leaves; it is read later."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    notes = Notes()
+    leg = Leg(turning.reactor, ours, notes, peek=False)
+    leg.start()
+    leg.hold()
+    theirs.close()
+    turning.turn()
+    assert notes.told == ["connected"]
+    leg.release()
+    turning.until(lambda: "half closed" in notes.told)
+    leg.forget()

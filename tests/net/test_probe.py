@@ -1,6 +1,7 @@
 """Looking at every server of a domain: real sockets and handshakes, and a scripted name server."""
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -171,6 +172,42 @@ def test_a_handshake_that_fails(probing: Probing) -> None:
     assert attempt.problem == "failed to establish TLS"
     assert "alert" in attempt.detail
     assert attempt.without_tls
+
+
+def test_a_server_of_before_1_0_offers_no_tls(probing: Probing) -> None:
+    header = opening(DOMAIN).replace(b" version='1.0' xml", b" xml")
+
+    def serve() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.sendall(header)
+            heard = b""
+            while STARTTLS not in heard:
+                heard += connection.recv(4096)
+            connection.sendall(b"</stream:stream>")
+
+    with socket.create_server((HOST, 0)) as listening:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        attempt = probing.attempt(listening.getsockname()[1])
+        thread.join(20)
+    assert (attempt.offered, attempt.without_tls) == (False, True)
+
+
+def test_a_circle_is_no_fault(
+    probing: Probing, files: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.session.ids.StreamIds.issued", lambda _self, _id: True)
+    with RemoteServer(files) as server:
+        attempt = probing.attempt(server.port)
+    assert attempt.problem == "is this proxy itself"
+    assert attempt.handshake is None
+
+
+def test_an_own_listener_is_known_as_such(probing: Probing) -> None:
+    attempt = probing.attempt(free_port(), own=lambda _address, _port: True)
+    assert attempt.own
+    assert attempt.forbidden
 
 
 def test_a_redirection_is_told_and_not_followed(probing: Probing) -> None:

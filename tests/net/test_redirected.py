@@ -316,9 +316,12 @@ def test_what_leaves_a_machine_is_carried_on(world: World, tmp_path: Path) -> No
                 assert_carried(stream, world, bascule, Address(SERVER.of(family), PORT))
 
 
-def test_an_own_connection_that_is_led_back_ends_at_once(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("destination", ["original", "srv"])
+def test_an_own_connection_that_is_led_back_ends_at_once(
+    world: World, tmp_path: Path, destination: str
+) -> None:
     load_output(world.network.client, excepted=NOBODY)
-    conf = section(OUTPUT, "toml")
+    conf = section(OUTPUT, "toml").replace('"original"', f'"{destination}"')
     with world.forward(tmp_path, conf, on_client=True, before=restricted()) as bascule:
         for times, family in enumerate(FAMILIES, start=1):
             with world.open(SERVER.of(family)) as stream:

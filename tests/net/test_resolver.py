@@ -1,6 +1,9 @@
 """Finding the servers of a domain, against a name server that says what the test wants."""
 
+import errno
+import os
 import random
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +15,14 @@ from dns.rdatatype import RdataType
 from twisted.internet.defer import CancelledError, Deferred
 
 from proxy.net import name_servers, resolver
-from proxy.net.resolver import MOST_ADDRESSES, MOST_RECORDS, LookupFailedError, Records, Resolver
+from proxy.net.resolver import (
+    LIFETIME,
+    MOST_ADDRESSES,
+    MOST_RECORDS,
+    LookupFailedError,
+    Records,
+    Resolver,
+)
 from proxy.net.targets import Target
 from tests.net.conftest import Turning
 from tests.net.name_server import NameServer
@@ -212,14 +222,24 @@ def test_the_next_name_server_is_asked(turning: Turning, names: NameServer) -> N
 
 
 def test_a_long_answer_comes_over_tcp_and_is_capped(asking: Asking, names: NameServer) -> None:
-    """Of 1000 records those of the lowest priorities are taken."""
-    values = [f"{1000 - n} 0 5222 host-{n}.example.net." for n in range(1000)]
+    """Of 100 records those of the lowest priorities are taken."""
+    values = [f"{100 - n} 0 5222 host-{n}.example.net." for n in range(100)]
     names.add(STARTTLS, "SRV", *values)
     names.add(DIRECT, "SRV", "0 0 5223 a.example.net.")
     targets = asking.targets()
     assert len(targets) == MOST_RECORDS
     assert [target.priority for target in targets] == list(range(MOST_RECORDS))
     assert [asked.tcp for asked in names.asked if asked.name == STARTTLS] == [False, True]
+
+
+def test_attack_an_answer_that_takes_long_to_read_is_none(
+    asking: Asking, names: NameServer
+) -> None:
+    """Reading a thousand records would keep everybody else waiting."""
+    names.add(STARTTLS, "SRV", *(f"{n} 0 5222 host-{n}.example.net." for n in range(1000)))
+    text, absent = asking.failure(asking.targets)
+    assert text == f"the name server's answer for {STARTTLS} is malformed"
+    assert not absent
 
 
 def test_aliases_are_followed(asking: Asking, names: NameServer) -> None:
@@ -369,9 +389,9 @@ def test_that_there_is_nothing_is_cached_briefly(
     assert (found.values, found.exists, found.seconds) == ((), exists, seconds)
 
 
-def test_a_failure_is_cached_for_a_second(asking: Asking, names: NameServer) -> None:
+def test_a_failure_is_cached_for_seconds(asking: Asking, names: NameServer) -> None:
     names.fail("a.example.net", "A")
-    for later, asked in ((0, 1), (0.9, 1), (0.2, 2)):
+    for later, asked in ((0, 1), (4.9, 1), (0.2, 2)):
         asking.now += later
         asking.failure(lambda: asking.records("a.example.net", RdataType.A))
         assert len(names.asked) == asked
@@ -447,20 +467,106 @@ def test_lookups_end_with_the_resolver(asking: Asking, names: NameServer) -> Non
     asking.turning.turn()
 
 
-def test_more_lookups_than_threads_can_do_end_in_time(
-    turning: Turning, names: NameServer, monkeypatch: pytest.MonkeyPatch
+def test_attack_too_many_lookups_are_refused_and_that_is_not_cached(
+    asking: Asking, names: NameServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resolver, "LIFETIME", 0.5)
-    monkeypatch.setattr(resolver, "_THREADS", 1)
-    asking = Asking(turning, names.address)
-    names.ignore("a.example.net", "A")
-    first = asking.resolver.records("a.example.net", RdataType.A)
-    second = asking.resolver.records("b.example.net", RdataType.A)
-    asking.failure(lambda: asking.wait(first))
-    text, absent = asking.failure(lambda: asking.wait(second))
-    assert text == "too many lookups are under way to look up b.example.net"
+    monkeypatch.setattr(resolver, "_MOST_LOOKUPS", 2)
+    names.add("c.example.net", "A", "192.0.2.1")
+    with names.hold():
+        waiting = [asking.resolver.records(f"{name}.example.net", RdataType.A) for name in "ab"]
+        text, absent = asking.failure(lambda: asking.records("c.example.net", RdataType.A))
+        assert text == "too many lookups are under way to look up c.example.net"
+        assert not absent
+    for lookup in waiting:
+        asking.wait(lookup)
+    assert asking.records("c.example.net", RdataType.A).values
+
+
+def test_attack_want_of_sockets_is_not_cached(
+    asking: Asking, names: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    names.add("a.example.net", "A", "192.0.2.1")
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socket", exhausted)
+        text, absent = asking.failure(lambda: asking.records("a.example.net", RdataType.A))
+    assert text == "no name server can be reached for a.example.net: Too many open files"
     assert not absent
-    asking.resolver.close()
+    assert asking.records("a.example.net", RdataType.A).values
+
+
+def test_attack_slow_domains_keep_nobody_elses_answer_back(
+    asking: Asking, names: NameServer
+) -> None:
+    names.add("a.example.net", "A", "192.0.2.1")
+    for n in range(200):
+        names.ignore(f"n{n}.example.org", "A")
+        asking.resolver.records(f"n{n}.example.org", RdataType.A)
+    began = time.monotonic()
+    assert asking.records("a.example.net", RdataType.A).values
+    assert time.monotonic() - began < LIFETIME / 2
+
+
+def test_attack_lookups_that_nobody_waits_for_are_given_up(
+    asking: Asking, names: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few go on, so that the answer is there for the next who asks."""
+    monkeypatch.setattr(resolver, "_MOST_UNATTENDED", 2)
+    with names.hold():
+        for name in "abcd":
+            asking.resolver.records(f"{name}.example", RdataType.A).cancel()
+        under_way = [name for name, _ in asking.resolver._under_way]
+        assert under_way == ["c.example", "d.example"]
+        again = asking.resolver.records("c.example", RdataType.A)
+        assert list(asking.resolver._unattended) == [("d.example", RdataType.A)]
+    asking.wait(again)
+    asking.turning.until(lambda: not asking.resolver._under_way)
+    assert not asking.resolver._unattended
+    asked = len(names.asked)
+    asking.records("d.example", RdataType.A)
+    assert len(names.asked) == asked
+
+
+def test_attack_what_nobody_waits_for_gives_way(
+    asking: Asking, names: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolver, "_MOST_LOOKUPS", 2)
+    with names.hold():
+        waiting = asking.resolver.records("a.example", RdataType.A)
+        asking.resolver.records("b.example", RdataType.A).cancel()
+        another = asking.resolver.records("c.example", RdataType.A)
+    for lookup in (waiting, another):
+        assert not asking.wait(lookup).exists
+    assert ("b.example", RdataType.A) not in asking.resolver._cache
+
+
+def test_sessions_that_end_leave_their_lookups(asking: Asking, names: NameServer) -> None:
+    """Both of a domain, and both of a host."""
+    with names.hold():
+        targets = asking.resolver.targets("a.example")
+        addresses = asking.resolver.addresses("b.example")
+        targets.cancel()
+        addresses.cancel()
+        assert len(asking.resolver._under_way) == 4
+        assert list(asking.resolver._unattended) == list(asking.resolver._under_way)
+    with pytest.raises(CancelledError):
+        asking.wait(targets)
+    with pytest.raises(CancelledError):
+        asking.wait(addresses)
+
+
+def test_a_lookup_may_be_cancelled_by_who_is_told_of_the_same(
+    asking: Asking, names: NameServer
+) -> None:
+    with names.hold():
+        first, second, third = (asking.resolver.records("a.example", RdataType.A) for _ in range(3))
+        first.addCallback(lambda _records: second.cancel())
+    assert asking.wait(first) is None
+    with pytest.raises(CancelledError):
+        asking.wait(second)
+    assert not asking.wait(third).exists
 
 
 def test_a_fault_is_a_failure(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -481,10 +587,23 @@ def test_the_systems_name_servers_are_read_anew(
     asking = Asking(turning)
     failure = asking.failure(lambda: asking.records("a.example.net", RdataType.A))
     assert failure == ("no name server is configured", False)
-    system.write_text("nameserver 127.0.0.9\nsearch example.org\n")
-    servers = name_servers.NameServers(())
-    assert servers._resolver().nameservers == ["127.0.0.9"]
-    system.write_text("nameserver 127.0.0.8\n")
-    assert servers._resolver().nameservers == ["127.0.0.8"]
-    assert servers._resolver() is servers._resolver()
     asking.resolver.close()
+    servers = name_servers.NameServers(())
+    system.write_text("nameserver 127.0.0.9\nsearch example.org\n")
+    assert servers.servers() == (("127.0.0.9", 53),)
+    system.write_text("nameserver 127.0.0.8\nnameserver fe80::1%lo\n")
+    assert servers.servers() == (("127.0.0.8", 53), ("fe80::1%lo", 53))
+    assert servers._resolver() is servers._resolver()
+
+
+def test_the_systems_name_servers_may_be_asked_by_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = tmp_path / "resolv.conf"
+    monkeypatch.setattr(name_servers, "_SYSTEM", system)
+    places = [(f"127.0.0.{n}", 53) for n in (7, 8, 9)]
+    system.write_text("".join(f"nameserver {host}\n" for host, _ in places) + "options rotate\n")
+    servers = name_servers.NameServers(())
+    orders = {servers.servers() for _ in range(100)}
+    assert len(orders) > 1
+    assert all(sorted(order) == places for order in orders)

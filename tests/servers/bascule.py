@@ -20,11 +20,13 @@ class Served:
         name: the domain.
         pairs: its certificates, each with its private key.
         port: where its server listens on 127.0.0.1.
+        proxy_protocol: what its server is told of clients.
     """
 
     name: str
     pairs: Sequence[tuple[Path, Path]]
     port: int
+    proxy_protocol: str = "none"
 
     def table(self) -> str:
         """Return its table of the conf."""
@@ -36,6 +38,7 @@ name = "{self.name}"
 certificate = [{certificates}]
 private_key = [{private_keys}]
 c2s_server = "{HOST}:{self.port}"
+c2s_proxy_protocol = "{self.proxy_protocol}"
 """
 
 

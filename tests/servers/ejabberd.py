@@ -19,6 +19,7 @@ auth_password_format: plain
 listen:
   - {module: ejabberd_c2s, ip: "$host", port: $port, starttls_required: true, shaper: none}
   - {module: ejabberd_c2s, ip: "$host", port: $direct_port, tls: true, shaper: none}
+  - {module: ejabberd_c2s, ip: "$host", port: $told_port, use_proxy_protocol: true, shaper: none}
 modules:
   mod_disco: {}
   mod_legacy_auth: {}
@@ -39,7 +40,8 @@ class Ejabberd(Program):
     """An ejabberd that serves the accounts alice and bob of each of its domains.
 
     It offers SCRAM, PLAIN and ``jabber:iq:auth``, by STARTTLS on `port` and by direct TLS on
-    `direct_port`; the password of NAME is ``pw-NAME``.
+    `direct_port`; the password of NAME is ``pw-NAME``. On `told_port` it speaks plaintext with
+    those who begin with a header of the PROXY protocol.
 
     Args:
         directory: its state; it starts with none.
@@ -49,6 +51,7 @@ class Ejabberd(Program):
     def __init__(self, directory: Path, certificates: Mapping[str, tuple[Path, Path]]) -> None:
         self.port = free_port()
         self.direct_port = free_port()
+        self.told_port = free_port()
         self._certificates = dict(certificates)
         super().__init__("ejabberd", directory, [self.port, self.direct_port])
 
@@ -62,6 +65,7 @@ class Ejabberd(Program):
                 host=HOST,
                 port=self.port,
                 direct_port=self.direct_port,
+                told_port=self.told_port,
             )
         )
         domains = _listed(f'<<"{domain}">>' for domain in self._certificates)
@@ -81,6 +85,10 @@ class Ejabberd(Program):
         )
         self.wait_for_log(_READY)
         self.wait_until_ready()
+
+    def own_log(self) -> str:
+        """Return what it has logged of connections."""
+        return (self.directory / "ejabberd-own.log").read_text(errors="replace")
 
     def _combined(self) -> list[Path]:
         """Write each certificate with its key into one file."""

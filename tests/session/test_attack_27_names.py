@@ -1,4 +1,8 @@
-"""Attack 27: names that a stranger makes up never reach lxml, which keeps every name for ever."""
+"""Attack 27: names that strangers make up do not fill lxml, which keeps every name for ever.
+
+What a client says before it is authenticated never reaches lxml. Of what servers say, who may be
+strangers too, it sees a bounded number of names.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -16,14 +20,20 @@ from tests.session.playbook import (
     BIND,
     BOUND,
     CLIENT,
+    MECHANISMS,
     SERVER,
+    STARTTLS,
     all_plugins,
+    answer,
+    client_hello,
+    facts,
     header,
     iq_auth,
     new_session,
 )
 from tests.session.sessions import authenticated, chains, is_over, opened, to_client, to_server
 from tests.xmpp.streams import HEADER, read, ways
+from tests.xmpp.tables import tables
 
 MADE_UP = b"<made-up xmlns='urn:made-up' up='made'><a><b/></a></made-up>"
 
@@ -95,6 +105,30 @@ def test_attack_27_what_logs_in_passes_unseen(
     plugins: Callable[[], list[Plugin]], said: bytes
 ) -> None:
     assert inside(opened(plugins), said) == (b"", said, False)
+
+
+@chains
+def test_attack_27_names_that_a_server_makes_up_are_not_kept_but_pass(
+    plugins: Callable[[], list[Plugin]],
+) -> None:
+    with tables(3) as (elements, attributes):
+        before = len(elements), len(attributes)
+        for number in range(9):
+            session = new_session(plugins=plugins())
+            session.connected()
+            session.received(CLIENT, header() + STARTTLS)
+            session.hello(client_hello())
+            session.secured(facts())
+            session.received(CLIENT, header())
+            session.server_connected()
+            news = b"<n%d a%d='1'>n<m xmlns='urn:%d'/></n%d>" % ((number,) * 4)
+            offer = MECHANISMS.replace(
+                b"</stream:features>", STARTTLS + news + b"</stream:features>"
+            )
+            sent = to_client(session.received(SERVER, answer() + offer))
+            assert news in sent
+            assert STARTTLS not in sent
+        assert (len(elements), len(attributes)) == (before[0] + 3, before[1] + 3)
 
 
 def test_attack_27_a_whole_login_is_never_seen() -> None:

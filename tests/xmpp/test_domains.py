@@ -114,6 +114,6 @@ def test_the_form_is_plain_and_stays_as_it_is(text: str) -> None:
     ],
 )
 def test_what_stands_beside_a_domain_is_named(text: str, reason: str) -> None:
-    with pytest.raises(ValueError, match="^not a domain: ") as caught:
+    with pytest.raises(ValueError, match=r"^not a domain: ") as caught:
         domain(text)
     assert reason in str(caught.value)

@@ -1,6 +1,7 @@
 """Edits to features: what is not touched stays byte for byte."""
 
 import io
+from collections.abc import Callable
 
 import pytest
 from hypothesis import assume, given
@@ -9,9 +10,10 @@ from lxml import etree
 
 from proxy.xmpp import features
 from proxy.xmpp import namespaces as ns
-from proxy.xmpp.errors import StreamError
 from proxy.xmpp.events import Element
+from proxy.xmpp.names import UNKNOWN
 from tests.xmpp.streams import HEADER, element, read
+from tests.xmpp.tables import tables
 from tests.xmpp.test_framing_properties import elements
 
 TLS = b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls>"
@@ -19,6 +21,10 @@ TLS = b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls>
 
 def cut(*names: str) -> features.Edit:
     return lambda node: features.cut if etree.QName(node).localname in names else None
+
+
+def cutting(doomed: etree._Element) -> features.Edit:
+    return lambda node: features.cut if node is doomed else None
 
 
 def in_features(inside: bytes) -> Element:
@@ -97,12 +103,51 @@ def test_starttls_is_cut_from_a_servers_features() -> None:
     assert features.edit(found, change) == in_features(mechanisms + b"</mechanisms>").raw
 
 
-@pytest.mark.parametrize(
-    "change", [lambda _: features.cut, lambda _: None], ids=["cutting", "keeping"]
-)
-def test_what_libxml2_refuses_is_not_passed_on(change: features.Edit) -> None:
-    with pytest.raises((ValueError, StreamError)):
-        features.edit(in_features(b"<a xmlns='x}y'/>"), change)
+FULL = b"<a/><b c='d'>e</b><ns:f xmlns:ns='urn:f'><g/></ns:f><h xmlns='x}y'/>"
+
+
+def test_parts_whose_names_are_not_kept_are_edited_by_their_places() -> None:
+    with tables(0):
+        found = in_features(FULL + TLS)
+        assert [node.tag for node in found.tree] == [UNKNOWN] * 4 + [ns.STARTTLS]
+        for number, part in enumerate((b"<a/>", b"<b c='d'>e</b>", b"<g/>", b"<h xmlns='x}y'/>")):
+            doomed = [node for node in found.tree.iter(UNKNOWN) if not len(node)][number]
+            edited = features.edit(found, cutting(doomed))
+            assert edited == in_features(FULL + TLS).raw.replace(part, b"")
+        edited = features.edit(found, lambda n: features.cut if n.tag == ns.STARTTLS else None)
+        assert edited == in_features(FULL).raw
+
+
+def _added(tree: etree._Element) -> None:
+    etree.SubElement(tree, "a")
+
+
+def _moved(tree: etree._Element) -> None:
+    tree[0].append(tree[1])
+
+
+def _commented(tree: etree._Element) -> None:
+    tree.replace(tree[0], etree.Comment("a"))
+
+
+def _renamed(tree: etree._Element) -> None:
+    tree[0].tag = "b"
+
+
+def _removed(tree: etree._Element) -> None:
+    tree.remove(tree[0])
+
+
+@pytest.mark.parametrize("room", [0, 9])
+@pytest.mark.parametrize("tampering", [_added, _moved, _commented, _renamed, _removed])
+def test_a_tree_that_is_not_that_of_the_bytes_is_not_edited_by(
+    tampering: Callable[[etree._Element], None], room: int
+) -> None:
+    with tables(room):
+        found = in_features(b"<a/><a/><a/>")
+        tampering(found.tree)
+        with pytest.raises(ValueError, match="cannot be told apart"):
+            features.edit(found, lambda _: features.cut)
 
 
 @pytest.mark.parametrize(

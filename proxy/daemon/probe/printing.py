@@ -126,8 +126,7 @@ def _address(judged: Judged, *, direct: bool) -> Iterator[Line]:
     attempt = judged.attempt
     if attempt.forbidden:
         yield "forbidden", Text(printable(attempt.forbidden), _BAD)
-        if judged.remedy:
-            yield "remedy", Text(printable(judged.remedy))
+        yield from _accepted(judged)
         return
     if attempt.connected is not None:
         yield "connected", Text(f"in {_milliseconds(attempt.connected)}")
@@ -145,10 +144,14 @@ def _address(judged: Judged, *, direct: bool) -> Iterator[Line]:
         yield "ALPN", Text(printable(facts.protocol) or "none")
     if judged.shown is not None and judged.verdict is not None:
         yield from _shown(judged.shown, judged.verdict)
+    yield from _accepted(judged)
+
+
+def _accepted(judged: Judged) -> Iterator[Line]:
     if judged.carried is not Carried.NOT:
         way = "by TLS" if judged.carried is Carried.BY_TLS else "in plaintext"
         yield "policy", Text(f"accepts it, {way}", _GOOD)
-    elif attempt.connected is not None:
+    elif judged.attempt.connected is not None:
         yield "policy", Text("does not accept it", _BAD)
     if judged.remedy:
         yield "remedy", Text(printable(judged.remedy))

@@ -15,7 +15,7 @@ from proxy.net import openssl
 from proxy.net.handshake import LARGEST, Handshake, HandshakeError, Next
 from proxy.net.leg import Leg
 from proxy.net.tls import client_context, server_context
-from proxy.trust.policy import Policy
+from proxy.trust.policy import Pattern, Policy
 from tests.authority import Authority
 from tests.net.client import HandTLS, lax_context
 from tests.net.conftest import Turning
@@ -80,7 +80,7 @@ class Between:
 
 @functools.cache
 def _context() -> SSL.Context:
-    return client_context(Policy(DOMAIN))
+    return client_context(Policy(Pattern.parse(DOMAIN)))
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ _HANDSHAKE: Final = 0x16
 _CLIENT_HELLO: Final = 1
 _SERVER_NAME: Final = b"\x00\x00"
 _ALPN: Final = b"\x00\x10"
+_EARLY_DATA: Final = b"\x00\x2a"
 _RECORD_HEADER: Final = 5
 _MESSAGE_HEADER: Final = 4
 _MAJOR_VERSION: Final = 3  # of TLS, all of it
@@ -31,10 +32,13 @@ class Hello:
     Attributes:
         server_name: the host name of server name indication, as sent; None if there is none.
         protocols: the protocols of ALPN, in order.
+        early_data: whether data is to come before the handshake is finished (RFC 8446, section
+            4.2.10).
     """
 
     server_name: str | None
     protocols: tuple[bytes, ...]
+    early_data: bool = False
 
 
 @attrs.frozen
@@ -92,6 +96,7 @@ def _read_message(body: bytes) -> Hello:
     position = _vector(body, position, 1)[1]  # compression methods
     server_name: str | None = None
     protocols: tuple[bytes, ...] = ()
+    early_data = False
     if position < len(body):
         extensions, _ = _vector(body, position, 2)
         position = 0
@@ -106,8 +111,10 @@ def _read_message(body: bytes) -> Hello:
                 server_name = _server_name(extensions[start:end])
             elif kind == _ALPN:
                 protocols = _protocols(extensions[start:end])
+            elif kind == _EARLY_DATA:
+                early_data = True
             position = end
-    return Hello(server_name, protocols)
+    return Hello(server_name, protocols, early_data)
 
 
 def _vector(data: bytes, position: int, size: int) -> tuple[bytes, int]:

@@ -193,8 +193,13 @@ class Leg(BufferedSocket):
             self._end(ConnectionLost("plaintext was still waiting when TLS began"))
             return
         self._mode = _Mode.HANDSHAKE
-        self._handshake = Handshake(context, self._socket, accept=True)
-        self._tls = self._handshake.tls
+        if self._hello is not None and self._hello.early_data:
+            self._handshake = Handshake(context, self._socket, accept=True)
+            self._tls = self._handshake.tls
+        else:
+            # As the server, OpenSSL skips nothing but early data without end.
+            self._tls = SSL.Connection(context, self._socket)
+            self._tls.set_accept_state()
         openssl.read_a_record_at_a_time(self._tls)
         self._shake_hands()
 
@@ -398,10 +403,10 @@ class Leg(BufferedSocket):
         return self._paused or self._held or self._closing
 
     def _shake_hands(self) -> None:
-        if self._tls is None or self._handshake is None or self.protocol is None:
+        if self._tls is None or self.protocol is None:
             return
         try:
-            following = self._handshake.advance()
+            following = self._advance(self._tls)
         except (HandshakeError, SSL.Error, OSError) as error:
             self.protocol.tlsFailed(describe(error))
             return
@@ -425,6 +430,18 @@ class Leg(BufferedSocket):
         self.protocol.tlsEstablished(agreed)
         if self._mode is _Mode.STREAM and self._socket is not None:
             self._read_tls()
+
+    def _advance(self, tls: SSL.Connection) -> Next:
+        """Take the handshake further."""
+        if self._handshake is not None:
+            return self._handshake.advance()
+        try:
+            tls.do_handshake()
+        except SSL.WantReadError:
+            return Next.READABLE
+        except SSL.WantWriteError:
+            return Next.WRITABLE
+        return Next.DONE
 
     def _read_when_writable(self) -> None:
         self._read_blocked = True

@@ -3,14 +3,13 @@
 import contextlib
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
-from struct import unpack
 
 import pytest
 
-from proxy.net.proxy_protocol import SIGNATURE, Versions, read, write
+from proxy.net.proxy_protocol import SIGNATURE, write
 from proxy.session.hooks import Address
 from tests.authority import Authority
 from tests.net.client import (
@@ -19,106 +18,42 @@ from tests.net.client import (
     connected,
     lax_context,
     log_in,
-    offered,
     proceeding,
     read_all,
     secure,
 )
-from tests.net.front import DOMAIN, OTHER_DOMAIN, Front
+from tests.net.front import Front
 from tests.net.legacy import LegacyServer
-from tests.net.test_proxy_protocol import block, walked
-from tests.servers.bascule import Daemon, Served
+from tests.net.proxies import (
+    BLOCK,
+    BLOCK6,
+    CLIENT,
+    CLIENT6,
+    LINE,
+    LINE6,
+    LOCAL,
+    NEGOTIATION,
+    PLACE,
+    PLACE6,
+    STREAM,
+    Ended,
+    daemon,
+    opened,
+    until,
+)
+from tests.net.test_proxy_protocol import block
+from tests.servers.bascule import Daemon
 from tests.servers.program import HOST
-from tests.servers.stream import SECONDS, STARTTLS, Stream
-
-CLIENT = Address("192.0.2.7", 56324)
-CLIENT6 = Address("2001:db8::7", 56324)
-PLACE = Address("198.51.100.1", 5222)
-PLACE6 = Address("2001:db8::1", 5222)
-LINE = b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 5222\r\n"
-LINE6 = b"PROXY TCP6 2001:db8::7 2001:db8::1 56324 5222\r\n"
-BLOCK = write(CLIENT, PLACE)
-BLOCK6 = write(CLIENT6, PLACE6)
-LOCAL = SIGNATURE + b"\x20\0\0\0"
-STREAM = (
-    f"<?xml version='1.0'?><stream:stream to='{DOMAIN}' version='1.0' xmlns='jabber:client' "
-    "xmlns:stream='http://etherx.jabber.org/streams'>"
-).encode()
-LISTENERS = {
-    "any": "required",
-    "v1": "required",
-    "v2": "required",
-    "none": "none",
-    "bare": "required",
-}
-NEGOTIATION = 1.5
+from tests.servers.stream import SECONDS
 
 
 @pytest.fixture(scope="module")
 def fronted(
     tmp_path_factory: pytest.TempPathFactory, _legacy: LegacyServer, authority: Authority
 ) -> Iterator[Front]:
-    """A daemon behind proxies, but for its last listener; it tells one of two servers of clients.
-
-    Two connections for each address, and no more.
-    """
-    domains = [
-        Served(DOMAIN, [authority.issue(DOMAIN)], _legacy.port, proxy_protocol="v2"),
-        Served(OTHER_DOMAIN, [authority.issue(OTHER_DOMAIN)], _legacy.port),
-    ]
-    with Front(
-        tmp_path_factory.mktemp("fronted"),
-        domains,
-        listeners=LISTENERS,
-        proxies={"any": "any", "v1": "v1", "v2": "v2", "none": "any"},
-        tables={
-            "deadlines": {"negotiation": NEGOTIATION},
-            "plugins.limits": {"connections_per_address": 2, "handshakes_per_minute": 0},
-        },
-    ) as front:
-        until(lambda: len(front.summaries()) == 1)  # of who has seen that it listens
+    """A daemon behind proxies; see `daemon`."""
+    with daemon(tmp_path_factory.mktemp("fronted"), _legacy, authority) as front:
         yield front
-        assert front.alive()
-
-
-@contextlib.contextmanager
-def opened(
-    front: Front, header: bytes = b"", listener: str = "any", domain: str = DOMAIN
-) -> Iterator[Stream]:
-    """Give a connection that has begun with a header."""
-    with connected(front.named[listener]) as connection:
-        connection.sendall(header)
-        stream = Stream(connection, domain)
-        yield stream
-        stream.connection.close()
-
-
-def until(done: Callable[[], bool]) -> None:
-    end = time.monotonic() + SECONDS
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-class Ended:
-    """The lines of the log since this was made."""
-
-    def __init__(self, front: Front) -> None:
-        self._front = front
-        self._sessions = len(front.summaries())
-        self._start = len(front.log())
-
-    def session(self) -> dict[str, str]:
-        """Wait for the one session that ends."""
-        until(lambda: len(self._front.summaries()) > self._sessions)
-        [summary] = self._front.summaries()[self._sessions :]
-        return summary
-
-    def line(self, part: str) -> str:
-        """Wait for the one line with this in it."""
-        until(lambda: part in self._front.log()[self._start :])
-        [line] = [line for line in self._front.log()[self._start :].splitlines() if part in line]
-        return line
 
 
 def assert_closed_unanswered(connection: socket.socket) -> None:
@@ -354,76 +289,6 @@ def test_forward_listeners_take_headers_too(tmp_path: Path, header: bytes) -> No
         assert f" client={CLIENT} " in front.log_text()
 
 
-# What the server behind is told
-
-
-def told(legacy: LegacyServer) -> tuple[Address | None, Address | None, dict[int, bytes]]:
-    """Return what the header says that the one connection to the server begins with."""
-    [connection] = legacy.connections
-    got = connection.got
-    header = read(got, Versions.V2)
-    assert got[header.length :].startswith(b"<?xml"), got  # type: ignore[union-attr]
-    addresses = 12 if got[13] == 0x11 else 36
-    values = walked(got[16 + addresses : header.length])  # type: ignore[union-attr]
-    return header.source, header.destination, dict(values)  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize("way", [(LINE, CLIENT, PLACE), (BLOCK6, CLIENT6, PLACE6)])
-def test_the_server_is_told_of_the_client_before_anything_else(
-    fronted: Front,
-    legacy: LegacyServer,
-    authority: Authority,
-    way: tuple[bytes, Address, Address],
-) -> None:
-    header, client, place = way
-    ended = Ended(fronted)
-    with opened(fronted, header) as stream:
-        proceeding(stream)
-        assert not legacy.connections  # nobody is told before TLS is up
-        secure(stream, authority.ca_path)
-        log_in(stream)
-        source, destination, values = told(legacy)
-    assert (source, destination) == (client, place)
-    session = ended.session()
-    assert values.keys() == {1, 2, 5, 0x20}
-    assert values[1] == b"xmpp-client"
-    assert values[2] == DOMAIN.encode()
-    assert values[5] == session["session"].encode()
-    version, cipher, _ = session["tls"].split("/")
-    assert unpack("!BI", values[0x20][:5]) == (1, 1)
-    assert walked(values[0x20][5:]) == [(0x21, version.encode()), (0x23, cipher.encode())]
-
-
-def test_without_a_proxy_in_front_the_server_is_told_of_real_addresses(
-    fronted: Front, legacy: LegacyServer, authority: Authority
-) -> None:
-    with opened(fronted, listener="bare") as stream:
-        real = Address(*stream.connection.getsockname())
-        secure(stream, authority.ca_path)
-        log_in(stream)
-        source, destination, _ = told(legacy)
-    assert (source, destination) == (real, Address(HOST, fronted.named["bare"]))
-
-
-def test_of_a_client_without_tls_the_server_is_told_of_no_tls(
-    fronted: Front, legacy: LegacyServer
-) -> None:
-    with opened(fronted, BLOCK, "none") as stream:
-        log_in(stream)
-        source, destination, values = told(legacy)
-    assert (source, destination) == (CLIENT, PLACE)
-    assert values.keys() == {1, 2, 5}
-
-
-def test_a_server_that_is_not_to_be_told_is_not(
-    fronted: Front, legacy: LegacyServer, authority: Authority
-) -> None:
-    with opened(fronted, BLOCK, domain=OTHER_DOMAIN) as stream:
-        secure(stream, authority.ca_path, OTHER_DOMAIN)
-        log_in(stream)
-        assert legacy.heard.startswith(b"<?xml")
-
-
 def test_attack_18_clients_tell_the_server_nothing(
     fronted: Front, legacy: LegacyServer, authority: Authority
 ) -> None:
@@ -431,9 +296,7 @@ def test_attack_18_clients_tell_the_server_nothing(
     for listener in ("any", "bare"):
         legacy.forget()
         with opened(fronted, LINE if listener == "any" else b"", listener) as stream:
-            offered(stream)
-            stream.send(STARTTLS)
-            stream.read_until("<proceed [^>]*/>")
+            proceeding(stream)
             secure(stream, authority.ca_path)
             stream.send_header()
             stream.read_until("</stream:features>")

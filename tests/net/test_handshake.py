@@ -294,9 +294,6 @@ def test_what_is_left_in_openssl_ends_it(between: Between, monkeypatch: pytest.M
         between.finish(between.handshake.advance())
 
 
-# Floods, in both roles
-
-
 HELLO_REQUEST = b"\x00\x00\x00\x00"
 FLOOD = 2_000_000
 """Bytes, more than any handshake may take."""

@@ -366,11 +366,15 @@ class Bridge:
         self._server = Leg(self._around.hub, connection, BridgeEnd(self, Side.SERVER), peek=False)
         self._client.registerProducer(self._server, streaming=True)
         self._server.registerProducer(self._client, streaming=True)
-        self._server.start()
         if self._around.preface is not None:
-            here = self._client.getHost()
-            place = self._original or Address(unmapped(here.host), here.port)
-            self._server.write(self._around.preface(self.view, place))
+            try:
+                here = self._client.getHost()
+                place = self._original or Address(unmapped(here.host), here.port)
+                self._server.write(self._around.preface(self.view, place))
+            except BaseException:
+                self._abandon()
+                raise
+        self._server.start()
         self._perform(self._session.server_connected(reached))
 
     def _unreachable(self, trouble: Trouble, reason: str) -> None:

@@ -28,6 +28,7 @@ class BufferedSocket(TCPSocket, ABC):
         "_producer_paused",
         "_reactor",
         "_reading",
+        "_starved",
         "_writing",
     )
 
@@ -39,6 +40,7 @@ class BufferedSocket(TCPSocket, ABC):
         self._producer: Any = None
         self._producer_paused = False
         self._reading = False
+        self._starved = False  # writing waits until TLS could read
         self._writing = False
 
     def write(self, data: bytes) -> None:
@@ -77,7 +79,13 @@ class BufferedSocket(TCPSocket, ABC):
             try:
                 with memoryview(self._buffer) as waiting, waiting[:HIGH_WATER] as piece:
                     sent = self._send(piece)
-            except (BlockingIOError, SSL.WantWriteError, SSL.WantReadError):
+            except SSL.WantReadError:
+                # TLS must read first; the socket could be written to, and would say so for ever.
+                self._watch_writing(wanted=False)
+                self._starved = True
+                self._watch_reading(wanted=True)
+                return
+            except (BlockingIOError, SSL.WantWriteError):
                 self._watch_writing(wanted=True)
                 return
             except (SSL.Error, OSError) as error:

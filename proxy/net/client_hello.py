@@ -20,6 +20,10 @@ _CLIENT_HELLO: Final = 1
 _SERVER_NAME: Final = b"\x00\x00"
 _ALPN: Final = b"\x00\x10"
 _EARLY_DATA: Final = b"\x00\x2a"
+_SUPPORTED_VERSIONS: Final = b"\x00\x2b"
+_KEY_SHARE: Final = b"\x00\x33"
+_OUR_GROUPS: Final = frozenset((0x11EC, 0x001D, 0x0017, 0x0018))
+"""X25519MLKEM768, X25519, secp256r1 and secp384r1 (`proxy.net.tls.GROUPS`)."""
 _RECORD_HEADER: Final = 5
 _MESSAGE_HEADER: Final = 4
 _MAJOR_VERSION: Final = 3  # of TLS, all of it
@@ -32,13 +36,14 @@ class Hello:
     Attributes:
         server_name: the host name of server name indication, as sent; None if there is none.
         protocols: the protocols of ALPN, in order.
-        early_data: whether data is to come before the handshake is finished (RFC 8446, section
-            4.2.10).
+        goes_on: whether more may follow at once that OpenSSL takes in within one call, however much
+            it is: early data (RFC 8446, section 4.2.10), or a second ClientHello, for which a
+            client is asked that offers no key share of ours.
     """
 
     server_name: str | None
     protocols: tuple[bytes, ...]
-    early_data: bool = False
+    goes_on: bool = False
 
 
 @attrs.frozen
@@ -96,7 +101,7 @@ def _read_message(body: bytes) -> Hello:
     position = _vector(body, position, 1)[1]  # compression methods
     server_name: str | None = None
     protocols: tuple[bytes, ...] = ()
-    early_data = False
+    early_data, versions, shares = False, False, frozenset[int]()
     if position < len(body):
         extensions, _ = _vector(body, position, 2)
         position = 0
@@ -113,8 +118,13 @@ def _read_message(body: bytes) -> Hello:
                 protocols = _protocols(extensions[start:end])
             elif kind == _EARLY_DATA:
                 early_data = True
+            elif kind == _SUPPORTED_VERSIONS:
+                versions = True  # there is no second ClientHello before TLS 1.3
+            elif kind == _KEY_SHARE:
+                shares = _shares(extensions[start:end])
             position = end
-    return Hello(server_name, protocols, early_data)
+    asked_again = versions and not shares & _OUR_GROUPS
+    return Hello(server_name, protocols, early_data or asked_again)
 
 
 def _vector(data: bytes, position: int, size: int) -> tuple[bytes, int]:
@@ -139,6 +149,17 @@ def _server_name(content: bytes) -> str | None:
             except UnicodeDecodeError as error:
                 raise MalformedError("the server name is not ASCII") from error
     return None
+
+
+def _shares(content: bytes) -> frozenset[int]:
+    """Read of which groups there are key shares (RFC 8446, section 4.2.8)."""
+    shares, _ = _vector(content, 0, 2)
+    position = 0
+    found = set()
+    while position < len(shares):
+        found.add(int.from_bytes(shares[position : position + 2]))
+        position = _vector(shares, position + 2, 2)[1]
+    return frozenset(found)
 
 
 def _protocols(content: bytes) -> tuple[bytes, ...]:

@@ -49,6 +49,7 @@ class Hub:
         self.callLater: Final = reactor.callLater
         self._poller = select.epoll()
         self._called: dict[int, Call] = {}
+        self._fresh: set[int] = set()  # what is watched only since the last poll
         self._wanted: dict[int, int] = {}  # of those that call addReader and addWriter
         reactor.addReader(self)
 
@@ -62,10 +63,12 @@ class Hub:
 
     def doRead(self) -> None:
         """Serve every socket that is ready."""
-        called = self._called
+        called, fresh = self._called, self._fresh
+        fresh.clear()
         for descriptor, events in self._poller.poll(0, _MOST_EVENTS):
             call = called.get(descriptor)
-            if call is not None:
+            # An event of a socket that was closed meanwhile is not that of its number's next owner.
+            if call is not None and descriptor not in fresh:
                 try:
                     call(events)
                 except BaseException:  # noqa: BLE001 - one session's fault is not the others'
@@ -92,6 +95,7 @@ class Hub:
     def watch(self, descriptor: int, call: Call, events: int) -> None:
         """Call ``call``, a method of something that can ``fail``, with the events that come."""
         self._called[descriptor] = call
+        self._fresh.add(descriptor)
         self._poller.register(descriptor, events)
 
     def change(self, descriptor: int, events: int) -> None:

@@ -76,6 +76,7 @@ class Joined(ABC):
         "_receive",
         "_send",
         "_ssl",
+        "_starved",
         "_to_legacy",
         "_to_legacy_done",
         "_to_wire",
@@ -111,6 +112,7 @@ class Joined(ABC):
         self._to_legacy_done = False  # the wire has closed its direction
         self._to_wire_done = False
         self._blocked = False  # whether reading from the wire waits until it can be written to
+        self._starved = False  # whether writing to the wire waits until it can be read from
         self._half_closed: Any = None
         self._reason = ""
         self._last = ord(">")  # the last byte that came from the server
@@ -290,8 +292,8 @@ class Joined(ABC):
         if self._blocked:
             wanted = OUT
         else:
-            wanted = OUT if self._to_wire else 0
-            if not self._to_legacy and not self._to_legacy_done:
+            wanted = OUT if self._to_wire and not self._starved else 0
+            if self._starved or not (self._to_legacy or self._to_legacy_done):
                 wanted |= IN
             elif self._half_closed is None:
                 wanted |= HUNG_UP

@@ -193,11 +193,11 @@ class Leg(BufferedSocket):
             self._end(ConnectionLost("plaintext was still waiting when TLS began"))
             return
         self._mode = _Mode.HANDSHAKE
-        if self._hello is not None and self._hello.early_data:
+        if self._hello is not None and self._hello.goes_on:
             self._handshake = Handshake(context, self._socket, accept=True)
             self._tls = self._handshake.tls
         else:
-            # As the server, OpenSSL skips nothing but early data without end.
+            # As the server, OpenSSL takes in without end only what follows such a ClientHello.
             self._tls = SSL.Connection(context, self._socket)
             self._tls.set_accept_state()
         openssl.read_a_record_at_a_time(self._tls)
@@ -271,11 +271,12 @@ class Leg(BufferedSocket):
 
     def ready(self, events: int) -> None:
         """Act on what a hub has seen."""
+        hang_up_watched = self._hang_up_watched  # what is watched from now on was not looked for
         if events & (IN | GONE) and self._reading:
             self.doRead()
         if events & (OUT | GONE) and self._writing:
             self.doWrite()
-        if events & (HUNG_UP | GONE) and self._hang_up_watched:
+        if events & (HUNG_UP | GONE) and hang_up_watched and self._hang_up_watched:
             self._hung_up(events)
 
     def fail(self, _reason: str) -> None:
@@ -285,6 +286,9 @@ class Leg(BufferedSocket):
     def doRead(self) -> None:
         """Read, because the socket has something."""
         if self._socket is None:
+            return
+        if self._starved:
+            self._write_on()
             return
         match self._mode:
             case _Mode.STREAM if self._tls is not None:
@@ -299,6 +303,13 @@ class Leg(BufferedSocket):
                 self._shake_hands()
             case _Mode.DISCARD:
                 self._discard()
+
+    def _write_on(self) -> None:
+        """Write, now that TLS can read what it needs for that."""
+        self._starved = False
+        self._flush()
+        if not self._starved and self._resting:
+            self._watch_reading(wanted=False)
 
     def doWrite(self) -> None:
         """Write, because the socket can take something."""

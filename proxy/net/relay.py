@@ -24,8 +24,8 @@ class Relay(Joined):
     __slots__ = ()
 
     def _on_wire(self, events: int) -> None:
-        if self._blocked:
-            self._blocked = False
+        if self._blocked or self._starved:
+            self._blocked = self._starved = False
             self._watch_wire()
         if self._to_wire and not self._flush_to_wire():
             if self._wire is not None:
@@ -101,7 +101,9 @@ class Relay(Joined):
 
     def _wire_write_failed(self, result: int) -> bool:
         """Whether writing goes on later; otherwise the session has ended."""
-        if openssl.get_error(self._ssl, result) in (WANT_WRITE, WANT_READ):
+        error = openssl.get_error(self._ssl, result)
+        if error in (WANT_WRITE, WANT_READ):
+            self._starved = error == WANT_READ
             return True
         openssl.clear_errors()
         self.end(self._away(wire=True, why="connection lost"))

@@ -35,7 +35,7 @@ class KeyUpdates:
 
     def update(self, *, answer: bool) -> bytes:
         """Return a record with a KeyUpdate, which asks for another one if ``answer``."""
-        record = self._record(_HANDSHAKE, bytes((_KEY_UPDATE, 0, 0, 1, answer)))
+        record = self.record(_HANDSHAKE, bytes((_KEY_UPDATE, 0, 0, 1, answer)))
         self._secret = _expand(self._secret, b"traffic upd", 48)
         self._sent = 0
         return record
@@ -46,9 +46,9 @@ class KeyUpdates:
 
     def data(self, data: bytes) -> bytes:
         """Return a record with data."""
-        return self._record(_DATA, data)
+        return self.record(_DATA, data)
 
-    def _record(self, kind: int, content: bytes) -> bytes:
+    def record(self, kind: int, content: bytes) -> bytes:
         """Protect a record (RFC 8446, section 5.2)."""
         key, mask = _expand(self._secret, b"key", 32), _expand(self._secret, b"iv", 12)
         nonce = int.from_bytes(mask) ^ self._sent

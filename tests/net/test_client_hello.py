@@ -154,6 +154,28 @@ def _extensions(message: bytes) -> tuple[int, bytes]:
     return at, message[at : at + 2]
 
 
+@pytest.mark.parametrize(
+    ("curve", "newest", "goes_on"),
+    [
+        (None, ssl.TLSVersion.TLSv1_3, False),
+        ("prime256v1", ssl.TLSVersion.TLSv1_3, False),
+        ("secp384r1", ssl.TLSVersion.TLSv1_3, False),
+        ("secp521r1", ssl.TLSVersion.TLSv1_3, True),
+        ("secp521r1", ssl.TLSVersion.TLSv1_2, False),
+    ],
+)
+def test_a_hello_after_which_another_may_be_asked_for(
+    curve: str | None, newest: ssl.TLSVersion, *, goes_on: bool
+) -> None:
+    context = lax_context()
+    context.maximum_version = newest
+    if curve is not None:
+        context.set_ecdh_curve(curve)
+    found = read(HandTLS(context, "example.com").hello())
+    assert isinstance(found, Hello)
+    assert found.goes_on is goes_on
+
+
 @given(st.binary(max_size=400))
 def test_any_bytes_give_one_of_three_answers(data: bytes) -> None:
     judge(data)

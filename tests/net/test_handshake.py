@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from OpenSSL import SSL
 
-from proxy.net import openssl
+from proxy.net import client_hello, openssl
 from proxy.net.handshake import LARGEST, Handshake, HandshakeError, Next
 from proxy.net.leg import Leg
 from proxy.net.tls import client_context, server_context
@@ -347,6 +347,14 @@ def with_early_data(hello: bytes) -> bytes:
     extensions = hello[at + 2 :] + b"\x00\x2a\x00\x00"
     body = hello[9:at] + len(extensions).to_bytes(2) + extensions
     return record(22, b"\x01" + len(body).to_bytes(3) + body)
+
+
+def test_early_data_is_seen_in_a_hello() -> None:
+    hello = HandTLS(lax_context(), DOMAIN).hello()
+    plain, early = (client_hello.read(each) for each in (hello, with_early_data(hello)))
+    assert isinstance(plain, client_hello.Hello)
+    assert isinstance(early, client_hello.Hello)
+    assert (plain.goes_on, early.goes_on) == (False, True)
 
 
 def test_attack_25_a_flood_of_empty_early_data_keeps_nobody_waiting(

@@ -2,7 +2,7 @@
 
 import socket
 from asyncio import CancelledError
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -139,3 +139,31 @@ def test_a_session_may_forget_another_in_the_same_turn(turning: Turning, pair: P
         each.send(b"x")
     turning.turn()
     assert calls == ["called"]
+
+
+def test_an_event_of_a_socket_that_is_gone_is_not_that_of_the_next_with_its_number(
+    turning: Turning, pair: Pair
+) -> None:
+    hub = turning.hub
+    calls: list[str] = []
+
+    def instead_of(this: socket.socket, other: socket.socket) -> Callable[[int], None]:
+        def call(_events: int) -> None:
+            calls.append("old")
+            hub.forget(this.fileno())
+            hub.forget(other.fileno())
+            hub.watch(other.fileno(), lambda _events: calls.append("new"), IN)
+
+        return call
+
+    one, two = pair
+    hub.watch(one.fileno(), instead_of(one, two), IN)
+    hub.watch(two.fileno(), instead_of(two, one), IN)
+    one.send(b"x")
+    two.send(b"x")
+    hub.doRead()
+    assert calls == ["old"]
+    hub.doRead()
+    assert calls == ["old", "new"]
+    hub.forget(one.fileno())
+    hub.forget(two.fileno())

@@ -146,15 +146,18 @@ class Service:
         is kept for long (RFC 9325, section 3.4).
         """
         self._renewal = self._reactor.callLater(TICKET_KEYS, self._renew_contexts)
-        try:
-            renewed = _contexts(self._conf)
-            if self._remote is not None:
-                self._remote.renew()
-        except TLSSetupError as error:
-            if self._log is not None:
-                self._log.write(Severity.WARNING, f"certificates stay as they were: {error}")
-            return
-        for name, contexts in renewed.items():
+        # What one of them fails at must not keep the other from its new keys or roots.
+        renewals = [self._renew_own]
+        if self._remote is not None:
+            renewals.append(self._remote.renew)
+        for renew in renewals:
+            try:
+                renew()
+            except TLSSetupError as error:
+                self._write(Severity.WARNING, f"certificates stay as they were: {error}", {})
+
+    def _renew_own(self) -> None:
+        for name, contexts in _contexts(self._conf).items():
             self._contexts[name].update(contexts)
 
     def ports(self) -> Mapping[str, int]:

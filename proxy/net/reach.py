@@ -55,7 +55,7 @@ class Behind:
         failed: told that there is none.
     """
 
-    __slots__ = ("_connected", "_connector", "_failed", "_failing", "_reactor", "_server")
+    __slots__ = ("_connected", "_connector", "_failed", "_reactor", "_server")
 
     def __init__(self, reactor: Any, server: Address, connected: Connected, failed: Failed) -> None:
         self._reactor = reactor
@@ -63,7 +63,6 @@ class Behind:
         self._connected = connected
         self._failed = failed
         self._connector: Connector | None = None
-        self._failing: Any = None
 
     def next(self) -> None:
         """Connect."""
@@ -79,16 +78,13 @@ class Behind:
 
     def redirect(self, _host: str, _port: int | None, *, keep: bool) -> None:  # noqa: ARG002
         """Refuse: the server behind is the one that is configured."""
-        text = "the server behind this proxy is where the conf says"
-        self._failing = self._reactor.callLater(0, self._failed, Trouble.FORBIDDEN, text)
+        raise RuntimeError("the server behind this proxy is where the conf says")
 
     def cancel(self) -> None:
         """Stop."""
         if self._connector is not None:
             self._connector.cancel()
             self._connector = None
-        if self._failing is not None and self._failing.active():
-            self._failing.cancel()
 
     def settle(self) -> None:
         """Stop; nothing is left to be done at the end."""

@@ -64,3 +64,41 @@ def test_contexts_are_made_anew_every_day_unless_they_cannot_be(written: Path) -
     assert contexts[DOMAIN] is second
     assert "certificates stay as they were" in told.getvalue()
     service.stop()
+
+
+def test_roots_that_cannot_be_read_keep_no_ticket_keys(written: Path, authority: Authority) -> None:
+    """And certificates that cannot be read keep no roots."""
+    roots = written.parent / "roots.pem"
+    roots.write_bytes(authority.ca_path.read_bytes())
+    written.write_text(
+        written.read_text()
+        + f"""
+[[listener]]
+name = "legacy"
+direction = "forward"
+stream = "c2s"
+address = "127.0.0.1:0"
+domains = ["*"]
+[[policy]]
+domain = "*"
+ca_file = "{roots}"
+"""
+    )
+    conf = load(written).conf
+    assert conf is not None
+    reactor, told = Readers(), io.StringIO()
+    service = Service(conf, reactor, Log(told))
+    service.start()
+    remote = service._remote
+    assert remote is not None
+    own, abroad = service._contexts["c2s"][DOMAIN], remote.context("example.net")
+    roots.write_text("no certificate")
+    reactor.advance(TICKET_KEYS)
+    assert service._contexts["c2s"][DOMAIN] is not own
+    assert remote.context("example.net") is abroad
+    assert "certificates stay as they were" in told.getvalue()
+    roots.write_bytes(authority.ca_path.read_bytes())
+    (written.parent / "crt").write_text("no certificate")
+    reactor.advance(TICKET_KEYS)
+    assert remote.context("example.net") is not abroad
+    service.stop()

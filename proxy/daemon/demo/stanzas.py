@@ -8,7 +8,7 @@ from lxml import etree
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.events import Element
 
-STANZA_ERRORS = "urn:ietf:params:xml:ns:xmpp-stanzas"
+STANZA_ERRORS = ns.STANZA_ERRORS
 
 ERROR_TYPES = {
     "bad-request": "modify",

@@ -24,6 +24,7 @@ FIRST_PORT = 21000  # below the range from which outgoing connections take their
 PORTS = 400
 
 KeyKind = Literal["ecdsa", "rsa"]
+StreamKind = Literal["c2s", "s2s"]
 
 
 @attrs.frozen
@@ -31,27 +32,40 @@ class Service:
     """A domain of the benchmark's and who serves it.
 
     Attributes:
-        name: Its name, also the first label of its domain.
+        name: Its name.
         backend: At which of the ports behind the relay it is served.
         key: The kind of key of the certificate that clients, or the relay, get to see.
+        stream: Whether its streams are those of clients or of servers.
+        label: The first label of its domain; empty where that is its name.
     """
 
     name: str
     backend: str
     key: KeyKind
+    stream: StreamKind = "c2s"
+    label: str = ""
 
     @property
     def domain(self) -> str:
-        """The domain for SNI and the stream's `to`."""
-        return f"{self.name}.bench.test"
+        """The domain for SNI and the stream's `to`: one for each kind of stream can share it."""
+        return f"{self.label or self.name}.bench.test"
+
+    @property
+    def protocol(self) -> str:
+        """What its clients ask for by ALPN."""
+        return "xmpp-client" if self.stream == "c2s" else "xmpp-server"
 
 
-BACKENDS = ("echo", "sink", "source")
+BACKENDS = ("echo", "sink", "source", "s2s", "counts")
+"""The ports of the server behind the relays, in the order of its arguments. No relay leads to the
+last: there the load generator asks what has come of streams between servers."""
+
 SERVICES = (
     Service("echo", "echo", "ecdsa"),
     Service("sink", "sink", "ecdsa"),
     Service("source", "source", "ecdsa"),
     Service("rsa", "echo", "rsa"),
+    Service("s2s", "s2s", "ecdsa", stream="s2s", label="echo"),
 )
 """What a reverse relay offers, each with a plaintext server behind it."""
 
@@ -176,7 +190,7 @@ def _certificate(kind: KeyKind) -> Certificate:
         if kind == "ecdsa"
         else rsa.generate_private_key(public_exponent=65537, key_size=2048)
     )
-    domains = [service.domain for service in SERVICES if service.key == kind]
+    domains = list(dict.fromkeys(service.domain for service in SERVICES if service.key == kind))
     builder = _builder(domains[0], domains[0], key).add_extension(_alternatives(domains), False)
     chain, private_key = _pem(builder.sign(key, hashes.SHA256())), _key_pem(key)
     _write_private(files.chain, chain)

@@ -28,7 +28,8 @@ class Place:
 
     Attributes:
         directory: Its own, for its conf.
-        ports: The port of each service; the same for all if the relay tells them apart.
+        ports: The port of each service; the same for all of one kind of stream if the relay tells
+            them apart.
         backends: The ports behind the relay by name; "names" is a name server's.
         certificates: By kind of key.
         authority: Who vouches for servers that speak TLS.
@@ -65,7 +66,8 @@ class Relay(Contender):
         services: What it offers.
         program: The program it needs, None if it comes with this project.
         package: The Debian package that has the program.
-        shares_port: Whether all services stand on one port, told apart by the domain.
+        shares_port: Whether all services of one kind of stream stand on one port, told apart by
+            the domain.
         starttls: Whether it speaks XMPP, so that clients can also use STARTTLS.
         rounds: In how many rounds it takes part at most, None for all.
     """
@@ -89,15 +91,20 @@ def _configure_haproxy(place: Place) -> list[str]:
         "global",
         "  nbthread 1",
         "  maxconn 9000",
+        # A line for each connection, as Bascule writes one for each session, and to the same kind
+        # of file: that of its standard output.
+        "  log stdout format raw local0 info",
         "defaults",
         "  mode tcp",
+        "  log global",
+        "  option tcplog",
         "  timeout connect 10s",
         f"  timeout client {IDLE_HOURS}h",
         f"  timeout server {IDLE_HOURS}h",
     ]
     for service in SERVICES:
         pem = place.certificates[service.key].both
-        tls = "ssl ssl-min-ver TLSv1.2 alpn xmpp-client"
+        tls = f"ssl ssl-min-ver TLSv1.2 alpn {service.protocol}"
         lines += [
             f"listen {service.name}",
             f"  bind 127.0.0.1:{place.ports[service.name]} {tls} crt {pem}",
@@ -141,23 +148,29 @@ def _configure_bascule(place: Place, *, limits: bool) -> list[str]:
     if limits:
         # All clients come from a few addresses of this machine.
         lines += ["[plugins.limits]", "connections_per_address = 0", "handshakes_per_minute = 0"]
-    for service in SERVICES:
-        certificate = place.certificates[service.key]
+    for domain in dict.fromkeys(service.domain for service in SERVICES):
+        services = [service for service in SERVICES if service.domain == domain]
+        certificate = place.certificates[services[0].key]
         lines += [
             "[[domain]]",
-            f"name = {_quoted(service.domain)}",
+            f"name = {_quoted(domain)}",
             f"certificate = {_quoted(certificate.chain)}",
             f"private_key = {_quoted(certificate.private_key)}",
-            f'c2s_server = "127.0.0.1:{place.backends[service.backend]}"',
+            *(
+                f'{service.stream}_server = "127.0.0.1:{place.backends[service.backend]}"'
+                for service in services
+            ),
         ]
-    lines += [
-        "[[listener]]",
-        'name = "c2s"',
-        'direction = "reverse"',
-        'stream = "c2s"',
-        f'address = "127.0.0.1:{place.ports[SERVICES[0].name]}"',
-        'tls = "required"',
-    ]
+    ports = {service.stream: place.ports[service.name] for service in SERVICES}
+    for stream, port in ports.items():
+        lines += [
+            "[[listener]]",
+            f'name = "{stream}"',
+            'direction = "reverse"',
+            f'stream = "{stream}"',
+            f'address = "127.0.0.1:{port}"',
+            'tls = "required"',
+        ]
     return _run_bascule(place, lines)
 
 

@@ -210,8 +210,9 @@ def _medians(
 
 
 _REVERSE = """\
-Every session first logs in; messages have 200 bytes and every byte that comes back is compared. \
-{tls}. Ratios are medians of the ratios to HAProxy (`mode tcp`, `nbthread 1`) in the same round."""
+Every session first logs in; messages have 200 bytes, and every byte that comes back, or to the \
+backend where nothing does, is compared. {tls}. Ratios are medians of the ratios to HAProxy \
+(`mode tcp`, `nbthread 1`, a line of log for each connection) in the same round."""
 
 _FORWARD = """\
 Time to features: what one client alone waits until it may log in, directly and through *Bascule, \

@@ -181,13 +181,16 @@ class Bench:
         ]
         return random.sample(taking_part, len(taking_part))
 
+    def _ports_for(self, relay: Relay) -> dict[str, int]:
+        if not relay.shares_port:
+            return {service.name: self._ports.take() for service in relay.services}
+        streams = dict.fromkeys(service.stream for service in relay.services)
+        shared = {stream: self._ports.take() for stream in streams}
+        return {service.name: shared[service.stream] for service in relay.services}
+
     @contextmanager
     def _standing(self, relay: Relay, name: str) -> Iterator[_Standing]:
-        shared = self._ports.take()
-        ports = {
-            service.name: shared if relay.shares_port else self._ports.take()
-            for service in relay.services
-        }
+        ports = self._ports_for(relay)
         directory = BUILD / name
         directory.mkdir(exist_ok=True)
         place = Place(directory, ports, self._backends, self._certificates, self._authority)
@@ -266,6 +269,7 @@ class Bench:
             *("-N", str(self._backends["names"]), "-c", str(self._authority.roots)),
             *scenario.options,
             *(["-S"] if scenario.starttls and standing.relay.starttls else []),
+            *(["-C", str(self._backends["counts"])] if scenario.service == "s2s" else []),
         ]
         try:
             done = subprocess.run(

@@ -53,6 +53,8 @@ SCENARIOS = (
     Scenario("paced", "paced", connections=500, options=("-r", "2000"), length=4.0),
     Scenario("bulk_up", "bulk_up", service="sink", connections=4),
     Scenario("bulk_down", "bulk_down", service="source", connections=4),
+    Scenario("s2s", "s2s", service="s2s", connections=1),
+    Scenario("s2s_single", "s2s", service="s2s", connections=1, options=("-b", "1"), quick=False),
     Scenario("handshakes_ecdsa", "handshakes", connections=32),
     Scenario("handshakes_rsa", "handshakes", service="rsa", connections=32),
     Scenario("logins", "logins", connections=32),
@@ -189,6 +191,7 @@ class Row:
 _MESSAGES = (Target(PLAIN.name, 0.95), Target(LIMITS.name, 0.8))
 _ROUND_TRIP = (Target(PLAIN.name, 1.2),)
 _BULK = (Target(PLAIN.name, 0.95),)
+_S2S = (Target(PLAIN.name, 0.6),)
 _HANDSHAKES = (Target(PLAIN.name, 0.9),)
 _MEMORY = (Target(PLAIN.name, 1.4),)
 _FORWARD = (Target(FORWARD.name, 1.15),)
@@ -206,6 +209,10 @@ ROWS = (
     Row("bulk_down", "bulk, server to client", "bulk_down", MEGABYTES, _BULK),
     Row("cpu_bulk_up", "processor time a MB, client to server", "bulk_up", PROCESSOR),
     Row("cpu_bulk_down", "processor time a MB, server to client", "bulk_down", PROCESSOR),
+    Row("s2s", "stanzas on one s2s stream", "s2s", PER_SECOND, _S2S),
+    Row("cpu_s2s", "processor time a stanza, one s2s stream", "s2s", PROCESSOR),
+    Row("s2s_single", "stanzas on one s2s stream, written singly", "s2s_single", PER_SECOND),
+    Row("cpu_s2s_single", "processor time a stanza, written singly", "s2s_single", PROCESSOR),
     Row("rate_ecdsa", "TLS handshakes, ECDSA P-256", "handshakes_ecdsa", PER_SECOND, _HANDSHAKES),
     Row("rate_rsa", "TLS handshakes, RSA 2048", "handshakes_rsa", PER_SECOND, _HANDSHAKES),
     Row(

@@ -41,13 +41,17 @@ static int count_ticket(SSL *tls, SSL_SESSION *session)
 
 void connections_prepare(void)
 {
-    static const unsigned char alpn[] = "\x0bxmpp-client";
+    static const unsigned char *const alpn[STREAM_KINDS] = {
+        [C2S] = (const unsigned char *)"\x0bxmpp-client",
+        [S2S] = (const unsigned char *)"\x0bxmpp-server",
+    };
+    const unsigned char *protocol = alpn[target.kind];
     poller = epoll_create1(0);
     context = SSL_CTX_new(TLS_client_method());
     if (context == NULL || !SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) ||
         !SSL_CTX_set_ciphersuites(context, "TLS_AES_256_GCM_SHA384") ||
         !SSL_CTX_set1_groups_list(context, "X25519") ||
-        SSL_CTX_set_alpn_protos(context, alpn, sizeof alpn - 1) != 0)
+        SSL_CTX_set_alpn_protos(context, protocol, 1 + protocol[0]) != 0)
         fatal("loadgen: OpenSSL does not offer TLS 1.3 with AES-256-GCM and X25519");
     SSL_CTX_set_read_ahead(context, 1);
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE |
@@ -221,7 +225,7 @@ static enum outcome collect(struct connection *connection, const char *end)
 static bool say_step(struct connection *connection)
 {
     char request[LOGIN_TEXT_BYTES];
-    size_t length = login_request(connection->step, target.domain, request);
+    size_t length = login_request(target.kind, connection->step, target.domain, request);
     connection->answered = 0;
     return connection_say(connection, request, length);
 }
@@ -295,16 +299,22 @@ static enum outcome handshaking(struct connection *connection)
 static enum outcome logging_in(struct connection *connection)
 {
     char due[LOGIN_TEXT_BYTES];
-    enum outcome outcome = collect(connection, login_answer_end(connection->step));
+    const int step = connection->step;
+    enum outcome outcome = collect(connection, login_answer_end(target.kind, step));
     if (outcome != DONE)
         return outcome;
-    size_t length = login_answer(connection->step, target.domain, due);
-    if (login_answer_is_exact(connection->step) &&
+    size_t length = login_answer(target.kind, step, target.domain, "", due);
+    if (login_answer_is_exact(target.kind, step) &&
         (connection->answered != length || memcmp(connection->answer, due, length) != 0)) {
         connection_mismatch(connection);
         return FAILED;
     }
-    if (++connection->step < LOGIN_STEPS)
+    if (target.kind == S2S && step == 0 &&
+        !login_id(connection->answer, connection->answered, connection->id)) {
+        connection_mismatch(connection);
+        return FAILED;
+    }
+    if (++connection->step < login_steps(target.kind))
         return say_step(connection) ? DONE : FAILED;
     connection->answered = 0;
     connection->phase = READY;

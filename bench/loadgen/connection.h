@@ -26,6 +26,7 @@ struct connection {
     enum phase phase;
     uint32_t watched; /* the events that the poller watches */
     int step;         /* of the login */
+    char id[STREAM_ID_DIGITS + 1]; /* of a stream between servers */
     char answer[LOGIN_TEXT_BYTES];
     size_t answered;
     uint64_t dialled_at;
@@ -39,6 +40,7 @@ struct connection {
 struct target {
     const char *address;
     int port;
+    enum stream_kind kind;
     const char *domain; /* for SNI and the stream's `to` */
     bool starttls;      /* instead of direct TLS */
     bool handshake_only;
@@ -55,6 +57,7 @@ extern char agreed[128];
 /* Session tickets received. */
 extern unsigned long tickets;
 
+/* To be called once `target` says whose streams they are, and before anything else here. */
 void connections_prepare(void);
 
 /* Waits for events of any connection for at most `timeout_ns`; returns how many there are. */

@@ -1,7 +1,8 @@
-/* The load generator: clients that log in through a relay, and what they measure.
+/* The load generator: clients that log in through a relay, or a server, and what they measure.
  *
  *     loadgen -m SCENARIO -p PORT -t DOMAIN [-P PROCESS,…] [-n CONNECTIONS] [-s BYTES]
- *             [-d SECONDS] [-w WARM_UP_SECONDS] [-r RATE] [-S] [-N NAMES_PORT] [-c ROOTS] [-f]
+ *             [-d SECONDS] [-w WARM_UP_SECONDS] [-r RATE] [-S] [-C COUNTS_PORT] [-b AT_ONCE]
+ *             [-N NAMES_PORT] [-c ROOTS] [-f]
  *     loadgen -V
  *
  * The second says which OpenSSL it runs with. One thread; every byte that comes back is compared
@@ -21,10 +22,17 @@
 static const struct scenario {
     const char *name;
     void (*run)(const struct options *options);
+    enum stream_kind kind;
 } scenarios[] = {
-    {"chat", chat},           {"paced", paced},   {"bulk_up", bulk_up}, {"bulk_down", bulk_down},
-    {"handshakes", handshakes}, {"logins", logins}, {"idle", idle},
-    {"forward", forward},
+    {"chat", chat, C2S},
+    {"paced", paced, C2S},
+    {"bulk_up", bulk_up, C2S},
+    {"bulk_down", bulk_down, C2S},
+    {"s2s", s2s, S2S},
+    {"handshakes", handshakes, C2S},
+    {"logins", logins, C2S},
+    {"idle", idle, C2S},
+    {"forward", forward, C2S},
 };
 
 static const struct scenario *find_scenario(const char *name)
@@ -53,9 +61,10 @@ int main(int argc, char **argv)
         .warm_up = 0.3,
         .seconds = 1,
         .rate = 2000,
+        .at_once = 64,
     };
     int option;
-    while ((option = getopt(argc, argv, "m:p:t:P:n:s:d:w:r:SN:c:fV")) != -1) {
+    while ((option = getopt(argc, argv, "m:p:t:P:n:s:d:w:r:SC:b:N:c:fV")) != -1) {
         switch (option) {
         case 'm': scenario = find_scenario(optarg); break;
         case 'p': target.port = atoi(optarg); break;
@@ -67,6 +76,8 @@ int main(int argc, char **argv)
         case 'w': options.warm_up = atof(optarg); break;
         case 'r': options.rate = atoi(optarg); break;
         case 'S': target.starttls = true; break;
+        case 'C': options.counts_port = atoi(optarg); break;
+        case 'b': options.at_once = atoi(optarg); break;
         case 'N': options.names_port = atoi(optarg); break;
         case 'c': options.roots = optarg; break;
         case 'f': options.fresh_domains = true; break;
@@ -76,10 +87,12 @@ int main(int argc, char **argv)
     }
     if (scenario == NULL || target.port == 0 || target.domain == NULL)
         fatal("loadgen: -m, -p and -t are required");
-    if (options.connections < 1 || options.rate < 1 || options.seconds <= 0 ||
-        options.message_bytes < MESSAGE_BYTES_LEAST || options.message_bytes > MESSAGE_BYTES_MOST)
-        fatal("loadgen: -n, -r and -d must be positive, -s from %d to %d", MESSAGE_BYTES_LEAST,
+    if (options.connections < 1 || options.rate < 1 || options.at_once < 1 ||
+        options.seconds <= 0 || options.message_bytes < MESSAGE_BYTES_LEAST ||
+        options.message_bytes > MESSAGE_BYTES_MOST)
+        fatal("loadgen: -n, -r, -b and -d must be positive, -s from %d to %d", MESSAGE_BYTES_LEAST,
               MESSAGE_BYTES_MOST);
+    target.kind = scenario->kind;
     prepare_process();
     prctl(PR_SET_TIMERSLACK, 1000);
     text_prepare();

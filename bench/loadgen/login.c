@@ -1,10 +1,13 @@
+#define _GNU_SOURCE
 #include "login.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #define HEADER_START                                                                               \
     "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' "
+#define SERVERS_HEADER_START                                                                       \
+    "<stream:stream xmlns='jabber:server' xmlns:db='jabber:server:dialback' "                      \
+    "xmlns:stream='http://etherx.jabber.org/streams' "
 
 struct exchange {
     const char *request, *request_end;
@@ -12,11 +15,11 @@ struct exchange {
     bool exact;
 };
 
-/* %s stands for the domain. */
-#define CLIENT_HEADER HEADER_START "to='%s' version='1.0'>"
-#define SERVER_HEADER HEADER_START "from='%s' id='bench' version='1.0'>"
+/* %d stands for the domain, %i for the stream's id. */
+#define CLIENT_HEADER HEADER_START "to='%d' version='1.0'>"
+#define SERVER_HEADER HEADER_START "from='%d' id='bench' version='1.0'>"
 
-static const struct exchange script[LOGIN_STEPS] = {
+static const struct exchange of_clients[] = {
     {
         .request = CLIENT_HEADER,
         .request_end = "version='1.0'>",
@@ -44,56 +47,108 @@ static const struct exchange script[LOGIN_STEPS] = {
         .request = "<iq type='set' id='b1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>",
         .request_end = "</iq>",
         .answer = "<iq type='result' id='b1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>"
-                  "<jid>u@%s/r</jid></bind></iq>",
+                  "<jid>u@%d/r</jid></bind></iq>",
         .answer_end = "</iq>",
         .exact = true,
     },
 };
 
-static size_t fill_in(const char *template, const char *domain, char out[LOGIN_TEXT_BYTES])
+static const struct exchange of_servers[] = {
+    {
+        .request = SERVERS_HEADER_START "from='" REMOTE_DOMAIN "' to='%d' version='1.0'>",
+        .request_end = "version='1.0'>",
+        .answer = SERVERS_HEADER_START "from='%d' to='" REMOTE_DOMAIN "' id='%i' version='1.0'>"
+            "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>",
+        .answer_end = FEATURES_END,
+    },
+    {
+        .request = "<db:result from='" REMOTE_DOMAIN "' to='%d'>"
+                   "d8f2c4a6197b3e50a1c9d7e5f3b1082646a8c0e2d4f6b8193a5c7e9f1b3d5f70</db:result>",
+        .request_end = "</db:result>",
+        .answer = "<db:result from='%d' to='" REMOTE_DOMAIN "' type='valid'/>",
+        .answer_end = "/>",
+        .exact = true,
+    },
+};
+
+static const struct {
+    const struct exchange *exchanges;
+    int steps;
+} scripts[STREAM_KINDS] = {
+    [C2S] = {of_clients, sizeof of_clients / sizeof *of_clients},
+    [S2S] = {of_servers, sizeof of_servers / sizeof *of_servers},
+};
+
+static const struct exchange *exchange_of(enum stream_kind kind, int step)
 {
-    const char *gap = strstr(template, "%s");
-    if (gap == NULL)
-        return (size_t)snprintf(out, LOGIN_TEXT_BYTES, "%s", template);
-    return (size_t)snprintf(out, LOGIN_TEXT_BYTES, "%.*s%s%s", (int)(gap - template), template,
-                            domain, gap + 2);
+    return &scripts[kind].exchanges[step];
 }
 
-size_t login_request(int step, const char *domain, char out[LOGIN_TEXT_BYTES])
+static size_t fill_in(const char *template, const char *domain, const char *id,
+                      char out[LOGIN_TEXT_BYTES])
 {
-    return fill_in(script[step].request, domain, out);
+    char *end = out;
+    for (const char *gap; (gap = strchr(template, '%')) != NULL; template = gap + 2)
+        end = stpcpy(mempcpy(end, template, (size_t)(gap - template)), gap[1] == 'd' ? domain : id);
+    return (size_t)(stpcpy(end, template) - out);
 }
 
-size_t login_answer(int step, const char *domain, char out[LOGIN_TEXT_BYTES])
+int login_steps(enum stream_kind kind)
 {
-    return fill_in(script[step].answer, domain, out);
+    return scripts[kind].steps;
 }
 
-const char *login_request_end(int step)
+size_t login_request(enum stream_kind kind, int step, const char *domain,
+                     char out[LOGIN_TEXT_BYTES])
 {
-    return script[step].request_end;
+    return fill_in(exchange_of(kind, step)->request, domain, "", out);
 }
 
-const char *login_answer_end(int step)
+size_t login_answer(enum stream_kind kind, int step, const char *domain, const char *id,
+                    char out[LOGIN_TEXT_BYTES])
 {
-    return script[step].answer_end;
+    return fill_in(exchange_of(kind, step)->answer, domain, id, out);
 }
 
-bool login_answer_is_exact(int step)
+const char *login_request_end(enum stream_kind kind, int step)
 {
-    return script[step].exact;
+    return exchange_of(kind, step)->request_end;
 }
 
-bool login_domain(const char *header, char out[DOMAIN_BYTES])
+const char *login_answer_end(enum stream_kind kind, int step)
 {
-    static const char before[] = HEADER_START "to='";
-    if (strncmp(header, before, sizeof before - 1) != 0)
+    return exchange_of(kind, step)->answer_end;
+}
+
+bool login_answer_is_exact(enum stream_kind kind, int step)
+{
+    return exchange_of(kind, step)->exact;
+}
+
+bool login_domain(enum stream_kind kind, const char *header, char out[DOMAIN_BYTES])
+{
+    const char *before = exchange_of(kind, 0)->request;
+    size_t start = strcspn(before, "%");
+    if (strncmp(header, before, start) != 0)
         return false;
-    const char *domain = header + sizeof before - 1;
+    const char *domain = header + start;
     size_t length = strcspn(domain, "'");
     if (length == 0 || length >= DOMAIN_BYTES)
         return false;
     memcpy(out, domain, length);
     out[length] = '\0';
+    return true;
+}
+
+bool login_id(const char *answer, size_t length, char out[STREAM_ID_DIGITS + 1])
+{
+    static const char before[] = " id='";
+    const char *end = answer + length;
+    const char *id = memmem(answer, length, before, sizeof before - 1);
+    if (id == NULL || end - (id += sizeof before - 1) <= STREAM_ID_DIGITS ||
+        id[STREAM_ID_DIGITS] != '\'')
+        return false;
+    memcpy(out, id, STREAM_ID_DIGITS);
+    out[STREAM_ID_DIGITS] = '\0';
     return true;
 }

@@ -11,6 +11,9 @@ struct options {
     size_t message_bytes;
     double warm_up, seconds;
     int rate; /* messages a second, of `paced` */
+    /* of `s2s` */
+    int counts_port; /* where the backend tells how many stanzas have come */
+    int at_once;     /* how many stanzas are written with one system call */
     /* of `forward` */
     int names_port;     /* where the name server is */
     const char *roots;  /* a file of certificates, one of which must have issued the server's */
@@ -32,6 +35,9 @@ void paced(const struct options *options);
 /* Large stanzas as fast as they go, from the clients or to them. */
 void bulk_up(const struct options *options);
 void bulk_down(const struct options *options);
+
+/* Stanzas on one stream between servers, each in a TLS record of its own, as fast as they go. */
+void s2s(const struct options *options);
 
 /* Clients that connect, do the TLS handshake (and log in), close, and begin again. */
 void handshakes(const struct options *options);

@@ -1,10 +1,14 @@
 #include "text.h"
 
+#include "login.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #define MESSAGE_START "<message to='u@bench.test/r' id='"
+#define SERVER_MESSAGE_START "<message from='a@" REMOTE_DOMAIN "/x' to='b@"
+#define SERVER_MESSAGE_ID "' type='chat' id='"
 #define BODY_START "'><body>"
 #define MESSAGE_END "</body></message>"
 #define ID_DIGITS 24
@@ -49,16 +53,27 @@ static char *append_hexadecimal(char *out, uint64_t value, int digits)
     return out + digits;
 }
 
-void message_write(char *out, size_t size, uint32_t connection, uint64_t sequence)
+/* Writes what follows `id='`, up to `end`. */
+static void finish_message(char *out, char *end, uint32_t connection, uint64_t sequence)
 {
-    const char *end = out + size - strlen(MESSAGE_END);
-    out = append(out, MESSAGE_START);
+    end -= strlen(MESSAGE_END);
     out = append_hexadecimal(out, connection, ID_DIGITS - 16);
     out = append_hexadecimal(out, sequence, 16);
     out = append(out, BODY_START);
     size_t body = (size_t)(end - out);
     memcpy(out, filling + (sequence * 7919 + connection * 104729ull) % FILLING_PERIOD, body);
     append(out + body, MESSAGE_END);
+}
+
+void message_write(char *out, size_t size, uint32_t connection, uint64_t sequence)
+{
+    finish_message(append(out, MESSAGE_START), out + size, connection, sequence);
+}
+
+void server_message_write(char out[SERVER_MESSAGE_BYTES], const char *domain, uint64_t sequence)
+{
+    char *id = append(append(append(out, SERVER_MESSAGE_START), domain), SERVER_MESSAGE_ID);
+    finish_message(id, out + SERVER_MESSAGE_BYTES, 0, sequence);
 }
 
 static void bulk_prepare(void)

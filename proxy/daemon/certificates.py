@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from proxy.daemon.conf import Claim
-from proxy.daemon.model import Caution, CertificateFiles, Finding, Mistake
+from proxy.daemon.model import Caution, Finding, Mistake
 from proxy.daemon.pem import read_chain, read_key
+from proxy.daemon.served import CertificateFiles
 from proxy.daemon.tables import Placed
 from proxy.session.options import shown
 from proxy.trust.certificate import SUBJECT_ALT_NAME, Certificate

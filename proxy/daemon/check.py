@@ -9,9 +9,11 @@ import attrs
 
 from proxy.daemon.certificates import CertificateFacts, examine, examine_anchors
 from proxy.daemon.conf import load
-from proxy.daemon.model import FORWARD, Caution, Conf, Domain, Mistake
-from proxy.daemon.remote import PolicyTable
+from proxy.daemon.model import FORWARD, Caution, Conf, Mistake
+from proxy.daemon.remote import FIXED, PolicyTable
+from proxy.daemon.served import PROXY_PROTOCOLS, Domain
 from proxy.net.proxy_protocol import Versions
+from proxy.session.kinds import Kind
 from proxy.session.options import one_line
 
 _NONE = "-"
@@ -59,7 +61,7 @@ def summary(conf: Conf, certificates: Sequence[CertificateFacts]) -> str:
         (
             listener.name,
             str(listener.address),
-            f"{listener.direction} {listener.stream}",
+            f"{listener.direction} {listener.stream.value}",
             listener.tls.value,
         )
         for listener in conf.listeners
@@ -89,19 +91,30 @@ def _proxies(conf: Conf) -> list[tuple[str, ...]]:
     return rows
 
 
-def _server(domain: Domain) -> str:
-    if domain.c2s_proxy_protocol is Versions.NONE:
-        return str(domain.c2s_server)
-    return f"{domain.c2s_server} (PROXY {domain.c2s_proxy_protocol.value})"
+def _server(domain: Domain, kind: Kind) -> str:
+    server = domain.server(kind)
+    if server is None:
+        return _NONE
+    if not domain.tells(kind):
+        return str(server)
+    return f"{server} (PROXY {getattr(domain, PROXY_PROTOCOLS[kind]).value})"
+
+
+def _headers(kinds: Sequence[Kind]) -> list[str]:
+    """Head the columns of servers: where all are for one kind of stream, they are just servers."""
+    return ["SERVER"] if len(kinds) == 1 else [f"{kind.name} SERVER" for kind in kinds]
 
 
 def _domains(conf: Conf, certificates: Sequence[CertificateFacts]) -> list[tuple[str, ...]]:
-    servers = {domain.name: _server(domain) for domain in conf.domains}
-    rows: list[tuple[str, ...]] = [("DOMAIN", "SERVER", "KEY", "UNTIL", "DAYS LEFT", "CERTIFICATE")]
+    kinds = [kind for kind in Kind if any(domain.server(kind) for domain in conf.domains)]
+    servers = {domain.name: [_server(domain, kind) for kind in kinds] for domain in conf.domains}
+    rows: list[tuple[str, ...]] = [
+        ("DOMAIN", *_headers(kinds), "KEY", "UNTIL", "DAYS LEFT", "CERTIFICATE")
+    ]
     rows += [
         (
             facts.name,
-            servers[facts.name],
+            *servers[facts.name],
             facts.kind,
             f"{facts.not_after:%Y-%m-%d}",
             "EXPIRED" if facts.days_left is None else str(facts.days_left),
@@ -123,23 +136,28 @@ def _reached(conf: Conf) -> list[tuple[str, ...]]:
 
 
 def _policies(conf: Conf) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [("POLICY", "LEVEL", "SERVER", "AT LEAST", "AUTHORITIES", "PINS")]
+    streams = {listener.stream for listener in conf.listeners}
+    kinds = [kind for kind in FIXED if kind in streams]
+    columns = ["level", *(FIXED[kind] for kind in kinds), "min_version", "ca_file", "pins"]
+    headers = ["POLICY", "LEVEL", *_headers(kinds), "AT LEAST", "AUTHORITIES", "PINS"]
+    if Kind.S2S in streams:
+        columns.append("dialback")
+        headers.append("DIALBACK")
+    rows = [tuple(headers)]
     for policy in conf.policies:
         table = PolicyTable.of(policy)
         idle = table.idle()
-        last = (
-            ("min_version", table.min_version.value),
-            ("ca_file", table.ca_file),
-            ("pins", str(len(table.pins)) if table.pins else _NONE),
-        )
-        rows.append(
-            (
-                str(table.domain),
-                table.level.value,
-                table.server,
-                *(_NONE if name in idle else text for name, text in last),
-            )
-        )
+        texts = {
+            "level": table.level.value,
+            "server": table.server,
+            "s2s_server": table.s2s_server,
+            "min_version": table.min_version.value,
+            "ca_file": table.ca_file,
+            "pins": str(len(table.pins)) if table.pins else _NONE,
+            "dialback": table.dialback.value,
+        }
+        cells = (_NONE if name in idle else texts[name] for name in columns)
+        rows.append((str(table.domain), *cells))
     return rows
 
 

@@ -84,9 +84,9 @@ def run(conf_path: Path) -> int:
         _print_findings((*report.mistakes, *report.cautions))
         return Exit.CONFIG
     # The service brings Twisted along, which the other commands do without.
-    from proxy.daemon import service  # noqa: PLC0415
+    from proxy.daemon import running  # noqa: PLC0415
 
-    return service.run(report.conf, [Finding.__str__(caution) for caution in report.cautions])
+    return running.run(report.conf, [Finding.__str__(caution) for caution in report.cautions])
 
 
 @cli.command(short_help="Report every mistake in the configuration.")

@@ -1,12 +1,13 @@
 """From files to a configuration: every mistake is found in one pass, and none is passed over."""
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from proxy.daemon import crosscheck, proxies
+from proxy.daemon import cautions, crosscheck, proxies
 from proxy.daemon.endpoints import Endpoint
 from proxy.daemon.files import Document, Given, Merged, Table, merge, read_documents
 from proxy.daemon.installed import InstalledPlugins
@@ -21,27 +22,28 @@ from proxy.daemon.model import (
     REVERSE,
     SECTIONS,
     Caution,
-    CertificateFiles,
     Conf,
     Deadlines,
-    DomainTable,
     Listener,
     Mistake,
     Section,
 )
 from proxy.daemon.plugin_tables import read_plugins
 from proxy.daemon.remote import PolicyTable, ResolverTable, anchors_path
+from proxy.daemon.served import CertificateFiles, DomainTable
 from proxy.daemon.tables import Placed, Places, item_key, raw, read_values, unknown
+from proxy.session.kinds import Kind
 from proxy.session.options import Option, options_of
 from proxy.session.rules import TLSRule
 
 _BINDV6ONLY = Path("/proc/sys/net/ipv6/bindv6only")
-_FORWARD_RULES = (TLSRule.REQUIRED, TLSRule.REPORT)
+_OF_FORWARD = {"tls": (TLSRule.REQUIRED, TLSRule.REPORT), "stream": (Kind.C2S, Kind.S2S)}
+"""What is allowed of the options of a forward listener, where that is less than of others."""
 
 
 @attrs.frozen
 class Claim:
-    """A domain, and the certificates that are to prove it to clients."""
+    """A domain, and the certificates that are to prove it to those who connect."""
 
     name: str
     certificates: tuple[CertificateFiles, ...]
@@ -128,6 +130,9 @@ def build(
     mistakes += crosscheck.duplicates(POLICIES, policies, "domain")
     mistakes += crosscheck.overlaps(listeners, both_families=not _only_ipv6())
     mistakes += crosscheck.directions(listeners)
+    if complete:
+        mistakes += crosscheck.servers(domains, listeners)
+    mistakes += crosscheck.untold(domains)
     mistakes += crosscheck.levels(policies)
     mistakes += proxies.mistakes(listeners)
     mistakes += crosscheck.rules_without_plugin(chain, listeners)
@@ -144,14 +149,14 @@ def build(
             ),
             dns=ResolverTable(**resolver).resolver(),
         )
-    cautions = crosscheck.cautions(chain, domains, listeners, policies)
-    cautions += proxies.cautions(listeners)
+    warnings = cautions.lax(chain, domains, listeners, policies)
+    warnings += proxies.cautions(listeners)
     if complete:
-        cautions += crosscheck.idle(domains, listeners, policies)
+        warnings += cautions.idle(domains, listeners, policies)
     return Loaded(
         conf=conf,
         mistakes=tuple(mistakes),
-        cautions=tuple(cautions),
+        cautions=tuple(warnings),
         claims=tuple(claims),
         anchors=tuple(_anchors(policies)),
     )
@@ -182,20 +187,23 @@ def _check_sections(merged: Merged, places: Places) -> list[Mistake]:
 
 
 def _check_present(merged: Merged, documents: Sequence[Document], main: Path) -> list[Mistake]:
-    needed = [LISTENERS.name]
-    if any(_direction(listener) == REVERSE for listener in merged.arrays[LISTENERS.name]):
-        needed.insert(0, DOMAINS.name)
+    listeners = merged.arrays[LISTENERS.name]
+    needed = {LISTENERS.name: ""}
+    if any(_said(listener, "direction") == REVERSE for listener in listeners):
+        needed = {DOMAINS.name: "", **needed}
+    elif any(_said(listener, "stream") == Kind.S2S.value for listener in listeners):
+        needed = {DOMAINS.name: ": the listeners have nobody to speak for", **needed}
     return [
-        Mistake(main, name, f"is missing; at least one table [[{name}]] is needed")
-        for name in needed
+        Mistake(main, name, f"is missing; at least one table [[{name}]] is needed{why}")
+        for name, why in needed.items()
         if not merged.arrays[name]
         and all(document.content.get(name, []) == [] for document in documents)
     ]
 
 
-def _direction(listener: Table) -> Any:
-    direction = listener.entries.get("direction")
-    return None if direction is None else raw(direction)
+def _said(table: Table, name: str) -> Any:
+    entry = table.entries.get(name)
+    return None if entry is None else raw(entry)
 
 
 def _section(merged: Merged, section: Section) -> Table:
@@ -219,18 +227,22 @@ def _read_items(
 def _options(section: Section, item: Table) -> list[Option]:
     """The options of a table; what is allowed of some depends on others."""
     options = list(options_of(section.declaring))
-    if section is LISTENERS and _direction(item) == FORWARD:
-        rule = item.entries.get("tls")
-        # A rule that is only for reverse listeners is told about in its own words.
-        if rule is not None and raw(rule) not in [each.value for each in TLSRule]:
-            choices = tuple(each.value for each in _FORWARD_RULES)
-            options = [
-                attrs.evolve(option, declared=attrs.evolve(option.declared, choices=choices))
-                if option.name == "tls"
-                else option
-                for option in options
-            ]
+    if section is LISTENERS and _said(item, "direction") == FORWARD:
+        options = [
+            _narrowed(option, _OF_FORWARD[option.name], _said(item, option.name))
+            if option.name in _OF_FORWARD
+            else option
+            for option in options
+        ]
     return options
+
+
+def _narrowed(option: Option, allowed: tuple[Enum, ...], said: Any) -> Option:
+    # A word that is only for reverse listeners is told about in words of its own.
+    if said in [member.value for member in type(allowed[0])]:
+        return option
+    choices = tuple(member.value for member in allowed)
+    return attrs.evolve(option, declared=attrs.evolve(option.declared, choices=choices))
 
 
 def _claims(

@@ -1,29 +1,67 @@
-"""Mistakes and cautions that show only when parts of a configuration are seen together."""
+"""Mistakes that show only when parts of a configuration are seen together."""
 
 import ipaddress
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from proxy.daemon.endpoints import Endpoint, server_endpoint
-from proxy.daemon.model import (
-    FORWARD,
-    FORWARD_ONLY,
-    ORIGINAL,
-    REVERSE,
-    Caution,
-    Listener,
-    Mistake,
-    Section,
-)
+import attrs
+
+from proxy.daemon.endpoints import Endpoint
+from proxy.daemon.model import FORWARD, FORWARD_ONLY, ORIGINAL, REVERSE, Listener, Mistake, Section
 from proxy.daemon.plugin_tables import Chain
-from proxy.daemon.remote import BY_DNS, USES, PolicyTable
+from proxy.daemon.remote import BY_DNS, DIRECT, FIXED, USES, PolicyTable, fixed_endpoint
+from proxy.daemon.served import NO_SERVER, PROXY_PROTOCOLS, SERVERS, own_endpoint
 from proxy.daemon.tables import Placed
+from proxy.net.proxy_protocol import Versions
+from proxy.session.kinds import Kind
 from proxy.session.options import options_of, shown
 from proxy.session.rules import TLSRule
-from proxy.trust.policy import Level, Pattern
+from proxy.trust.policy import Level
 
 Values = dict[str, Any]
 """The options of one table that could be read."""
+
+
+@attrs.frozen
+class Ways:
+    """Which listeners there are, by direction and kind of stream.
+
+    ``sure`` is whether there are listeners at all and each one's direction and kind could be read:
+    otherwise one that seems to be lacking may be there.
+    """
+
+    there: frozenset[tuple[str, Kind]]
+    sure: bool
+
+    @classmethod
+    def of(cls, listeners: Sequence[Placed[Values]]) -> "Ways":
+        """Look at the tables of all listeners."""
+        read = [
+            (table.value["direction"], table.value["stream"])
+            for table in listeners
+            if table.value.keys() >= {"direction", "stream"}
+        ]
+        return cls(frozenset(read), sure=bool(read) and len(read) == len(listeners))
+
+    def kinds(self, direction: str) -> list[Kind]:
+        """Return of which kinds there are listeners of a direction, in the order of `Kind`."""
+        return [kind for kind in Kind if (direction, kind) in self.there]
+
+    def lack(self, direction: str | None = None, kind: Kind | None = None) -> bool:
+        """Whether there certainly is no listener of a direction and a kind, ``None`` for any."""
+        return self.sure and not any(
+            direction in (None, each) and kind in (None, its) for each, its in self.there
+        )
+
+
+def way(direction: str | None = None, kind: Kind | None = None) -> str:
+    """Write a direction and a kind of listeners, as a file says them; not both are ``None``."""
+    parts = []
+    if direction is not None:
+        parts.append(f'direction = "{direction}"')
+    if kind is not None:
+        parts.append(f'stream = "{kind.value}"')
+    return " and ".join(parts)
 
 
 def duplicates(
@@ -116,27 +154,42 @@ def rules_without_plugin(chain: Chain, listeners: Iterable[Placed[Values]]) -> l
 
 
 def directions(listeners: Iterable[Placed[Values]]) -> list[Mistake]:
-    """Find options that their listener's direction has no use for, or lacks."""
-    defaults = _defaults(Listener)
+    """Find options that their listener's direction or kind has no use for, or lacks."""
     mistakes = []
     for table in listeners:
-        given = table.value
         found: list[tuple[str, str]] = []
-        if given.get("direction") == REVERSE:
-            found = [
-                (name, 'does nothing here; it is for listeners with direction = "forward"')
-                for name in FORWARD_ONLY
-                if given.get(name, defaults[name]) != defaults[name]
-            ]
-        elif given.get("direction") == FORWARD:
+        if table.value.get("direction") == REVERSE:
+            found = _reverse(table)
+        elif table.value.get("direction") == FORWARD:
             found = _forward(table)
         mistakes += [Mistake(table.file, f"{table.key}.{name}", text) for name, text in found]
     return mistakes
 
 
+def _reverse(table: Placed[Values]) -> list[tuple[str, str]]:
+    given, defaults = table.value, _defaults(Listener)
+    found = [
+        (name, f"does nothing here; it is for listeners with {way(FORWARD)}")
+        for name in FORWARD_ONLY
+        if given.get(name, defaults[name]) != defaults[name]
+    ]
+    rule = given.get("tls")
+    if given.get("stream") is Kind.COMPONENT and rule not in (None, TLSRule.DIRECT):
+        problem = f'"{rule.value}" is not for components' if "tls" in table.stated else "is missing"
+        text = f'{problem}; allowed: "direct", for their streams have no STARTTLS (XEP-0114)'
+        found.append(("tls", text))
+    return found
+
+
 def _forward(table: Placed[Values]) -> list[tuple[str, str]]:
     given = table.value
     found = []
+    if given.get("stream") is Kind.COMPONENT:
+        text = (
+            '"component" is not for forward listeners: where a component connects to is not for '
+            'DNS to say; allowed: "c2s" or "s2s"'
+        )
+        found.append(("stream", text))
     rule = given.get("tls")
     if rule in (TLSRule.DIRECT, TLSRule.NONE):
         text = (
@@ -148,8 +201,8 @@ def _forward(table: Placed[Values]) -> list[tuple[str, str]]:
         found.append(("tls", text))
     if given.get("domains") == ():
         text = (
-            f"{_lacking(table, 'domains')}; allowed: at least one domain that clients may reach, "
-            'as "example.net" or "*.example.org", or "*" for all'
+            f"{_lacking(table, 'domains')}; allowed: at least one domain that may be reached, as "
+            '"example.net" or "*.example.org", or "*" for all'
         )
         found.append(("domains", text))
     if given.get("destination", ORIGINAL) != ORIGINAL:
@@ -177,9 +230,14 @@ def levels(policies: Iterable[Placed[Values]]) -> list[Mistake]:
         if level is Level.PIN and given.get("pins") == ():
             text = f'{_lacking(table, "pins")}; level = "{level.value}" needs at least one pin'
             found.append(("pins", text))
-        if given.get("direct_tls") and given.get("server") == BY_DNS and level is not Level.NONE:
-            text = "does nothing without server: DNS tells which servers expect direct TLS"
-            found.append(("direct_tls", text))
+        found += [
+            (
+                DIRECT[kind],
+                f"does nothing without {server}: DNS tells which servers expect direct TLS",
+            )
+            for kind, server in FIXED.items()
+            if given.get(DIRECT[kind]) and given.get(server) == BY_DNS and level is not Level.NONE
+        ]
         mistakes += [Mistake(table.file, f"{table.key}.{name}", text) for name, text in found]
     return mistakes
 
@@ -197,6 +255,50 @@ def _defaults(declaring: type[Any]) -> Values:
     return {option.name: option.default for option in options_of(declaring)}
 
 
+def servers(
+    domains: Sequence[Placed[Values]], listeners: Sequence[Placed[Values]]
+) -> list[Mistake]:
+    """Find domains whose servers nothing tells, and listeners with no server behind them.
+
+    The tables must be all there are.
+    """
+    ways = Ways.of(listeners)
+    bare = [
+        table
+        for table in domains
+        if all(table.value.get(name) == NO_SERVER for name in SERVERS.values())
+    ]
+    mistakes = []
+    if ways.lack(FORWARD, Kind.S2S):
+        *most, last = SERVERS.values()
+        text = (
+            f"has no server; allowed: at least one of {', '.join(most)} and {last}, or a listener "
+            f"with {way(FORWARD, Kind.S2S)} if its server only connects to others"
+        )
+        mistakes = [Mistake(table.file, table.key, text) for table in bare]
+    if len(mistakes) == len(domains):
+        return mistakes
+    for table in listeners:
+        kind = table.value.get("stream")
+        if kind is None or table.value.get("direction") != REVERSE:
+            continue
+        if all(domain.value.get(SERVERS[kind]) == NO_SERVER for domain in domains):
+            text = f'"{kind.value}" needs at least one [[domain]] with {SERVERS[kind]}'
+            mistakes.append(Mistake(table.file, f"{table.key}.stream", text))
+    return mistakes
+
+
+def untold(domains: Iterable[Placed[Values]]) -> list[Mistake]:
+    """Find domains that say what to tell a server, and not where it is."""
+    return [
+        Mistake(table.file, f"{table.key}.{name}", f"does nothing without {SERVERS[kind]}")
+        for table in domains
+        for kind, name in PROXY_PROTOCOLS.items()
+        if table.value.get(name, Versions.NONE) is not Versions.NONE
+        and table.value.get(SERVERS[kind]) == NO_SERVER
+    ]
+
+
 def loops(
     domains: Iterable[Placed[Values]],
     policies: Iterable[Placed[Values]],
@@ -207,23 +309,26 @@ def loops(
     A policy may lead to a reverse listener: from there sessions do not come back.
     """
     forward = [table for table in listeners if table.value.get("direction") == FORWARD]
-    servers = [(table, "c2s_server", table.value.get("c2s_server"), listeners) for table in domains]
-    servers += [(table, "server", _fixed(table), forward) for table in policies]
+    found = [
+        (table, name, own_endpoint(table.value.get(name, NO_SERVER)), listeners)
+        for table in domains
+        for name in SERVERS.values()
+    ]
+    found += [
+        (table, name, fixed_endpoint(table.value.get(name, BY_DNS)), forward)
+        for table in policies
+        for name in FIXED.values()
+    ]
     return [
         Mistake(
             table.file,
             f"{table.key}.{name}",
             f"{server} is where {listener.key} listens; Bascule would connect to itself",
         )
-        for table, name, server, those in servers
+        for table, name, server, those in found
         for listener in those
         if _reaches(server, listener.value.get("address"))
     ]
-
-
-def _fixed(policy: Placed[Values]) -> Endpoint | None:
-    server = policy.value.get("server", BY_DNS)
-    return None if server == BY_DNS else server_endpoint(server)
 
 
 def _reaches(server: Endpoint | None, address: Endpoint | None) -> bool:
@@ -233,121 +338,7 @@ def _reaches(server: Endpoint | None, address: Endpoint | None) -> bool:
         return True
     # "::" may or may not take IPv4 too; on the same port of the same machine neither is meant.
     listening = ipaddress.ip_address(address.host)
-    here = server.host == "localhost" or _is_loopback(server.host)
+    here = server.host == "localhost" or server.is_loopback
     return here and (
         listening.is_unspecified or (server.host == "localhost" and listening.is_loopback)
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def cautions(
-    chain: Chain,
-    domains: Iterable[Placed[Values]],
-    listeners: Iterable[Placed[Values]],
-    policies: Iterable[Placed[Values]],
-) -> list[Caution]:
-    """Find what works, but hardly as its author wishes."""
-    found = []
-    secured = False
-    for table in listeners:
-        rule = table.value.get("tls")
-        forward = table.value.get("direction") == FORWARD
-        secured = secured or rule not in (None, TLSRule.NONE)
-        text = (_LAX_FORWARD if forward else _LAX).get(rule) if rule is not None else None
-        if text is not None:
-            found.append(Caution(table.file, f"{table.key}.tls", text))
-        address = table.value.get("address")
-        if forward and address is not None and not _is_loopback(address.host):
-            text = (
-                f"{address} is not loopback: passwords cross the network in plaintext, and "
-                "whoever can connect to it can use it"
-            )
-            found.append(Caution(table.file, f"{table.key}.address", text))
-    if secured and chain.names is not None and "features" not in chain.names:
-        text = (
-            'without the plugin "features" clients are offered what cannot hold across a proxy, '
-            "such as channel binding, and may fail to log in"
-        )
-        found.append(Caution(chain.file, "plugins.chain", text))
-    for table in domains:
-        server = table.value.get("c2s_server")
-        if server is not None and _is_global(server.host):
-            text = f"{server} is a public address: passwords cross the network in plaintext"
-            found.append(Caution(table.file, f"{table.key}.c2s_server", text))
-    for table in policies:
-        level = table.value.get("level")
-        text = _LAX_LEVELS.get(level) if level is not None else None
-        if text is not None:
-            found.append(Caution(table.file, f"{table.key}.level", text))
-    return found
-
-
-def idle(
-    domains: Iterable[Placed[Values]],
-    listeners: Sequence[Placed[Values]],
-    policies: Iterable[Placed[Values]],
-) -> list[Caution]:
-    """Find tables that no listener has a use for; the tables must be all there are."""
-    there = {table.value.get("direction") for table in listeners}
-    # A direction that could not be read may be any.
-    if not there or None in there:
-        return []
-    found = [
-        Caution(table.file, table.key, f'does nothing: no listener has direction = "{direction}"')
-        for tables, direction in ((domains, REVERSE), (policies, FORWARD))
-        for table in tables
-        if direction not in there
-    ]
-    reached = [
-        table.value.get("domains") for table in listeners if table.value.get("direction") == FORWARD
-    ]
-    if reached and None not in reached:
-        patterns = [pattern for each in reached for pattern in each or ()]
-        text = "does nothing: no forward listener lets clients reach such a domain"
-        found += [
-            Caution(table.file, f"{table.key}.domain", text)
-            for table in policies
-            if (about := table.value.get("domain")) is not None
-            if not any(_meet(about, pattern) for pattern in patterns)
-        ]
-    return found
-
-
-def _meet(first: Pattern, second: Pattern) -> bool:
-    """Whether there may be a domain that both patterns are for."""
-
-    def sample(pattern: Pattern) -> str:
-        return pattern.text.replace("*", "x")
-
-    return first.matches(sample(second)) or second.matches(sample(first))
-
-
-_LAX = {
-    TLSRule.REPORT: 'with "report" nothing is enforced: clients may log in without TLS',
-    TLSRule.NONE: 'with "none" no TLS is offered: clients log in without it',
-}
-_LAX_FORWARD = {
-    TLSRule.REPORT: (
-        'with "report" nothing is enforced: passwords go to servers that do not meet their policy'
-    ),
-}
-_LAX_LEVELS = {
-    Level.NONE: 'with "none" passwords go to the server in plaintext',
-    Level.MAY: (
-        'with "may" passwords go to the server in plaintext when it offers no TLS, or when '
-        "somebody on the way hides the offer"
-    ),
-}
-
-
-def _is_global(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_global
-    except ValueError:
-        return False

@@ -29,6 +29,18 @@ class Endpoint:
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the host is an address of loopback; of a name nobody knows."""
+        address = _parsed(self.host)
+        return address is not None and address.is_loopback
+
+    @property
+    def is_global(self) -> bool:
+        """Whether the host is an address of the public Internet; of a name nobody knows."""
+        address = _parsed(self.host)
+        return address is not None and address.is_global
+
 
 def server_endpoint(text: str) -> Endpoint:
     """Read where a server is to be reached: ``host:port``, ``192.0.2.1:port``, ``[::1]:port``.
@@ -132,9 +144,14 @@ def _split(text: str) -> tuple[str, int]:
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    address = _parsed(host)
+    if address is None and ":" in host:
+        raise ValueError("what stands in brackets is not an IPv6 address")
+    return address
+
+
+def _parsed(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(host)
-    except ValueError as error:
-        if ":" in host:
-            raise ValueError("what stands in brackets is not an IPv6 address") from error
+    except ValueError:
         return None

@@ -1,14 +1,15 @@
 """What a forward listener allows and demands, as its conf says."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Final
 
 from OpenSSL import SSL
 
-from proxy.daemon.model import ORIGINAL, Conf, Listener
+from proxy.daemon.model import FORWARD, ORIGINAL, Conf, Listener
+from proxy.daemon.served import CertificateFiles
 from proxy.net.outgoing import Ends, Outgoing
 from proxy.net.reach import Abroad, Connected, Failed
 from proxy.net.redirected import NotRedirectedError, first_destination, original_destination
@@ -17,14 +18,11 @@ from proxy.net.route import Request
 from proxy.net.targets import Target
 from proxy.net.tls import client_context
 from proxy.session.hooks import Address
+from proxy.session.kinds import Kind
 from proxy.session.rules import TLSRule
 from proxy.trust.evidence import Evidence
 from proxy.trust.policy import Ladder, Pattern, Policy
 from proxy.trust.verdict import Verdict, judge
-
-SERVICE = "_xmpp-client"
-"""The service whose SRV-ID proves a server for clients (RFC 6120, section 13.7.1.2.1)."""
-
 
 REMEMBERED: Final = timedelta(seconds=60)
 """How long a verdict holds for the very same certificates."""
@@ -50,20 +48,38 @@ class Remote:
         self._reactor = reactor
         # The last one holds where none is named.
         self._policies = (*conf.policies, Policy(Pattern.parse("*")))
-        self._contexts: dict[Policy, SSL.Context] = {}
+        self._own: dict[str, Sequence[CertificateFiles]] = {"": ()}
+        if any(
+            listener.direction == FORWARD and listener.stream is Kind.S2S
+            for listener in conf.listeners
+        ):
+            self._own |= {domain.name: domain.certificates for domain in conf.domains}
+        self._contexts: dict[tuple[Policy, str], SSL.Context] = {}
         self.renew()
 
     def renew(self) -> None:
         """Make the TLS contexts anew, with the roots as they now are.
 
         Raises:
-            TLSSetupError: the roots of a policy cannot be read; all stays as it was.
+            TLSSetupError: the roots of a policy, or a certificate, cannot be read; all stays as
+                it was.
         """
-        self._contexts = {policy: client_context(policy) for policy in self._policies}
+        self._contexts = {
+            (policy, sender): client_context(
+                policy, [(files.certificate, files.private_key) for files in own]
+            )
+            for policy in self._policies
+            for sender, own in self._own.items()
+        }
 
-    def context(self, domain: str) -> SSL.Context:
-        """Return the TLS context in which the server of ``domain`` is spoken to."""
-        return self._contexts[self.ladder.find(domain)]
+    def context(self, domain: str, sender: str = "") -> SSL.Context:
+        """Return the TLS context in which the server of ``domain`` is spoken to.
+
+        Args:
+            domain: the domain, as A-labels.
+            sender: the domain of ours whose certificate is shown; empty for none.
+        """
+        return self._contexts[self.ladder.find(domain), sender]
 
     def reach(
         self,
@@ -115,6 +131,7 @@ class ForwardRules:
 
     def __init__(self, listener: Listener, ladder: Ladder) -> None:
         self.report = listener.tls is TLSRule.REPORT
+        self._service = f"_{listener.stream.service}"
         self._patterns = listener.domains
         self._ladder = ladder
         self._accepted: dict[tuple[str, Policy, bytes], tuple[datetime, Verdict]] = {}
@@ -145,7 +162,7 @@ class ForwardRules:
         at, verdict = self._accepted.get(key, (None, None))
         if at is not None and verdict is not None and at <= now < at + REMEMBERED:
             return verdict
-        verdict = judge(domain, SERVICE, policy, evidence, now)
+        verdict = judge(domain, self._service, policy, evidence, now)
         self._accepted.pop(key, None)
         while len(self._accepted) >= MOST_REMEMBERED:
             del self._accepted[next(iter(self._accepted))]
@@ -165,11 +182,13 @@ def _digest(evidence: Evidence) -> bytes:
 
 def request(domain: str, policy: Policy, listener: Listener, original: Address | None) -> Request:
     """Return whose server is wanted, and what limits the ways to it."""
-    server = None
-    if policy.server is not None:
-        server = Target(*policy.server, direct=policy.direct_tls)
+    fixed, direct = policy.server, policy.direct_tls
+    if listener.stream is Kind.S2S:
+        fixed, direct = policy.s2s_server, policy.s2s_direct_tls
+    server = None if fixed is None else Target(*fixed, direct=direct)
     return Request(
         domain=domain,
+        service=listener.stream.service,
         server=server,
         original=None if original is None else (original.host, original.port),
         unlisted=listener.unlisted_destinations,

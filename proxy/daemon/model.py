@@ -5,14 +5,15 @@ from typing import Any, Final
 
 import attrs
 
-from proxy.daemon.endpoints import Endpoint, listening_endpoint, network, server_endpoint
+from proxy.daemon.endpoints import Endpoint, listening_endpoint, network
 from proxy.daemon.remote import PolicyTable, Resolver, ResolverTable, pattern
+from proxy.daemon.served import Domain, DomainTable
 from proxy.net.proxied import Network
 from proxy.net.proxy_protocol import Versions
+from proxy.session.kinds import Kind
 from proxy.session.options import one_line, option
 from proxy.session.rules import TLSRule
 from proxy.trust.policy import Pattern, Policy
-from proxy.xmpp.domains import domain
 
 LONGEST_DEADLINE = 86400
 """Seconds: beyond a day a deadline is no deadline, and timers may not take it."""
@@ -91,8 +92,9 @@ class Deadlines:
         maximum=LONGEST_DEADLINE,
         unit="seconds",
         help=(
-            "From then until the client has authenticated. People may be typing a password; more "
-            "than a minute mostly serves those who hold connections open on purpose."
+            "From then until the client has authenticated, or a server has proved a domain. People "
+            "may be typing a password; more than a minute mostly serves those who hold connections "
+            "open on purpose."
         ),
     )
     connect: float = option(
@@ -102,111 +104,10 @@ class Deadlines:
         unit="seconds",
         help=(
             "For the connection to the server, until its stream is ready: of a forward listener, "
-            "looking it up in DNS, every address that is tried and TLS included. After it the "
-            "client is told that the server cannot be reached."
+            "looking it up in DNS, every address that is tried and TLS included. After it who "
+            "connected is told that the server cannot be reached."
         ),
     )
-
-
-@attrs.frozen
-class CertificateFiles:
-    """One certificate, with its chain, and the private key that belongs to it."""
-
-    certificate: Path
-    private_key: Path
-
-
-@attrs.frozen
-class Domain:
-    """A domain that legacy servers behind Bascule serve.
-
-    ``name`` is in A-labels and lower case. There is at least one certificate; several are of
-    different key types.
-    """
-
-    name: str
-    certificates: tuple[CertificateFiles, ...]
-    c2s_server: Endpoint
-    c2s_proxy_protocol: Versions = Versions.NONE
-
-
-@attrs.frozen
-class DomainTable:
-    """One table ``[[domain]]`` as it stands in a file, its paths made absolute."""
-
-    name: str = option(
-        parse=domain,
-        allowed="a domain name",
-        example="example.com",
-        help=(
-            "The domain, as it stands after the @ of its users' addresses. It is what certificates "
-            "must prove and what clients ask for, whatever the machines are called."
-        ),
-    )
-    certificate: tuple[Path, ...] = option(
-        lone=True,
-        minimum=1,
-        example="/etc/bascule/tls/example.com.crt",
-        help=(
-            "A PEM file: the domain's own certificate first, then the rest of its chain without "
-            "the root. An array of several files lets certificates of different key types (ECDSA "
-            "and RSA) serve side by side. A relative path starts at this file's directory."
-        ),
-    )
-    private_key: tuple[Path, ...] = option(
-        lone=True,
-        minimum=1,
-        example="/etc/bascule/tls/example.com.key",
-        help=(
-            "The PEM file of the private key, without a passphrase; with several certificates, an "
-            "array of their keys in the same order. Only the service needs to read it."
-        ),
-    )
-    c2s_server: Endpoint = option(
-        parse=server_endpoint,
-        allowed="a host and a port, as 127.0.0.1:15222 or [::1]:15222",
-        example="127.0.0.1:15222",
-        help=(
-            "Where the domain's server accepts its clients in plaintext. Passwords cross this "
-            "connection as the client sent them: keep it on the same machine, or on a network "
-            "that nobody else reads."
-        ),
-    )
-    c2s_proxy_protocol: Versions = option(
-        default=Versions.NONE,
-        choices=(Versions.NONE.value, Versions.V2.value),
-        help=(
-            "Whether that server is told of each client in a header of the PROXY protocol: its "
-            "address, the domain, and TLS. The server must expect such a header, and should "
-            "believe it from Bascule alone. Without it the server sees all clients come from "
-            "Bascule's own address."
-        ),
-    )
-
-    def domain(self) -> Domain:
-        """Pair each certificate with its key.
-
-        Raises:
-            ValueError: There are not as many keys as certificates.
-        """
-        pairs = zip(self.certificate, self.private_key, strict=True)
-        return Domain(
-            name=self.name,
-            certificates=tuple(CertificateFiles(*pair) for pair in pairs),
-            c2s_server=self.c2s_server,
-            c2s_proxy_protocol=self.c2s_proxy_protocol,
-        )
-
-    @classmethod
-    def of(cls, domain: Domain) -> "DomainTable":
-        """Write a domain as its table again."""
-        return cls(
-            name=domain.name,
-            certificate=tuple(files.certificate for files in domain.certificates),
-            private_key=tuple(files.private_key for files in domain.certificates),
-            c2s_server=domain.c2s_server,
-            c2s_proxy_protocol=domain.c2s_proxy_protocol,
-        )
 
 
 @attrs.frozen
@@ -223,15 +124,20 @@ class Listener:
         choices=(REVERSE, FORWARD),
         example=REVERSE,
         help=(
-            "reverse: TLS towards the clients that connect, plaintext to the server behind, which "
-            "[[domain]] names. forward: plaintext towards the clients that connect, TLS to the "
-            "server of their domain, wherever it is, as [[policy]] demands."
+            "reverse: TLS towards those who connect, plaintext to the server behind, which "
+            "[[domain]] names. forward: plaintext towards those who connect, TLS to the server of "
+            "the domain they ask for, wherever it is, as [[policy]] demands."
         ),
     )
-    stream: str = option(
-        choices=("c2s",),
+    stream: Kind = option(
         example="c2s",
-        help="c2s: streams of clients.",
+        help=(
+            "Who connects. c2s: clients. s2s: servers; to a reverse listener those of other "
+            "domains, to a forward listener the server behind Bascule, which reaches the others "
+            "there. What servers send to each other takes a listener of each direction. component: "
+            "components (XEP-0114), such as gateways; to reverse listeners that demand direct TLS "
+            "alone, for their streams have no STARTTLS."
+        ),
     )
     address: Endpoint = option(
         parse=listening_endpoint,
@@ -241,19 +147,21 @@ class Listener:
             "The address and port to listen on. [::] means every address of the machine, of IPv4 "
             "too unless the system says otherwise (net.ipv6.bindv6only); 0.0.0.0 means every "
             "address of IPv4. A listener on every address leaves its port to no other one. "
-            "Port 0 takes any free one. A forward listener takes passwords in "
-            "plaintext: keep it on loopback, or on a network that nobody else reads."
+            "Port 0 takes any free one. A forward listener takes in plaintext what those who "
+            "connect send, such as passwords, and for servers it speaks in the name of every "
+            "[[domain]]: keep it on loopback, or on a network that nobody else uses."
         ),
     )
     tls: TLSRule = option(
         default=TLSRule.REQUIRED,
         help=(
-            "Of a reverse listener, what is demanded of clients. required: TLS before anything "
-            "else, by STARTTLS or direct TLS on the same port. direct: direct TLS only. report: "
-            "TLS is offered but nothing is enforced, and the log tells who would have been "
-            "refused. none: plaintext only. Of a forward listener, what becomes of servers that do "
-            "not meet their domain's policy. required: they are refused before they get anything "
-            "of the client's. report: nobody is refused, and the log tells who would have been."
+            "Of a reverse listener, what is demanded of those who connect. required: TLS before "
+            "anything else, by STARTTLS or direct TLS on the same port. direct: direct TLS only, "
+            "which listeners for components must have. report: TLS is offered but nothing is "
+            "enforced, and the log tells who would have been refused. none: plaintext only. Of a "
+            "forward listener, what becomes of servers that do not meet their domain's policy. "
+            "required: they are refused before they get anything of what was sent to them. "
+            "report: nobody is refused, and the log tells who would have been."
         ),
     )
     proxy_protocol: Versions = option(
@@ -271,7 +179,7 @@ class Listener:
         allowed="an IP address, or a network as 10.0.0.0/8 or 2001:db8::/32",
         help=(
             "Where those proxies are; it must be set with proxy_protocol. Whoever connects from "
-            "there can claim to be any client, and whoever connects from elsewhere is refused."
+            "there can claim any address, and whoever connects from elsewhere is refused."
         ),
     )
     domains: tuple[Pattern, ...] = option(
@@ -279,8 +187,8 @@ class Listener:
         parse=pattern,
         allowed='a domain name, "*." before one, or "*"',
         help=(
-            "Of a forward listener, which must set it: the domains whose servers its clients may "
-            "reach. *.example.org means every domain below example.org, but not example.org "
+            "Of a forward listener, which must set it: the domains whose servers may be reached "
+            "through it. *.example.org means every domain below example.org, but not example.org "
             "itself, and * means every domain. Any other is refused before it is looked up."
         ),
     )
@@ -291,7 +199,7 @@ class Listener:
             "Of a forward listener. srv: it connects to where the domain's SRV records lead, or "
             "its policy. original: the packet filter redirects connections to it that were meant "
             "for the server itself, and it connects to where they were going, if that is an "
-            "address of the domain's. Clients then need no settings of their own."
+            "address of the domain's. Those who connect then need no settings of their own."
         ),
     )
     tproxy: bool = option(
@@ -307,7 +215,7 @@ class Listener:
         help=(
             'Of a forward listener with destination = "original": whether it connects also to '
             "addresses that DNS does not name for the domain. The server must still prove that it "
-            "is the domain's, but clients may then have Bascule connect to any address."
+            "is the domain's, but those who connect may then have Bascule connect to any address."
         ),
     )
 
@@ -369,7 +277,8 @@ DOMAINS = Section(
     name="domain",
     help=(
         "One table for each domain that a server behind Bascule serves; at least one where there "
-        "is a reverse listener."
+        "is a reverse listener, or one for servers. It has at least one server, unless its server "
+        "only connects to others."
     ),
     declaring=DomainTable,
     array=True,
@@ -383,8 +292,9 @@ LISTENERS = Section(
 POLICIES = Section(
     name="policy",
     help=(
-        "One table for each domain, or group of domains, whose server must prove itself to forward "
-        "listeners otherwise than by the defaults, which hold for all that none is about."
+        "One table for each domain, or group of domains, whose server must prove itself otherwise "
+        "than by the defaults, which hold for all that none is about: to forward listeners, and to "
+        "reverse ones for servers."
     ),
     declaring=PolicyTable,
     array=True,

@@ -6,8 +6,9 @@ from typing import Final
 import attrs
 
 from proxy.daemon.endpoints import Endpoint, dns_server, server_endpoint
+from proxy.session.kinds import Kind
 from proxy.session.options import option
-from proxy.trust.policy import Level, Pattern, Pin, Policy, Version
+from proxy.trust.policy import Dialback, Level, Pattern, Pin, Policy, Version
 
 BY_DNS: Final = "dns"
 """What stands for a server that DNS is to name."""
@@ -19,11 +20,19 @@ _WITH_TLS: Final = (Level.MAY, Level.ENCRYPT, Level.PIN, Level.SECURE)
 
 USES: Final = {
     "direct_tls": _WITH_TLS,
+    "s2s_direct_tls": _WITH_TLS,
     "ca_file": (Level.SECURE,),
     "pins": (Level.PIN, Level.SECURE),
     "min_version": _WITH_TLS,
+    "dialback": _WITH_TLS,
 }
 """The levels that have a use for an option of a policy; for any other level it does nothing."""
+
+FIXED: Final = {Kind.C2S: "server", Kind.S2S: "s2s_server"}
+"""By kind of stream: the option that says where the domain's server accepts such streams."""
+
+DIRECT: Final = {Kind.C2S: "direct_tls", Kind.S2S: "s2s_direct_tls"}
+"""By kind of stream: the option that says whether that server expects direct TLS."""
 
 
 def pattern(text: str) -> Pattern:
@@ -58,6 +67,11 @@ def fixed_server(text: str) -> str:
         ValueError: ``text`` is neither; the message says why.
     """
     return text if text == BY_DNS else str(server_endpoint(text))
+
+
+def fixed_endpoint(server: str) -> Endpoint | None:
+    """Give the endpoint of what `fixed_server` gave; ``None`` if DNS is to be asked."""
+    return None if server == BY_DNS else server_endpoint(server)
 
 
 def anchors_file(text: str) -> str:
@@ -103,13 +117,24 @@ class PolicyTable:
     level: Level = option(
         default=Level.SECURE,
         help=(
-            "What a server must prove before it gets anything of the client's. secure: TLS, and a "
-            "valid certificate for the domain by an authority that is trusted. pin: TLS, and a key "
-            "that is among the pins, whatever the certificate says. encrypt: TLS, whoever answers; "
-            "who can redirect the connection can read it. may: TLS where the server offers it, "
-            "otherwise plaintext. none: plaintext, for servers that know no TLS. A level below "
-            "pin gives passwords to anyone who stands in the way; it is for servers that you reach "
-            "by a network of your own."
+            "What a server must prove before it gets anything of what was sent to it. secure: TLS, "
+            "and a valid certificate for the domain by an authority that is trusted. pin: TLS, and "
+            "a key that is among the pins, whatever the certificate says. encrypt: TLS, whoever "
+            "answers; who can redirect the connection can read it. may: TLS where the server "
+            "offers it, otherwise plaintext. none: plaintext, for servers that know no TLS. A "
+            "level below pin gives passwords and stanzas to anyone who stands in the way; it is "
+            "for servers that you reach by a network of your own. The certificates of servers that "
+            "connect are judged by the same measure; whether they must use TLS is what the "
+            "listener's tls says."
+        ),
+    )
+    dialback: Dialback = option(
+        default=Dialback.ALLOW,
+        help=(
+            "Between servers, what holds where certificates do not prove both sides. allow: a "
+            "server whose certificate does not prove its domain, or that does not take ours, may "
+            "use server dialback (XEP-0220) on TLS instead. never: both sides must be proved by "
+            "certificates, and to a server that does not offer SASL EXTERNAL nothing is sent."
         ),
     )
     server: str = option(
@@ -117,16 +142,29 @@ class PolicyTable:
         parse=fixed_server,
         allowed='a host and a port, as 127.0.0.1:25222 or [::1]:25222, or "dns"',
         help=(
-            "Where the domain's server is, if DNS is not to be asked: a host and a port. The "
-            "certificate must name the domain all the same, not this host. dns: where the domain's "
-            "SRV records lead."
+            "Where the domain's server accepts clients, if DNS is not to be asked: a host and a "
+            "port. The certificate must name the domain all the same, not this host. dns: where "
+            "the domain's SRV records lead."
         ),
     )
     direct_tls: bool = option(
         default=False,
         help=(
-            "Whether the server that is set here expects TLS from the first byte (XEP-0368), as on "
-            "port 5223, instead of STARTTLS. Where DNS is asked, its records tell."
+            "Whether the server that is set as server expects TLS from the first byte (XEP-0368), "
+            "as on port 5223, instead of STARTTLS. Where DNS is asked, its records tell."
+        ),
+    )
+    s2s_server: str = option(
+        default=BY_DNS,
+        parse=fixed_server,
+        allowed='a host and a port, as 127.0.0.1:25269 or [::1]:25269, or "dns"',
+        help="Where the domain's server accepts other servers, likewise.",
+    )
+    s2s_direct_tls: bool = option(
+        default=False,
+        help=(
+            "Whether the server that is set as s2s_server expects TLS from the first byte, as on "
+            "port 5270, instead of STARTTLS."
         ),
     )
     ca_file: str = option(
@@ -157,8 +195,8 @@ class PolicyTable:
     min_version: Version = option(
         default=Version.TLS_1_2,
         help=(
-            "The oldest version of TLS that is spoken with the server. Raise it where the server "
-            "is known to speak TLS 1.3."
+            "The oldest version of TLS that is spoken with the server when Bascule connects to it. "
+            "Raise it where the server is known to speak TLS 1.3."
         ),
     )
     private_addresses: bool = option(
@@ -166,8 +204,8 @@ class PolicyTable:
         help=(
             "Whether DNS may lead to loopback, private and link-local addresses and to those of "
             "this machine. Otherwise they are passed over, so that nobody's DNS can point Bascule "
-            "at machines of your network. Set it for a domain whose servers are there. An address "
-            "that is set as server is not concerned."
+            "at machines of your network. Set it for a domain whose servers are there. Addresses "
+            "that are set as server or s2s_server are not concerned."
         ),
     )
 
@@ -177,19 +215,18 @@ class PolicyTable:
 
     def policy(self, directory: Path) -> Policy:
         """Make the policy that the table describes; relative paths start at ``directory``."""
-        server = None
-        if self.server != BY_DNS:
-            endpoint = server_endpoint(self.server)
-            server = (endpoint.host, endpoint.port)
         return Policy(
             domain=self.domain,
             level=self.level,
-            server=server,
+            server=_pair(self.server),
             direct_tls=self.direct_tls,
             anchors=anchors_path(self.ca_file, directory),
             pins=frozenset(self.pins),
             min_version=self.min_version,
             private_addresses=self.private_addresses,
+            dialback=self.dialback,
+            s2s_server=_pair(self.s2s_server),
+            s2s_direct_tls=self.s2s_direct_tls,
         )
 
     @classmethod
@@ -198,13 +235,25 @@ class PolicyTable:
         return cls(
             domain=policy.domain,
             level=policy.level,
-            server=BY_DNS if policy.server is None else str(Endpoint(*policy.server)),
+            dialback=policy.dialback,
+            server=_written(policy.server),
             direct_tls=policy.direct_tls,
+            s2s_server=_written(policy.s2s_server),
+            s2s_direct_tls=policy.s2s_direct_tls,
             ca_file=SYSTEM if policy.anchors is None else str(policy.anchors),
             pins=tuple(sorted(policy.pins)),
             min_version=policy.min_version,
             private_addresses=policy.private_addresses,
         )
+
+
+def _pair(server: str) -> tuple[str, int] | None:
+    endpoint = fixed_endpoint(server)
+    return None if endpoint is None else (endpoint.host, endpoint.port)
+
+
+def _written(server: tuple[str, int] | None) -> str:
+    return BY_DNS if server is None else str(Endpoint(*server))
 
 
 @attrs.frozen

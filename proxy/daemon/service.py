@@ -1,40 +1,44 @@
 """The service: listeners, and the bridges that come of them."""
 
-import gc
-import resource
 import secrets
-import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import attrs
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 
-from proxy.daemon.exits import Exit
+from proxy.daemon.federating import InboundRules, OutboundRules, Peers
 from proxy.daemon.forwarding import ForwardRules, Remote, request
-from proxy.daemon.log import Log, start
-from proxy.daemon.model import FORWARD, REVERSE, Conf
+from proxy.daemon.log import Log
+from proxy.daemon.model import FORWARD, Conf
 from proxy.daemon.model import Listener as ListenerConf
-from proxy.daemon.notify import notify
+from proxy.daemon.own import OwnDomains, contexts, prefaces
 from proxy.net.bridge import ENDING, Bridge, Surroundings
 from proxy.net.deadlines import Deadlines
 from proxy.net.hub import Hub
 from proxy.net.listener import Listener
 from proxy.net.proxied import Proxied, Taken
-from proxy.net.proxy_protocol import Versions, preface
+from proxy.net.proxy_protocol import Versions
 from proxy.net.reach import Behind, Connected, Failed, Reach
 from proxy.net.redirected import NotRedirectedError
 from proxy.net.summary import Summary
-from proxy.net.tls import TLSSetupError, server_context
-from proxy.session.chain import Chain, ChainError
-from proxy.session.commands import Deadline, Report, Severity
+from proxy.net.tls import TLSSetupError
+from proxy.session.chain import Chain
+from proxy.session.clients import ClientPassage
+from proxy.session.commands import Command, Deadline, Report, Severity
+from proxy.session.components import ComponentPassage
+from proxy.session.dialback import Ledger
 from proxy.session.faults import located
 from proxy.session.hooks import Address, TLSFacts, View
 from proxy.session.ids import StreamIds
+from proxy.session.inbound import Inbound
+from proxy.session.kinds import Kind
+from proxy.session.outbound import Outbound
 from proxy.session.outward import Rules
+from proxy.session.passage import MakePassage
 from proxy.session.receiving import Domains
 from proxy.session.rules import TLSRule
 from proxy.session.session import Session
@@ -49,37 +53,6 @@ WAYS: Final = 3
 """How many ways to a server, each as slow as can be, the deadline for connecting is enough for."""
 
 _SESSION_ID_BYTES: Final = 6
-
-
-class ServedDomains:
-    """The domains of a conf, the first of which is shown to clients that name none."""
-
-    def __init__(self, conf: Conf) -> None:
-        self._names = frozenset(domain.name for domain in conf.domains)
-        self._default = conf.domains[0].name if conf.domains else ""
-
-    def serves(self, domain: str) -> bool:
-        """Whether ``domain`` (A-labels) is one of ours."""
-        return domain in self._names
-
-    def default(self) -> str:
-        """Return the domain shown to clients that name none."""
-        return self._default
-
-
-def _contexts(conf: Conf) -> dict[str, dict[str, SSL.Context]]:
-    """Make the TLS context of each domain on each listener, by their names."""
-    return {
-        listener.name: {
-            domain.name: server_context(
-                [(files.certificate, files.private_key) for files in domain.certificates],
-                scope=f"{listener.name}/{domain.name}",
-            )
-            for domain in conf.domains
-        }
-        for listener in conf.listeners
-        if listener.direction == REVERSE and listener.tls is not TLSRule.NONE
-    }
 
 
 class Service:
@@ -99,12 +72,15 @@ class Service:
         self._conf = conf
         self._reactor = reactor
         self._log = log
-        self._domains = ServedDomains(conf)
         self._ids = StreamIds()
         self._chain = Chain(
             [setting.plugin(setting.config) for setting in conf.plugins], self._plugin_failed
         )
-        self._contexts = _contexts(conf)
+        self._contexts = contexts(conf)
+        self._ledger = Ledger()
+        self._peers: Peers | None = None
+        if any(listener.stream is Kind.S2S for listener in conf.listeners):
+            self._peers = Peers(conf)
         self._remote: Remote | None = None
         if any(listener.direction == FORWARD for listener in conf.listeners):
             self._remote = Remote(conf, reactor)
@@ -148,6 +124,8 @@ class Service:
         self._renewal = self._reactor.callLater(TICKET_KEYS, self._renew_contexts)
         # What one of them fails at must not keep the other from its new keys or roots.
         renewals = [self._renew_own]
+        if self._peers is not None:
+            renewals.append(self._peers.renew)
         if self._remote is not None:
             renewals.append(self._remote.renew)
         for renew in renewals:
@@ -157,8 +135,8 @@ class Service:
                 self._write(Severity.WARNING, f"certificates stay as they were: {error}", {})
 
     def _renew_own(self) -> None:
-        for name, contexts in _contexts(self._conf).items():
-            self._contexts[name].update(contexts)
+        for name, made in contexts(self._conf).items():
+            self._contexts[name].update(made)
 
     def ports(self) -> Mapping[str, int]:
         """Return the port that each listener has, by the listener's name."""
@@ -222,31 +200,44 @@ class Service:
         """Return what a listener does with a connection."""
         if self._remote is not None and listener.direction == FORWARD:
             return self._accepting_forward(listener, hub, self._remote)
-        servers = {
-            domain.name: Address(domain.c2s_server.host, domain.c2s_server.port)
-            for domain in self._conf.domains
-        }
+        own = OwnDomains(self._conf, listener.stream)
 
         def behind(
             domain: str, _original: Address | None, connected: Connected, failed: Failed
         ) -> Reach:
-            return Behind(self._reactor, servers[domain], connected, failed)
+            return Behind(self._reactor, own.server(domain), connected, failed)
 
         around = self._surroundings(hub, behind, _no_server_context)
         around = attrs.evolve(
-            around, contexts=self._contexts.get(listener.name, {}), preface=_preface(self._conf)
+            around,
+            contexts=self._contexts.get(listener.name, {}),
+            preface=prefaces(self._conf, listener.stream),
         )
         peek = listener.tls is not TLSRule.NONE
+        passage = self._passage(listener)
 
         def accepted(connection: socket.socket, client: Address, place: Address | None) -> None:
-            session = self._session(listener, client, listener.tls, self._domains)
+            session = self._session(listener, client, own, passage)
             self._begin(Bridge(around, session, connection, peek=peek, original=place))
 
         return accepted
 
+    def _passage(self, listener: ListenerConf) -> MakePassage:
+        """Return what makes the way between the legs of a reverse listener's sessions."""
+        if listener.stream is Kind.COMPONENT:
+            return ComponentPassage
+        if self._peers is None or listener.stream is Kind.C2S:
+            return ClientPassage
+        rules = InboundRules(self._conf, self._peers, self._ledger)
+        return lambda view, chain, out: Inbound(view, chain, out, rules)
+
     def _accepting_forward(self, listener: ListenerConf, hub: Hub, remote: Remote) -> Taken:
         """Return what a forward listener does with a connection."""
         rules = ForwardRules(listener, remote.ladder)
+        passage: MakePassage = ClientPassage
+        if self._peers is not None and listener.stream is Kind.S2S:
+            between = OutboundRules(listener, self._conf, self._peers, self._ledger)
+            rules, passage = between, partial(_outbound, between)
 
         def abroad(
             domain: str, original: Address | None, connected: Connected, failed: Failed
@@ -263,7 +254,7 @@ class Service:
                 connection.close()
                 self._turn_away(listener, client, error)
                 return
-            session = self._session(listener, client, TLSRule.NONE, rules, rules)
+            session = self._session(listener, client, rules, passage, rules)
             self._begin(Bridge(around, session, connection, peek=False, original=original))
 
         return accepted
@@ -272,7 +263,7 @@ class Service:
         self,
         hub: Hub,
         reach: Callable[[str, Address | None, Connected, Failed], Reach],
-        server_context: Callable[[str], SSL.Context],
+        server_context: Callable[[str, str], SSL.Context],
     ) -> Surroundings:
         return Surroundings(
             reactor=self._reactor,
@@ -303,18 +294,20 @@ class Service:
         self,
         listener: ListenerConf,
         client: Address,
-        rule: TLSRule,
         domains: Domains,
+        passage: MakePassage,
         outward: Rules | None = None,
     ) -> Session:
         return Session(
             session_id=secrets.token_hex(_SESSION_ID_BYTES),
             listener=listener.name,
-            rule=rule,
+            kind=listener.stream,
+            rule=listener.tls if outward is None else TLSRule.NONE,
             client=client,
             domains=domains,
             chain=self._chain,
             ids=self._ids,
+            passage=passage,
             outward=outward,
         )
 
@@ -349,19 +342,13 @@ class Service:
             self._log.write(Severity.ERROR, f"plugin failed: {text}", fields)
 
 
-def _preface(conf: Conf) -> Callable[[View, Address], bytes] | None:
-    """Return what writes the PROXY header for those servers that get one, if any does."""
-    told = {domain.name for domain in conf.domains if domain.c2s_proxy_protocol is Versions.V2}
-
-    def written(view: View, place: Address) -> bytes:
-        return preface(view, place) if view.domain in told else b""
-
-    return written if told else None
-
-
-def _no_server_context(domain: str) -> SSL.Context:
+def _no_server_context(domain: str, _sender: str) -> SSL.Context:
     """Behind a reverse listener there is no TLS."""
     raise TLSSetupError(f"there is no TLS to the server behind {domain}")
+
+
+def _outbound(rules: OutboundRules, view: View, chain: Chain, out: list[Command]) -> Outbound:
+    return Outbound(view, chain, out, rules)
 
 
 def _fields(summary: Summary) -> dict[str, object]:
@@ -372,14 +359,17 @@ def _fields(summary: Summary) -> dict[str, object]:
         "session": view.id,
         "listener": view.listener,
         "client": view.client,
+        "origin": view.origin,
         "domain": view.domain,
         "tls": "none" if tls is None else _agreed(tls),
         "start": None if tls is None else ("direct" if tls.direct else "starttls"),
         "resumed": "yes" if tls is not None and tls.resumed else None,
+        "client_identity": view.client_identity,
         "server": summary.server,
         "server_tls": None if server_tls is None else _agreed(server_tls),
         "server_identity": view.server_identity,
         "authenticated": "yes" if view.authenticated else "no",
+        "proof": view.proof,
         "failed_logins": view.failed_logins or None,
         "seconds": f"{summary.seconds:.3f}",
         "from_client": summary.from_client,
@@ -390,89 +380,3 @@ def _fields(summary: Summary) -> dict[str, object]:
 
 def _agreed(tls: TLSFacts) -> str:
     return f"{tls.version}/{tls.cipher}/{tls.group}"
-
-
-def run(conf: Conf, warnings: Sequence[str]) -> int:
-    """Run the daemon until SIGTERM or SIGINT; return its exit code.
-
-    Args:
-        conf: the conf, without mistakes.
-        warnings: what `bascule check` warns of; written to the log.
-    """
-    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
-
-    log = start()
-    for warning in warnings:
-        log.write(Severity.WARNING, warning)
-    _survive_hangups(reactor, log)
-    _raise_descriptor_limit()
-    try:
-        service = Service(conf, reactor, log)
-        service.start()
-    except (ChainError, TLSSetupError) as error:
-        log.write(Severity.ERROR, str(error))
-        return Exit.CONFIG
-    except OSError as error:
-        log.write(Severity.ERROR, str(error))
-        return Exit.UNAVAILABLE
-    _announce(log, conf, service)
-    _settle_memory()
-    _run_reactor(reactor, service, log)
-    return Exit.OK
-
-
-def _announce(log: Log, conf: Conf, service: Service) -> None:
-    plugins = ",".join(setting.name for setting in conf.plugins) or "none"
-    log.write(
-        Severity.INFO,
-        "started",
-        {
-            "version": version("bascule"),
-            "openssl": SSL.OpenSSL_version(SSL.OPENSSL_VERSION).decode().split()[1],
-            "plugins": plugins,
-        },
-    )
-    for listener in conf.listeners:
-        address = Address(listener.address.host, service.ports()[listener.name])
-        fields = {
-            "listener": listener.name,
-            "direction": listener.direction,
-            "address": address,
-            "tls": listener.tls.value,
-        }
-        log.write(Severity.INFO, "listening", fields)
-
-
-def _run_reactor(reactor: Any, service: Service, log: Log) -> None:
-    def stop() -> "Deferred[None]":
-        notify("STOPPING=1")
-        log.write(Severity.INFO, "stopping")
-        return service.stop()
-
-    reactor.addSystemEventTrigger("before", "shutdown", stop)
-
-    reactor.callWhenRunning(notify, "READY=1")
-    reactor.run()
-
-
-def _survive_hangups(reactor: Any, log: Log) -> None:
-    """Have SIGHUP, which would end the process, only answered in the log."""
-
-    def hung_up(_signal: int, _frame: object) -> None:
-        text = "SIGHUP: there is no reload; restart to take up a new conf"
-        reactor.callFromThread(log.write, Severity.WARNING, text)
-
-    signal.signal(signal.SIGHUP, hung_up)
-
-
-def _raise_descriptor_limit() -> None:
-    """Allow as many descriptors as the system lets us: each session has two."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _settle_memory() -> None:
-    """What is there at the start stays for ever: the collector need not look at it again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)

@@ -14,11 +14,11 @@ from proxy.daemon.model import (
     PLUGINS,
     POLICIES,
     Conf,
-    DomainTable,
     Listener,
 )
 from proxy.daemon.plugin_tables import CHAIN
 from proxy.daemon.remote import PolicyTable, ResolverTable
+from proxy.daemon.served import DomainTable
 from proxy.net.proxy_protocol import Versions
 from proxy.session.options import options_of
 
@@ -37,11 +37,15 @@ def show(conf: Conf) -> str:
         if options_of(type(setting.config))
     ]
     parts.append(_table(f"[{DEADLINES.name}]", conf.deadlines))
-    parts += [_table(f"[[{DOMAINS.name}]]", DomainTable.of(domain)) for domain in conf.domains]
+    parts += [_domain(DomainTable.of(domain)) for domain in conf.domains]
     parts += [_listener(listener) for listener in conf.listeners]
     parts += [_policy(PolicyTable.of(policy)) for policy in conf.policies]
     parts.append(_table(f"[{DNS.name}]", ResolverTable.of(conf.dns)))
     return "\n".join(parts)
+
+
+def _domain(domain: DomainTable) -> str:
+    return _table(f"[[{DOMAINS.name}]]", domain, domain.idle())
 
 
 def _listener(listener: Listener) -> str:

@@ -6,7 +6,8 @@ says `Join`, the sockets go to a relay and all else of the negotiation is droppe
 
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import attrs
@@ -52,6 +53,7 @@ from proxy.session.commands import (
 )
 from proxy.session.faults import located
 from proxy.session.hooks import Address, ClientHello, TLSFacts, View
+from proxy.session.kinds import Kind
 from proxy.session.outward import Reached, Trouble
 from proxy.session.session import Session
 from proxy.xmpp.errors import Condition, StreamError
@@ -70,25 +72,27 @@ class Surroundings:
         contexts: the TLS context for each domain.
         reach: finds the ways to the server of a domain, for a client that may have wanted to go
             to the place that is given.
-        server_context: gives the TLS context in which the server of a domain is spoken to.
+        server_context: gives the TLS context in which the server of a domain is spoken to, as the
+            domain of ours that is given; empty for none.
         deadlines: runs the deadlines.
         chain: the plugins, which are told of the end.
         report: takes what goes to the log: session id, and what the negotiation reports.
         closed: takes the summary of each session.
         preface: writes what the server gets before anything else, from what is known of the
-            session and where the client has connected to; None if it gets nothing.
+            session, where the client has connected to, and the certificates that it has shown;
+            None if it gets nothing.
     """
 
     reactor: Any
     hub: Hub
     contexts: Mapping[str, SSL.Context]
     reach: Callable[[str, Address | None, Connected, Failed], Reach]
-    server_context: Callable[[str], SSL.Context]
+    server_context: Callable[[str, str], SSL.Context]
     deadlines: Deadlines
     chain: Chain
     report: Callable[[str, Report], None]
     closed: Callable[["Bridge", Summary], None]
-    preface: Callable[[View, Address], bytes] | None = None
+    preface: Callable[[View, Address, Sequence[bytes]], bytes] | None = None
 
 
 class Bridge:
@@ -111,6 +115,7 @@ class Bridge:
         "_direct",
         "_down",
         "_finished",
+        "_kind",
         "_original",
         "_queue",
         "_reach",
@@ -119,6 +124,7 @@ class Bridge:
         "_server_address",
         "_session",
         "_severity",
+        "_shown",
         "_started",
         "_timers",
         "_up",
@@ -137,7 +143,10 @@ class Bridge:
     ) -> None:
         self._around = around
         self._session: Session | None = session
-        self._client: Leg | None = Leg(around.hub, client, BridgeEnd(self, Side.CLIENT), peek=peek)
+        self._kind = session.kind
+        self._client: Leg | None = Leg(
+            around.hub, client, BridgeEnd(self, Side.CLIENT), peek=peek, kind=self._kind
+        )
         self._server: Leg | None = None
         self._original = original
         self._reach: Reach | None = None
@@ -149,6 +158,7 @@ class Bridge:
         self._direct = False
         self._finished: str | None = None
         self._severity = Severity.INFO
+        self._shown: Sequence[bytes] = ()  # the certificates of a client that is a server
         self._server_address: Address | None = None
         self._view: View = session.view
         self._started = time.monotonic()
@@ -212,7 +222,11 @@ class Bridge:
         if self._session is None:
             return
         if side is Side.CLIENT:
-            self._perform(self._session.secured(facts))
+            if self._kind is Kind.S2S and self._client is not None:
+                # What cannot be read proves nothing.
+                with suppress(SSL.Error, OSError):
+                    self._shown = self._client.shown()
+            self._perform(self._session.secured(facts, self._shown))
         elif self._server is not None:
             try:
                 evidence = self._server.evidence()
@@ -353,9 +367,9 @@ class Bridge:
                 reach.again()
             case Redirect(host, port, proved):
                 reach.redirect(host, port, keep=not proved)
-            case StartServerTLS(domain, direct):
+            case StartServerTLS(domain, direct, sender):
                 if self._server is not None:
-                    context = self._around.server_context(domain)
+                    context = self._around.server_context(domain, sender)
                     self._server.start_client_tls(context, domain, direct=direct)
 
     def _connected(self, connection: socket.socket, reached: Reached) -> None:
@@ -363,14 +377,16 @@ class Bridge:
         if self._session is None or self._client is None:
             connection.close()
             return
-        self._server = Leg(self._around.hub, connection, BridgeEnd(self, Side.SERVER), peek=False)
+        self._server = Leg(
+            self._around.hub, connection, BridgeEnd(self, Side.SERVER), peek=False, kind=self._kind
+        )
         self._client.registerProducer(self._server, streaming=True)
         self._server.registerProducer(self._client, streaming=True)
         if self._around.preface is not None:
             try:
                 here = self._client.getHost()
                 place = self._original or Address(unmapped(here.host), here.port)
-                self._server.write(self._around.preface(self.view, place))
+                self._server.write(self._around.preface(self.view, place, self._shown))
             except BaseException:
                 self._abandon()
                 raise

@@ -24,9 +24,10 @@ from proxy.net.handshake import Handshake, HandshakeError, Next
 from proxy.net.hello_watch import HelloWatch, Wait
 from proxy.net.hub import GONE, HUNG_UP, IN, OUT
 from proxy.net.leg_protocol import LegProtocol, Silence
+from proxy.net.peer import shown
 from proxy.net.tcp import is_address
 from proxy.net.tls import alert, describe, evidence, facts, server_facts
-from proxy.session.receiving import PROTOCOL
+from proxy.session.kinds import Kind
 from proxy.trust.evidence import Evidence
 
 READ_SIZE: Final = 16_384
@@ -59,6 +60,7 @@ class Leg(BufferedSocket):
         connection: the socket, connected and not blocking. The leg owns it from now on.
         protocol: is told what happens.
         peek: whether to begin with looking only, because TLS may follow.
+        kind: the kind of stream, which ALPN names.
     """
 
     __slots__ = (
@@ -67,6 +69,7 @@ class Leg(BufferedSocket):
         "_handshake",
         "_held",
         "_hello",
+        "_kind",
         "_linger",
         "_mode",
         "_paused",
@@ -79,9 +82,16 @@ class Leg(BufferedSocket):
     )
 
     def __init__(
-        self, reactor: Any, connection: socket.socket, protocol: LegProtocol, *, peek: bool
+        self,
+        reactor: Any,
+        connection: socket.socket,
+        protocol: LegProtocol,
+        *,
+        peek: bool,
+        kind: Kind = Kind.C2S,
     ) -> None:
         super().__init__(reactor)
+        self._kind = kind
         self._socket = connection
         self._tls: SSL.Connection | None = None
         self.protocol: LegProtocol | None = protocol
@@ -225,7 +235,7 @@ class Leg(BufferedSocket):
         if not is_address(server_name):
             self._tls.set_tlsext_host_name(server_name.encode("ascii"))
         if direct:
-            self._tls.set_alpn_protos([PROTOCOL])
+            self._tls.set_alpn_protos([self._kind.protocol])
         self._shake_hands()
 
     def evidence(self) -> Evidence:
@@ -238,6 +248,17 @@ class Leg(BufferedSocket):
         if self._tls is None:
             raise ConnectionLost("there is no TLS")
         return evidence(self._tls)
+
+    def shown(self) -> tuple[bytes, ...]:
+        """Return the certificates in DER that the client has shown, its own first.
+
+        Raises:
+            OSError: there is no TLS.
+            OpenSSL.SSL.Error: OpenSSL cannot say.
+        """
+        if self._tls is None:
+            raise ConnectionLost("there is no TLS")
+        return shown(self._tls)
 
     def send_alert(self, description: int) -> None:
         """Answer the ClientHello with a fatal alert, then close."""
@@ -429,11 +450,14 @@ class Leg(BufferedSocket):
         hello, self._hello = self._hello, None
         if hello is None:
             agreed = server_facts(self._tls, self._server_name, direct=self._direct)
-            if agreed.protocol.encode() not in (b"", PROTOCOL):  # OpenSSL should have seen to it
+            if agreed.protocol.encode() not in (
+                b"",
+                self._kind.protocol,
+            ):  # OpenSSL should have seen to it
                 self.protocol.tlsFailed("ALPN has chosen what was not offered")
                 return
         elif openssl.took_up(self._tls, hello.server_name):
-            agreed = facts(self._tls, hello, direct=self._direct)
+            agreed = facts(self._tls, hello, direct=self._direct, kind=self._kind)
         else:
             self.protocol.tlsFailed("the ClientHello has changed under way")
             return

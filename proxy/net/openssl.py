@@ -90,6 +90,25 @@ def go_on_with(connection: SSL.Connection, peer: socket.socket) -> None:
         raise pending_error() or SSL.Error("no socket")
 
 
+def request_certificate(context: SSL.Context) -> None:
+    """Have a server ask for certificates, and take any or none: whom to believe is decided later.
+
+    What OpenSSL says of them (`verify_result`) is always an error then, so that nobody can mistake
+    a handshake that has succeeded for a verdict.
+    """
+    # pyOpenSSL's own callback looks its connection up, which may be gone while the handshake is on.
+    lib.SSL_CTX_set_verify(context._context, SSL.VERIFY_PEER, _TAKE_ANY)  # noqa: SLF001
+
+
+def _take_any(_found: int, verification: Any) -> int:
+    lib.X509_STORE_CTX_set_error(verification, lib.X509_V_ERR_APPLICATION_VERIFICATION)
+    return 1
+
+
+_TAKE_ANY: Final = ffi.callback("int(int, X509_STORE_CTX *)", _take_any)
+"""Kept for ever: OpenSSL calls it. Should it fail, it returns 0, which ends the handshake."""
+
+
 def was_resumed(connection: SSL.Connection) -> bool:
     """Whether the handshake took up an earlier session."""
     return bool(lib.SSL_session_reused(inside(connection)))

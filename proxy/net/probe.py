@@ -24,6 +24,7 @@ from proxy.net.tcp import is_ours
 from proxy.net.tls import describe
 from proxy.session.hooks import Address, TLSFacts
 from proxy.session.ids import StreamIds
+from proxy.session.kinds import Kind
 from proxy.session.securing import CEILING, CircleError, RedirectedError, Securing, WayError
 from proxy.trust.evidence import Evidence
 from proxy.xmpp import namespaces as ns
@@ -198,6 +199,7 @@ class _Approach:
     def __init__(
         self, reactor: Any, domain: str, target: Target, address: str, terms: Terms
     ) -> None:
+        self.kind = Kind.C2S
         self._reactor = reactor
         self._domain = domain
         self._target = target

@@ -6,16 +6,18 @@ match exactly is none, and whatever a front proxy says of TLS is skipped.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from struct import Struct
 from typing import Final
 
 import attrs
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.x509.oid import NameOID
 
 from proxy.session.hooks import Address, TLSFacts, View
-from proxy.session.receiving import PROTOCOL
 
 LONGEST_LINE: Final = 107
 """Bytes of the longest line that version 1 has, its end included."""
@@ -55,8 +57,11 @@ _CRC32C: Final = 0x03
 _UNIQUE_ID: Final = 0x05
 _SSL: Final = 0x20
 _SSL_VERSION: Final = 0x21
+_SSL_COMMON_NAME: Final = 0x22
 _SSL_CIPHER: Final = 0x23
 _CLIENT_SSL: Final = 0x01
+_CLIENT_CERTIFICATE: Final = 0x02
+_LONGEST_NAME: Final = 256
 _NOT_VERIFIED: Final = 1
 
 
@@ -264,29 +269,46 @@ def _value(kind: int, value: bytes) -> bytes:
     return _VALUE_HEADER.pack(kind, len(value)) + value
 
 
-def preface(view: View, destination: Address) -> bytes:
+def preface(view: View, destination: Address, shown: Sequence[bytes] = ()) -> bytes:
     """Write what the server behind is told of a session, before anything of the session itself.
 
     That is where the client is and has connected to, the application protocol, the domain, the
-    session's id, and TLS if there is any. No client has a certificate here.
+    session's id, and TLS if there is any; of a server that connects also whether its certificate
+    has proved its domain, and the common name in it, which proves nothing.
 
     Args:
         view: the session.
         destination: where the client has connected to.
+        shown: the certificates that the client has shown, in DER, its own first.
     """
-    values = [(_ALPN, PROTOCOL)]
+    values = [(_ALPN, view.kind.protocol)]
     if view.domain:
         values.append((_AUTHORITY, view.domain.encode()))
     values.append((_UNIQUE_ID, view.id.encode()))
     if view.tls is not None:
-        values.append((_SSL, _tls(view.tls)))
+        values.append((_SSL, _tls(view.tls, shown, proved=bool(view.client_identity))))
     return write(view.client, destination, values)
 
 
-def _tls(facts: TLSFacts) -> bytes:
+def _tls(facts: TLSFacts, shown: Sequence[bytes], *, proved: bool) -> bytes:
+    client, name = _CLIENT_SSL, b""
+    if shown:
+        client |= _CLIENT_CERTIFICATE
+        name = _common_name(shown[0])
     return (
-        bytes((_CLIENT_SSL,))
-        + _NOT_VERIFIED.to_bytes(4)
+        bytes((client,))
+        + (0 if proved else _NOT_VERIFIED).to_bytes(4)
         + _value(_SSL_VERSION, facts.version.encode())
         + _value(_SSL_CIPHER, facts.cipher.encode())
+        + (_value(_SSL_COMMON_NAME, name) if name else b"")
     )
+
+
+def _common_name(certificate: bytes) -> bytes:
+    """Return the first common name of a certificate in UTF-8; empty if there is none to be read."""
+    try:
+        subject = x509.load_der_x509_certificate(certificate).subject
+        names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return str(names[0].value).encode()[:_LONGEST_NAME] if names else b""
+    except (ValueError, UnsupportedAlgorithm):
+        return b""

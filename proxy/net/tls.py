@@ -1,7 +1,7 @@
 """TLS contexts (RFC 9325): which versions, suites and groups, and a context for each domain."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from sys import intern
 from typing import Final
@@ -13,7 +13,7 @@ from twisted.internet.error import ConnectionLost
 from proxy.net import openssl
 from proxy.net.client_hello import Hello
 from proxy.session.hooks import TLSFacts
-from proxy.session.receiving import PROTOCOL
+from proxy.session.kinds import Kind
 from proxy.trust.evidence import Evidence
 from proxy.trust.policy import Policy, Version
 
@@ -31,6 +31,8 @@ CLIENT_GROUPS: Final = "*X25519MLKEM768:*X25519:secp256r1:secp384r1"
 """The same for the client: with a key share for each marked one, so that servers which do not know
 the hybrid need not ask again, which takes a round trip."""
 
+_SERVERS_GROUPS: Final = f"{GROUPS}:secp521r1"
+"""For servers that connect: the curve of a certificate must be among them with TLS 1.2."""
 
 _VERSIONS: Final = {Version.TLS_1_2: SSL.TLS1_2_VERSION, Version.TLS_1_3: SSL.TLS1_3_VERSION}
 _NO_AUTO_CHAIN: Final = 0x8
@@ -45,16 +47,24 @@ class TLSSetupError(Exception):
     """A TLS context cannot be made; the message says why."""
 
 
-def server_context(certificates: Iterable[tuple[Path, Path]], scope: str) -> SSL.Context:
+def server_context(
+    certificates: Iterable[tuple[Path, Path]], scope: str, kind: Kind = Kind.C2S
+) -> SSL.Context:
     """Make the context for one domain on one listener.
 
     Its session tickets are good for no other: each context has ticket keys of its own, and its
     session id context is bound to ``scope`` (cf. CVE-2025-23419).
 
+    Servers that connect are asked for a certificate (RFC 6120, section 13.7.1.2). A handshake with
+    one succeeds without it and whatever it vouches for: that is judged later, by what
+    `proxy.net.peer` makes of it. There are no sessions to resume, for the chain would be missing.
+
     Args:
         certificates: files of certificate chain (PEM, leaf first) and private key; several for
             several kinds of key.
         scope: names the listener and the domain.
+        kind: whose streams are taken, which says what ALPN may agree on: its protocol, or nothing
+            where there is no name for it.
 
     Raises:
         TLSSetupError: a file cannot be read, or key and certificate do not belong together.
@@ -66,11 +76,67 @@ def server_context(certificates: Iterable[tuple[Path, Path]], scope: str) -> SSL
     )
     context.set_mode(SSL.MODE_RELEASE_BUFFERS | _NO_AUTO_CHAIN)
     context.set_cipher_list(CIPHERS.encode())
-    if not openssl.set_groups(context, GROUPS):
-        raise TLSSetupError(f"OpenSSL does not know the groups {GROUPS}")
+    _set_groups(context, _SERVERS_GROUPS if kind is Kind.S2S else GROUPS)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets only
     context.set_session_id(hashlib.sha256(scope.encode()).digest())
-    context.set_alpn_select_callback(_select_protocol)
+    context.set_alpn_select_callback(_selection(kind.protocol))
+    if kind is Kind.S2S:
+        openssl.request_certificate(context)
+        # With TLS 1.3 OpenSSL issues tickets even so: references to a cache, which is off.
+        context.set_options(SSL.OP_NO_TICKET)
+    _load(context, certificates)
+    return context
+
+
+def client_context(policy: Policy, certificates: Iterable[tuple[Path, Path]] = ()) -> SSL.Context:
+    """Make the context in which servers are spoken to that a policy is for.
+
+    A handshake in it succeeds whatever the certificate is: who may be believed is decided by
+    `proxy.trust`, which is shown what OpenSSL makes of the chain (`evidence`).
+
+    Args:
+        policy: the policy.
+        certificates: what is shown to servers that ask for a certificate, by the kinds of keys
+            that they take; files as for `server_context`.
+
+    Raises:
+        TLSSetupError: the roots or a file cannot be read, or key and certificate do not belong
+            together.
+    """
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_min_proto_version(_VERSIONS[policy.min_version])
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS | _NO_AUTO_CHAIN)
+    context.set_cipher_list(CIPHERS.encode())
+    _set_groups(context, CLIENT_GROUPS)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # each handshake shows the certificate
+    context.set_verify(SSL.VERIFY_NONE)
+    trust(context, policy.anchors)
+    _load(context, certificates)
+    return context
+
+
+def trust(context: SSL.Context, anchors: Path | None) -> None:
+    """Give a context its roots: those of a file (PEM), or the system's.
+
+    Raises:
+        TLSSetupError: the file cannot be read.
+    """
+    if anchors is None:
+        context.set_default_verify_paths()
+        return
+    try:
+        context.load_verify_locations(str(anchors))
+    except (SSL.Error, OSError) as error:
+        raise TLSSetupError(f"{anchors}: {describe(error)}") from error
+
+
+def _set_groups(context: SSL.Context, groups: str) -> None:
+    if not openssl.set_groups(context, groups):
+        raise TLSSetupError(f"OpenSSL does not know the groups {groups}")
+
+
+def _load(context: SSL.Context, certificates: Iterable[tuple[Path, Path]]) -> None:
     for certificate, key in certificates:
         try:
             context.use_certificate_chain_file(str(certificate))
@@ -78,35 +144,6 @@ def server_context(certificates: Iterable[tuple[Path, Path]], scope: str) -> SSL
             context.check_privatekey()
         except (SSL.Error, OSError) as error:
             raise TLSSetupError(f"{certificate} with {key}: {describe(error)}") from error
-    return context
-
-
-def client_context(policy: Policy) -> SSL.Context:
-    """Make the context in which servers are spoken to that a policy is for.
-
-    A handshake in it succeeds whatever the certificate is: who may be believed is decided by
-    `proxy.trust`, which is shown what OpenSSL makes of the chain (`evidence`).
-
-    Raises:
-        TLSSetupError: the roots cannot be read.
-    """
-    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    context.set_min_proto_version(_VERSIONS[policy.min_version])
-    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-    context.set_cipher_list(CIPHERS.encode())
-    if not openssl.set_groups(context, CLIENT_GROUPS):
-        raise TLSSetupError(f"OpenSSL does not know the groups {CLIENT_GROUPS}")
-    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # each handshake shows the certificate
-    context.set_verify(SSL.VERIFY_NONE)
-    if policy.anchors is None:
-        context.set_default_verify_paths()
-        return context
-    try:
-        context.load_verify_locations(str(policy.anchors))
-    except (SSL.Error, OSError) as error:
-        raise TLSSetupError(f"{policy.anchors}: {describe(error)}") from error
-    return context
 
 
 def evidence(connection: SSL.Connection) -> Evidence:
@@ -124,22 +161,31 @@ def _der(chain: list[X509] | None) -> tuple[bytes, ...]:
     return tuple(dump_certificate(FILETYPE_ASN1, certificate) for certificate in chain or ())
 
 
-def _select_protocol(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
-    """Accept ``xmpp-client`` only; to raise here is a fatal alert (RFC 7301, section 3.2)."""
-    if PROTOCOL in offered:
-        return PROTOCOL
-    raise SSL.Error([("ALPN", "", "no application protocol in common")])
+def _selection(protocol: bytes) -> Callable[[SSL.Connection, list[bytes]], bytes]:
+    """Return what accepts one protocol only, or none; where it raises is a fatal alert."""
+
+    def select(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
+        if protocol and protocol in offered:
+            return protocol
+        raise SSL.Error([("ALPN", "", "no application protocol in common")])
+
+    return select
 
 
-def facts(connection: SSL.Connection, hello: Hello, *, direct: bool) -> TLSFacts:
-    """Return what the finished handshake of ``connection``, begun with ``hello``, agreed on."""
+def facts(
+    connection: SSL.Connection, hello: Hello, *, direct: bool, kind: Kind = Kind.C2S
+) -> TLSFacts:
+    """Return what the finished handshake of ``connection``, begun with ``hello``, agreed on.
+
+    ``kind`` is the one of the `server_context` that it was in.
+    """
     return TLSFacts(
         # The same few words in every session: each is kept once.
         version=intern(connection.get_protocol_version_name()),
         cipher=intern(connection.get_cipher_name() or ""),
         group=intern(connection.get_group_name() or ""),
         # There is one protocol that can have been chosen, if any was offered.
-        protocol=PROTOCOL.decode() if hello.protocols else "",
+        protocol=intern(kind.protocol.decode()) if hello.protocols else "",
         server_name=hello.server_name,
         resumed=openssl.was_resumed(connection),
         direct=direct,

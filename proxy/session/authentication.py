@@ -23,6 +23,10 @@ class Step(Enum):
     """Authenticated; both streams begin anew (RFC 6120, section 6.4.6)."""
     AUTHENTICATED = "authenticated"
     """Authenticated; the stream goes on."""
+    ADDRESSED = "addressed"
+    """It is known now to which domain the stream is; the server leg can be opened."""
+    ANEW = "anew"
+    """Authenticated by the proxy itself; the client begins a new stream, on a new server leg."""
     ESTABLISHED = "established"
     """Authenticated, and the session has its resource: negotiation is over."""
 

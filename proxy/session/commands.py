@@ -116,10 +116,13 @@ class StartServerTLS:
     Attributes:
         domain: whose server it is, as A-labels.
         direct: whether TLS begins with the first byte of the connection (XEP-0368).
+        sender: the domain of ours as which its certificate is presented, as A-labels; empty for
+            none.
     """
 
     domain: str
     direct: bool
+    sender: str = ""
 
 
 @attrs.frozen

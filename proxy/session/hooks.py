@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import attrs
 
+from proxy.session.kinds import Kind
 from proxy.session.options import option
 from proxy.session.rules import TLSRule
 from proxy.xmpp.errors import Condition
@@ -32,6 +33,7 @@ __all__ = [
     "Continue",
     "Direction",
     "Element",
+    "Kind",
     "Plugin",
     "Reject",
     "Replace",
@@ -112,21 +114,30 @@ class View:
         listener: the name of the listener that accepted it.
         rule: what that listener demands of TLS.
         client: where the client is.
+        kind: the kind of stream, as the listener has it.
         domain: the domain it speaks to, as A-labels; None until that is known.
         tls: what TLS on the client leg agreed on; None while the leg is plaintext.
-        authenticated: whether the server has accepted the client's credentials.
+        authenticated: whether the server has accepted the client's credentials; of a stream
+            between servers, whether a pair of domains is proved on it.
         elements: how many first-level elements the client has sent.
         failed_logins: how often the server has refused to log the client in.
         server_tls: what TLS on the server leg agreed on; None while that leg is plaintext, as
             behind a reverse listener it always is.
         server_identity: which identity of the server's certificate has proved the domain, such as
             ``DNS-ID example.net``; empty if none has.
+        origin: of a stream between servers, the domain that the server that opened it says it is,
+            as A-labels; None until it says so.
+        client_identity: which identity of that server's certificate has proved ``origin``; empty
+            if none has.
+        proof: what proved the first pair of domains: ``external`` or ``dialback``; empty until
+            then.
     """
 
     id: str
     listener: str
     rule: TLSRule
     client: Address
+    kind: Kind = Kind.C2S
     domain: str | None = None
     tls: TLSFacts | None = None
     authenticated: bool = False
@@ -134,6 +145,9 @@ class View:
     failed_logins: int = 0
     server_tls: TLSFacts | None = None
     server_identity: str = ""
+    origin: str | None = None
+    client_identity: str = ""
+    proof: str = ""
 
     def but(
         self,
@@ -145,6 +159,9 @@ class View:
         failed_logins: int = 0,
         server_tls: TLSFacts | None = None,
         server_identity: str = "",
+        origin: str | None = None,
+        client_identity: str = "",
+        proof: str = "",
     ) -> "View":
         """Return this view with what has come to be known since; what is left out stays."""
         return View(
@@ -152,6 +169,7 @@ class View:
             self.listener,
             self.rule,
             self.client,
+            self.kind,
             domain or self.domain,
             tls or self.tls,
             authenticated or self.authenticated,
@@ -159,6 +177,9 @@ class View:
             failed_logins or self.failed_logins,
             server_tls or self.server_tls,
             server_identity or self.server_identity,
+            origin or self.origin,
+            client_identity or self.client_identity,
+            proof or self.proof,
         )
 
     def without_server(self) -> "View":

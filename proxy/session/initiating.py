@@ -10,6 +10,7 @@ from weakref import proxy
 
 from proxy.session.hooks import Condition
 from proxy.session.ids import StreamIds
+from proxy.session.kinds import Kind
 from proxy.session.table import Singletons, Table, step
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import StreamError
@@ -45,6 +46,7 @@ class Surroundings(Protocol):
     """What the server leg needs of the session it is part of."""
 
     ids: StreamIds
+    kind: Kind
 
     def connect(self) -> None:
         """Open the connection."""
@@ -125,9 +127,10 @@ class Initiating:
     def _take_header(self, header: Header) -> None:
         # The prefix, too: what the proxy itself adds is written with it.
         if (header.name, header.prefix) != (ns.STREAM, "stream") or (
-            header.namespaces.get("") != ns.CLIENT
+            header.namespaces.get("") != self._around.kind.content
         ):
-            raise StreamError(Condition.INVALID_NAMESPACE, "not an XMPP stream for clients")
+            text = f"not an XMPP stream for {self._around.kind.peers}"
+            raise StreamError(Condition.INVALID_NAMESPACE, text)
         if self._around.ids.issued(header.attributes.get("id", "")):
             raise StreamError(Condition.CONFLICT, "the proxy is connected to itself")
         self._around.server_opened(header)

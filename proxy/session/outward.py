@@ -26,6 +26,7 @@ from proxy.session.commands import (
 from proxy.session.faults import located
 from proxy.session.hooks import Address, Condition, TLSFacts
 from proxy.session.ids import StreamIds
+from proxy.session.kinds import Kind
 from proxy.session.securing import CircleError, RedirectedError, Securing, WayError
 from proxy.trust.evidence import Evidence
 from proxy.trust.policy import Level, Policy
@@ -87,6 +88,7 @@ class Surroundings(Protocol):
     """What the way out needs of the session it is part of."""
 
     ids: StreamIds
+    kind: Kind
 
     def command(self, *commands: Command) -> None:
         """Have something done."""
@@ -100,8 +102,8 @@ class Surroundings(Protocol):
     def server_ready(self) -> None:
         """Go on: the server leg is connected and as secure as it has to be."""
 
-    def server_secured_by(self, facts: TLSFacts, identity: str) -> None:
-        """Take note of what TLS on the server leg agreed on."""
+    def server_secured_by(self, facts: TLSFacts, identity: str, evidence: Evidence) -> None:
+        """Take note of what TLS on the server leg agreed on, and has shown."""
 
     def refuse(self, error: StreamError) -> None:
         """End the session with a stream error."""
@@ -127,8 +129,10 @@ class Outward:
         "_reached",
         "_rules",
         "_securing",
+        "_sender",
         "arrived",
         "ids",
+        "kind",
     )
 
     def __init__(self, around: Surroundings, rules: Rules) -> None:
@@ -136,8 +140,10 @@ class Outward:
         self._around: Surroundings = proxy(around)
         self._rules = rules
         self.ids = around.ids
+        self.kind = around.kind
         self._awaited = False  # whether a connection has been asked for
         self._domain = ""
+        self._sender = ""
         self._policy: Policy | None = None
         self._reached: Reached | None = None
         self._securing: Securing | None = None
@@ -157,9 +163,18 @@ class Outward:
         """Whether the server leg is still to be secured, so that its bytes belong here."""
         return self._securing is not None
 
-    def connect(self, domain: str) -> None:
-        """Begin: look for the server of ``domain`` (A-labels)."""
+    @property
+    def policy(self) -> Policy | None:
+        """How the domain must prove itself; None while none is looked for."""
+        return self._policy
+
+    def connect(self, domain: str, sender: str = "") -> None:
+        """Begin: look for the server of ``domain``, for the domain ``sender`` of ours if any.
+
+        Both are in A-labels.
+        """
         self._domain = domain
+        self._sender = sender
         self._policy = self._rules.policy(domain)
         self._ask_for(Connect(domain))
 
@@ -177,7 +192,9 @@ class Outward:
             self._plaintext = False
             self._go_on()
         else:
-            self._securing = Securing(self, self._domain, optional=self._optional)
+            self._securing = Securing(
+                self, self._domain, optional=self._optional, sender=self._sender
+            )
             self._try(lambda securing: securing.begin(direct=reached.direct))
 
     def received(self, data: bytes) -> None:
@@ -207,7 +224,7 @@ class Outward:
             return
         self._securing = None
         self._tell(facts, verdict)
-        self._around.server_secured_by(facts, verdict.identity)
+        self._around.server_secured_by(facts, verdict.identity, evidence)
         self._go_on()
 
     def tls_failed(self, reason: str, no_tls: bool) -> None:
@@ -228,6 +245,21 @@ class Outward:
     def expired(self) -> None:
         """Take note that the server takes too long, while there are others."""
         self._fail("did not answer in time", Condition.REMOTE_CONNECTION_FAILED)
+
+    def again(self, why: str) -> None:
+        """Begin a new connection where this one leads to, for the last one cannot go on."""
+        fields = {"domain": self._domain, "detail": why}
+        self._around.command(Report(Severity.INFO, "the server is connected to again", fields))
+        self._leave()
+        self._ask_for(Reconnect())
+
+    def give_up(self, text: str) -> None:
+        """Give this way up, for it does not lead where the policy demands; take the next.
+
+        Args:
+            text: what is wrong, as a clause about the server.
+        """
+        self._fail(text, Condition.POLICY_VIOLATION)
 
     def redirect(self, host: str, port: int | None) -> bool:
         """Go where the server points; whether that is still allowed."""
@@ -279,7 +311,7 @@ class Outward:
     def start_server_tls(self) -> None:
         """Begin the handshake."""
         direct = self._reached is not None and self._reached.direct
-        self._around.command(StartServerTLS(self._domain, direct))
+        self._around.command(StartServerTLS(self._domain, direct, self._sender))
 
     # Inside
 

@@ -1,16 +1,19 @@
 """What passes between the legs of a session, and who has a say in it.
 
 First the core's own rules, which no plugin can loosen, then the chain. Here too is what plugins are
-shown of the session, for both change together.
+shown of the session, for both change together. What is here holds for every kind of stream; what
+each kind has of its own is in the modules beside this one.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import attrs
 from lxml import etree
 
 from proxy.session import ceilings
-from proxy.session.authentication import Authentication, Step
+from proxy.session.authentication import Step
 from proxy.session.chain import Chain
 from proxy.session.commands import Command, Report, Send, Severity, Side
 from proxy.session.hooks import (
@@ -26,10 +29,12 @@ from proxy.session.hooks import (
     TLSRule,
     View,
 )
+from proxy.trust.evidence import Evidence
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import StreamError
+from proxy.xmpp.events import Header
 from proxy.xmpp.features import Rewrite, cut, edit, insert
-from proxy.xmpp.framing import Limits
+from proxy.xmpp.framing import Framer, Limits
 from proxy.xmpp.meter import Meter
 
 NO_FEATURES: Final = b"<stream:features/>"
@@ -38,20 +43,11 @@ NO_FEATURES: Final = b"<stream:features/>"
 STARTTLS_OFFER: Final = f"<starttls xmlns='{ns.TLS}'/>".encode()
 
 
-_WAYS_TO_LOG_IN: Final = frozenset(
-    (
-        ns.qualified(ns.SASL, "mechanisms"),
-        ns.qualified(ns.SASL2, "authentication"),
-        ns.qualified(ns.AUTH_FEATURE, "auth"),
-    )
-)
-
-
 class RefusalError(StreamError):
     """A plugin's verdict, whichever side it was about."""
 
 
-class Passage:
+class Passage(ABC):
     """The way between the legs of one session.
 
     Args:
@@ -61,18 +57,31 @@ class Passage:
 
     Attributes:
         view: the session as it stands.
-        authentication: how far the client has come.
         established: whether negotiation is over.
     """
 
-    __slots__ = ("_chain", "_out", "authentication", "established", "view")
+    __slots__ = ("_chain", "_out", "established", "view")
 
     def __init__(self, view: View, chain: Chain, out: list[Command]) -> None:
         self.view = view
-        self.authentication = Authentication()
         self.established = False
         self._chain = chain
         self._out = out
+
+    # What each kind of stream has of its own
+
+    @property
+    @abstractmethod
+    def holds(self) -> bool:
+        """Whether what the client sends next must wait."""
+
+    @abstractmethod
+    def from_client(self, element: Element) -> Step:
+        """Pass on an element of the client's, and say what it brings about; raises StreamError."""
+
+    @abstractmethod
+    def from_server(self, element: Element) -> Step:
+        """Pass on an element of the server's, and say what it brings about; raises StreamError."""
 
     @property
     def offers_starttls(self) -> bool:
@@ -80,16 +89,51 @@ class Passage:
         view = self.view
         return view.rule is TLSRule.REPORT and not view.secured and not view.authenticated
 
+    def opening(self, header: Header) -> bytes:
+        """Return the header that the server gets, for one of the client's."""
+        return header.raw
+
+    def opening_anew(self) -> bytes:
+        """Return the header that the server gets where the client's says too little."""
+        raise NotImplementedError
+
+    def answer(self, header: Header) -> bytes:
+        """Return what the client gets for the server's header."""
+        return header.raw
+
+    def open_unaddressed(self, _header: StreamHeader) -> bool:
+        """Whether a stream may be open though its header does not say to which domain."""
+        return False
+
+    @property
+    def awaits_address(self) -> bool:
+        """Whether the client must be read to learn to which domain its stream is."""
+        return False
+
+    def resume(self) -> Step:
+        """Go on with what has waited for the server's stream; raises StreamError."""
+        return Step.NONE
+
+    def skim(self, _framer: Framer) -> bytes:
+        """Take what may pass to the server without a closer look from the front of the input."""
+        return b""
+
     def begin_anew(self) -> None:
-        """Forget the server, for there is a new start; refused logins stay counted."""
+        """Forget the server, for there is a new start."""
         self.view = self.view.without_server()
-        failures = self.authentication.failures
-        self.authentication = Authentication()
-        self.authentication.failures = failures
+
+    def is_watched(self) -> bool:
+        """Whether somebody looks at the elements of the established session."""
+        return any(map(self._chain.wants_stanzas, Direction))
+
+    def ended(self) -> None:  # noqa: B027 - most keep nothing
+        """Let go of what is kept outside the session, which is over."""
+
+    # What all have in common
 
     def client_limits(self) -> Limits:
         """Return the limits for a stream of the client."""
-        return ceilings.client_limits(self._chain.bounds, self.authentication.authenticated)
+        return ceilings.client_limits(self._chain.bounds, self.view.authenticated)
 
     def client_connected(self) -> None:
         """Ask whether the client may stay; raises StreamError."""
@@ -105,12 +149,17 @@ class Passage:
         self._name(domain)
         self._heed(self._chain.client_hello(self.view, hello))
 
-    def tls_established(self, facts: TLSFacts) -> None:
-        """Take note of TLS, and ask about it; raises StreamError."""
+    def tls_established(self, facts: TLSFacts, _shown: Sequence[bytes]) -> None:
+        """Take note of TLS, and ask about it; raises StreamError.
+
+        Args:
+            facts: what it agreed on.
+            _shown: the chain of certificates that the client has shown, in DER, its own first.
+        """
         self.view = self.view.but(tls=facts)
         self._heed(self._chain.tls_established(self.view))
 
-    def server_secured(self, facts: TLSFacts, identity: str) -> None:
+    def server_secured(self, facts: TLSFacts, identity: str, _evidence: Evidence) -> None:
         """Take note of TLS on the server leg, and of what has proved the server."""
         self.view = self.view.but(server_tls=facts, server_identity=identity)
 
@@ -131,30 +180,8 @@ class Passage:
             case _:
                 raise StreamError(Condition.POLICY_VIOLATION, "TLS is required before this")
 
-    def from_client(self, element: Element) -> None:
-        """Pass on an element of the client's; raises StreamError."""
-        self._count_element()
-        self.authentication.from_client(element)
-        if not self._pass(element, Direction.TO_SERVER, Side.CLIENT, Side.SERVER):
-            self.authentication.awaiting_server = False  # it has got nothing to answer
-
-    def from_server(self, element: Element) -> Step:
-        """Pass on an element of the server's, and say what it brings about; raises StreamError."""
-        if self.established:
-            self._pass(element, Direction.TO_CLIENT, Side.SERVER, Side.CLIENT)
-            return Step.NONE
-        step = self.authentication.from_server(element)
-        if self.authentication.failures != self.view.failed_logins:
-            self.view = self.view.but(failed_logins=self.authentication.failures)
-        if element.name == ns.FEATURES:
-            self._offer(element)
-        else:
-            self._pass(element, Direction.TO_CLIENT, Side.SERVER, Side.CLIENT)
-        self.established = step is Step.ESTABLISHED
-        return step
-
     def authenticated(self) -> None:
-        """Take note that the server has accepted the client, and ask about it."""
+        """Take note that the client is authenticated, and ask about it."""
         self.view = self.view.but(authenticated=True)
         self._heed(self._chain.authenticated(self.view))
         if self.view.rule is TLSRule.REPORT and not self.view.secured:
@@ -165,10 +192,6 @@ class Passage:
             }
             text = "would be refused: authenticated without TLS"
             self._out.append(Report(Severity.WARNING, text, fields))
-
-    def is_watched(self) -> bool:
-        """Whether a plugin wants to see stanzas of the established session."""
-        return any(map(self._chain.wants_stanzas, Direction))
 
     def meter(self) -> Meter | None:
         """Return what counts the client's stanzas from now on; None if nobody counts."""
@@ -189,19 +212,7 @@ class Passage:
 
     def _offer(self, features: Element) -> None:
         """Pass on what the core and the plugins leave of the server's features."""
-        raw = features.raw
-        if not self.view.authenticated and not _WAYS_TO_LOG_IN.intersection(
-            child.tag for child in features.tree
-        ):
-            fields = {"domain": self.view.domain}
-            self._out.append(Report(Severity.WARNING, "the server offers no way to log in", fields))
-        match self._chain.features(self.view, features):
-            case Reject(condition, text):
-                raise RefusalError(condition, text)
-            case Replace(replaced):
-                raw = replaced
-            case _:
-                pass
+        raw = self._asked_of_plugins(features)
         if (self.view.secured or self.view.server_tls) and b"starttls" in raw:
             raw = edit(attrs.evolve(features, raw=raw), _cut_starttls)
         if self.offers_starttls:
@@ -209,8 +220,21 @@ class Passage:
         if raw:
             self._out.append(Send(Side.CLIENT, raw))
 
-    def _pass(self, element: Element, direction: Direction, origin: Side, target: Side) -> bool:
+    def _asked_of_plugins(self, features: Element) -> bytes:
+        """Return what the plugins leave of features; raises RefusalError."""
+        match self._chain.features(self.view, features):
+            case Reject(condition, text):
+                raise RefusalError(condition, text)
+            case Replace(replaced):
+                return replaced
+            case _:
+                return features.raw
+
+    def _pass(self, element: Element, direction: Direction) -> bool:
         """Pass on what the plugins leave of an element; return whether that is anything."""
+        origin, target = Side.CLIENT, Side.SERVER
+        if direction is Direction.TO_CLIENT:
+            origin, target = target, origin
         raw = element.raw
         ask = self._chain.stanza if self.established else self._chain.element
         match ask(self.view, direction, element):
@@ -235,3 +259,7 @@ class Passage:
 def _cut_starttls(element: etree._Element) -> Rewrite | None:
     """Under TLS there is no STARTTLS (RFC 6120, section 5.4.3.3), whatever the server says."""
     return cut if element.tag == ns.STARTTLS else None
+
+
+MakePassage = Callable[[View, Chain, list[Command]], Passage]
+"""Makes the way between the legs of a session."""

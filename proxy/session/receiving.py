@@ -12,6 +12,7 @@ from weakref import proxy
 
 from proxy.session.hooks import ClientHello, Condition, TLSRule
 from proxy.session.ids import StreamIds
+from proxy.session.kinds import Kind
 from proxy.session.passage import Passage
 from proxy.session.table import Singletons, Table, step
 from proxy.xmpp import namespaces as ns
@@ -26,9 +27,6 @@ TLS_RECORD: Final = 0x16
 
 # An element without anything inside.
 _EMPTY: Final = re.compile(rb"<[^<>]*(?:/|>[ \t\r\n]*</[^<>]*)>")
-
-PROTOCOL: Final = b"xmpp-client"
-"""The protocol that ALPN may ask for (XEP-0368)."""
 
 ACCESS_DENIED: Final = 49
 UNRECOGNIZED_NAME: Final = 112
@@ -79,6 +77,7 @@ class Domains(Protocol):
 class Surroundings(Protocol):
     """What the client leg needs of the session it is part of."""
 
+    kind: Kind
     rule: TLSRule
     domains: Domains
     ids: StreamIds
@@ -188,7 +187,13 @@ class Receiving:
             sender=(self.domain or "") if known else "",
             to=self._peer,
             version=self._versioned,
+            content=self._around.kind.content,
         )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether elements of an open stream are what comes."""
+        return self.state is State.OPEN
 
     @property
     def unread(self) -> bytes:
@@ -252,7 +257,7 @@ class Receiving:
     def _note_header(self, header: Header) -> StreamHeader:
         """Read a header; set what our own answer needs."""
         self.header = header.raw
-        found = read(header, ns.CLIENT)
+        found = read(header, self._around.kind.content)
         self._peer = found.sender.partition("/")[0] if found.sender else None
         self._versioned = found.has_features
         return found
@@ -266,6 +271,9 @@ class Receiving:
         self._around.send_client(self.own_header() + STARTTLS_REQUIRED)
 
     def _open(self, header: Header) -> None:
+        if self._around.passage.open_unaddressed(self._note_header(header)):
+            self._around.send_client(self.own_header())
+            return
         found = self._read_header(header)
         if not found.has_features and self.secured and not self._direct:
             raise StreamError(Condition.POLICY_VIOLATION, "version 1.0 is required after STARTTLS")
@@ -318,7 +326,7 @@ class Receiving:
         domain = hello.server_name
         if domain is None:
             domain = self.domain or self._around.domains.default()
-        if hello.protocols and PROTOCOL not in hello.protocols:
+        if hello.protocols and self._around.kind.protocol not in hello.protocols:
             self._around.alert(NO_APPLICATION_PROTOCOL, "ALPN asks for another protocol")
         elif not self._around.domains.serves(domain) or (self.domain or domain) != domain:
             self._around.alert(UNRECOGNIZED_NAME, f"SNI names another domain: {domain}")

@@ -1,9 +1,10 @@
 """The initiating entity before TLS: from a connection to a remote server to its TLS handshake.
 
 RFC 6120 section 5 in the initiating role. Nothing of the client's is said here: the header is the
-proxy's own, and after it comes ``<starttls/>`` and nothing else, whether the server offers it or
-not (RFC 7590, section 3.2), for an offer can be stripped on the way. What the server says is
-unauthenticated; it decides how this goes on and is forgotten when TLS is up.
+proxy's own, with none of our domains in it but one that the conf names, where a server asks. After
+it comes ``<starttls/>`` and nothing else, whether the server offers it or not (RFC 7590, section
+3.2), for an offer can be stripped on the way. What the server says is unauthenticated; it decides
+how this goes on and is forgotten when TLS is up.
 """
 
 import re
@@ -14,6 +15,7 @@ from typing import Any, Final, Protocol
 from weakref import proxy
 
 from proxy.session.ids import StreamIds
+from proxy.session.kinds import Kind
 from proxy.session.table import Singletons, Table, step
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import StreamError
@@ -114,6 +116,7 @@ class Surroundings(Protocol):
     """What is needed of whoever wants the connection secured."""
 
     ids: StreamIds
+    kind: Kind
 
     def send_server(self, data: bytes) -> None:
         """Write to the server."""
@@ -129,14 +132,18 @@ class Securing:
         around: carries out what is to be done.
         domain: the domain that is asked for, as A-labels.
         optional: whether a server that does not offer TLS need not be asked for it.
+        sender: the domain that asks, where a server does.
     """
 
-    __slots__ = ("_around", "_domain", "_framer", "_optional", "direct", "state")
+    __slots__ = ("_around", "_domain", "_framer", "_optional", "_sender", "direct", "state")
 
-    def __init__(self, around: Surroundings, domain: str, *, optional: bool) -> None:
+    def __init__(
+        self, around: Surroundings, domain: str, *, optional: bool, sender: str = ""
+    ) -> None:
         # The session owns this; a reference back would keep both alive.
         self._around: Surroundings = proxy(around)
         self._domain = domain
+        self._sender = sender
         self._optional = optional
         self._framer = Framer(CEILING)
         self.direct = False
@@ -169,7 +176,8 @@ class Securing:
                 if self._under_tls():
                     return
         except StreamError as error:
-            raise WayError("does not speak XMPP for clients", detail=str(error)) from error
+            text = f"does not speak XMPP for {self._around.kind.peers}"
+            raise WayError(text, detail=str(error)) from error
 
     def _under_tls(self) -> bool:
         return self.state in (State.HANDSHAKE, State.SECURED)
@@ -181,7 +189,7 @@ class Securing:
     def _event(self, event: Event) -> None:
         match event:
             case Header():
-                found = read(event, ns.CLIENT)
+                found = read(event, self._around.kind.content)
                 if found.id is not None and self._around.ids.issued(found.id):
                     raise CircleError
                 self._take(Input.HEADER if found.has_features else Input.OLD_HEADER)
@@ -200,7 +208,8 @@ class Securing:
     # Actions
 
     def _open(self, _value: object) -> None:
-        self._around.send_server(opening(self._domain))
+        content = self._around.kind.content
+        self._around.send_server(opening(self._domain, content, self._sender))
 
     def _go_on(self, _value: object) -> None:
         """Nothing to do."""

@@ -13,9 +13,14 @@ from proxy.session.commands import Abort, Arm, Command, Connect, Deadline, Disar
 from proxy.session.hooks import TLSFacts
 from proxy.session.ids import StreamIds
 from proxy.session.initiating import Initiating
+from proxy.session.kinds import Kind
+from proxy.session.outbound import Outbound
 from proxy.session.outward import Outward, Reached, Rules
 from proxy.session.passage import Passage
+from proxy.session.presenting import Next, Presenting
 from proxy.session.securing import RedirectedError, redirected
+from proxy.trust.evidence import Evidence
+from proxy.trust.policy import Dialback as DialbackRule
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import Condition, StreamError
 from proxy.xmpp.events import Element, Footer, Header, WhiteSpace
@@ -26,12 +31,13 @@ class Surroundings(Protocol):
     """What the server's side needs of the session it is part of."""
 
     ids: StreamIds
+    kind: Kind
     passage: Passage
 
     def command(self, *commands: Command) -> None:
         """Have something done."""
 
-    def answered(self, header: bytes) -> None:
+    def answered(self, header: Header) -> None:
         """Pass the server's header to the client."""
 
     def server_sent(self, event: Element | WhiteSpace) -> None:
@@ -59,20 +65,24 @@ class ServerSide:
         "_kept",
         "_leg",
         "_limits",
+        "_presenting",
         "_unauthenticated",
         "_way",
         "ids",
+        "kind",
     )
 
     def __init__(self, around: Surroundings, rules: Rules | None) -> None:
         # The session owns this; a reference back would keep both alive.
         self._around: Surroundings = proxy(around)
         self.ids = around.ids
+        self.kind = around.kind
         self._limits = ceilings.SERVER if rules is None else ceilings.STRANGER
         self._leg = Initiating(self, self._limits)
         self._way = None if rules is None else Outward(self, rules)
         self._header = b""  # the client's
-        self._kept = b""  # a header of the server's that waits for what follows it
+        self._kept: Header | None = None  # the server's, that waits for what follows it
+        self._presenting = Presenting()
         self._unauthenticated = 0  # bytes
 
     @property
@@ -88,7 +98,7 @@ class ServerSide:
     @property
     def ready(self) -> bool:
         """Whether what the client sends can be passed on: not while another way may follow."""
-        return self._leg.ready and not self._kept
+        return self._leg.ready and self._kept is None
 
     @property
     def framer(self) -> Framer | None:
@@ -174,7 +184,7 @@ class ServerSide:
         if self._way is None:
             self._around.command(Connect(view.domain))
         else:
-            self._way.connect(view.domain)
+            self._way.connect(view.domain, view.origin or "")
 
     def send_server(self, data: bytes) -> None:
         """Write to the server."""
@@ -187,26 +197,38 @@ class ServerSide:
         client takes one header only.
         """
         if self.way is not None and header.attributes.get("version") is not None:
-            self._kept = header.raw
-        else:
-            self._answer(header.raw)
+            self._kept = header
+        elif not self._lacks_proof():
+            self._answer(header)
 
     def server_sent(self, event: Element | WhiteSpace) -> None:
         """Pass on something that came from the server in an open stream."""
-        if self._kept:
-            if isinstance(event, Element) and self._redirects(event):
+        if self._kept is not None:
+            if isinstance(event, WhiteSpace):
+                return  # nothing has come that says how this goes on
+            if self._redirects(event) or self._presents(event):
                 return
             self._answer(self._kept)
         self._around.server_sent(event)
 
     def server_ended(self, footer: Footer) -> None:
         """Pass on the end of the server's stream."""
-        if self._kept:
+        if self._kept is not None:
+            if self._presenting.awaits_answer:
+                self._turned_down("it ended the stream")
+                return
             self._answer(self._kept)
         self._around.server_ended(footer)
 
-    def _answer(self, header: bytes) -> None:
-        self._kept = b""
+    def lost(self) -> None:
+        """Take note that the leg is gone, while the way is still sought."""
+        if self._presenting.awaits_answer:
+            self._turned_down("it closed the connection")
+        elif self.way is not None:
+            self.way.lost()
+
+    def _answer(self, header: Header) -> None:
+        self._kept = None
         self._around.command(Disarm(Deadline.CONNECT))
         if self.way is not None:
             self.way.arrived = True
@@ -223,6 +245,53 @@ class ServerSide:
             return self.way.redirect(error.host, error.port)
         return False
 
+    # SASL EXTERNAL, with the certificate of the domain of ours that the stream is from
+
+    def _presents(self, event: Element) -> bool:
+        """Whether something is about our own authentication, and not for our server."""
+        way = self.way
+        if way is None or way.policy is None or not isinstance(self._around.passage, Outbound):
+            return False
+        follows = self._presenting.take(event, self._around.passage.view)
+        match follows:
+            case Next.PASS:
+                return self._lacks_proof()
+            case Next.ASK:
+                self.send_server(self._presenting.request)
+            case Next.RESTART:
+                self._kept = None
+                self._around.passage.accepted()
+                self._leg.take(initiating.Input.AUTHENTICATED)
+                self._leg.open(self._header)
+            case Next.REFUSED:
+                self._turned_down("it refused SASL EXTERNAL")
+        return True
+
+    def _lacks_proof(self) -> bool:
+        """Whether our domain is not proved as the policy demands; the way is given up then."""
+        way = self.way
+        if (
+            way is None
+            or way.policy is None
+            or way.policy.dialback is DialbackRule.ALLOW
+            or not self._presenting.is_needed
+            or self.kind is not Kind.S2S
+        ):
+            return False
+        way.give_up("does not take a certificate (SASL EXTERNAL), and dialback is ruled out")
+        return True
+
+    def _turned_down(self, why: str) -> None:
+        """The server does not take our certificate: try again without it, if that will do."""
+        self._presenting.give_up()
+        way = self.way
+        if way is None or way.policy is None:
+            return
+        if way.policy.dialback is DialbackRule.NEVER:
+            way.give_up("does not take the certificate that it was shown (SASL EXTERNAL)")
+        else:
+            way.again(f"{why}; dialback remains")
+
     # What the way out asks for
 
     def command(self, *commands: Command) -> None:
@@ -234,16 +303,17 @@ class ServerSide:
         self._around.command(Disarm(Deadline.WAY), Abort(Side.SERVER))
         self._leg = Initiating(self, self._limits)
         self._leg.await_connection(self._header)
-        self._kept = b""
+        self._kept = None
+        self._presenting.begin_anew()
         self._around.passage.begin_anew()
 
     def server_ready(self) -> None:
         """Open the stream with the server, which is connected and as secure as it has to be."""
         self._leg.take(initiating.Input.CONNECTED)
 
-    def server_secured_by(self, facts: TLSFacts, identity: str) -> None:
+    def server_secured_by(self, facts: TLSFacts, identity: str, evidence: Evidence) -> None:
         """Take note of what TLS on the leg agreed on, and of what has proved the server."""
-        self._around.passage.server_secured(facts, identity)
+        self._around.passage.server_secured(facts, identity, evidence)
 
     def refuse(self, error: StreamError) -> None:
         """End the session with a stream error."""

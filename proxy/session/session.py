@@ -7,12 +7,13 @@ The invariant on which the rest stands: before the client leg is secured, on a l
 requires TLS, no `Connect` and no `Send` to the server is ever returned.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from proxy.session import ceilings, receiving
 from proxy.session.authentication import Step
 from proxy.session.chain import Chain
+from proxy.session.clients import ClientPassage
 from proxy.session.commands import (
     Abort,
     Alert,
@@ -42,8 +43,9 @@ from proxy.session.hooks import (
     View,
 )
 from proxy.session.ids import StreamIds
+from proxy.session.kinds import Kind
 from proxy.session.outward import Reached, Rules, Trouble
-from proxy.session.passage import Passage, RefusalError
+from proxy.session.passage import MakePassage, RefusalError
 from proxy.session.receiving import Domains, Receiving
 from proxy.session.server_side import ServerSide
 from proxy.trust.evidence import Evidence
@@ -61,16 +63,18 @@ _SEVERITIES: Final = {
 
 
 class Session:
-    """A session of a client.
+    """A session of a client, or of whatever else opens a stream.
 
     Args:
         session_id: names the session in the log.
         listener: the name of the listener.
+        kind: the kind of stream that it accepts.
         rule: what the listener demands of TLS.
         client: where the client is.
         domains: the domains that are served.
         chain: the plugins.
         ids: makes the ids of the proxy's own streams.
+        passage: makes the way between the legs, which is what the kind of stream makes it.
         outward: what a forward listener demands of servers; None on a reverse one.
     """
 
@@ -79,13 +83,16 @@ class Session:
         *,
         session_id: str,
         listener: str,
+        kind: Kind = Kind.C2S,
         rule: TLSRule,
         client: Address,
         domains: Domains,
         chain: Chain,
         ids: StreamIds,
+        passage: MakePassage = ClientPassage,
         outward: Rules | None = None,
     ) -> None:
+        self.kind = kind
         self.rule = rule
         self.unread = 0
         """How many of the last bytes received from the client belong to TLS and stay unread."""
@@ -93,8 +100,8 @@ class Session:
         self._bounds = chain.bounds
         self.ids = ids
         self._out: list[Command] = []
-        view = View(id=session_id, listener=listener, rule=rule, client=client)
-        self.passage = Passage(view, chain, self._out)
+        view = View(id=session_id, listener=listener, rule=rule, client=client, kind=kind)
+        self.passage = passage(view, chain, self._out)
         self._client = Receiving(self)
         self._server = ServerSide(self, outward)
         self._unauthenticated = 0  # bytes
@@ -140,9 +147,14 @@ class Session:
         self._guarded(self._client.take, receiving.Input.HELLO, hello)
         return self._flush()
 
-    def secured(self, facts: TLSFacts) -> list[Command]:
-        """Take note that TLS on the client leg is up."""
-        self._guarded(self._secured, facts)
+    def secured(self, facts: TLSFacts, shown: Sequence[bytes] = ()) -> list[Command]:
+        """Take note that TLS on the client leg is up.
+
+        Args:
+            facts: what it agreed on.
+            shown: the chain of certificates that the client has shown, in DER, its own first.
+        """
+        self._guarded(self._secured, facts, shown)
         return self._flush()
 
     def tls_failed(self, reason: str) -> list[Command]:
@@ -191,8 +203,8 @@ class Session:
             elif side is Side.CLIENT:
                 self._finish(f"the client went away: {reason}", close=(Side.CLIENT, Side.SERVER))
             elif self._server.way is not None:
-                self._guarded_server(self._server.way.lost)
-            elif self.passage.authentication.authenticated:
+                self._guarded_server(self._server.lost)
+            elif self.view.authenticated:
                 # No end of stream is invented: it would forbid the client to resume (XEP-0198).
                 self._finish(f"the server went away: {reason}", close=(Side.CLIENT, Side.SERVER))
             else:
@@ -236,7 +248,7 @@ class Session:
 
     def _client_received(self, data: bytes) -> None:
         client = self._client
-        if not self.passage.authentication.authenticated:
+        if not self.view.authenticated:
             self._unauthenticated += len(data)
             bound = ceilings.unauthenticated_bytes(self._bounds)
             if self._unauthenticated > bound:
@@ -259,6 +271,9 @@ class Session:
                     self._held = True
                     self._out.append(Hold())
                 return
+            skimmed = self.passage.skim(framer) if self._client.is_open else b""
+            if skimmed:
+                self._out.append(Send(Side.SERVER, skimmed))
             event = framer.next_event()
             if event is None:
                 return
@@ -270,7 +285,8 @@ class Session:
         """Whether what the client sends now can be passed on or answered at once."""
         if self._client.state is not receiving.State.OPEN:
             return True
-        return self._server.ready and not self.passage.authentication.awaiting_server
+        ready = self._server.ready or self.passage.awaits_address
+        return ready and not self.passage.holds
 
     def _release_client(self) -> None:
         """Read from the client again, if it is held without need."""
@@ -279,10 +295,10 @@ class Session:
             self._out.append(Resume())
             self._guarded(self._pump_client)
 
-    def _secured(self, facts: TLSFacts) -> None:
+    def _secured(self, facts: TLSFacts, shown: Sequence[bytes]) -> None:
         self._out += (Disarm(Deadline.NEGOTIATION), Arm(Deadline.AUTHENTICATION))
         self._client.take(receiving.Input.SECURED)
-        self.passage.tls_established(facts)
+        self.passage.tls_established(facts, shown)
 
     # What the client leg asks for
 
@@ -307,11 +323,14 @@ class Session:
 
     def client_opened(self, header: Header) -> None:
         """Pass the client's header on, connecting to the server first if need be."""
+        self._begin_server(self.passage.opening(header))
+
+    def _begin_server(self, header: bytes) -> None:
         if self._server.absent and not self.view.secured:
             self._out += (Disarm(Deadline.NEGOTIATION), Arm(Deadline.AUTHENTICATION))
         elif self._server.restarting:
             self._out.append(Arm(Deadline.CONNECT))
-        self._server.open(header.raw)
+        self._server.open(header)
 
     def leave_server(self) -> None:
         """Give up the server leg, for TLS makes a new start."""
@@ -325,7 +344,7 @@ class Session:
         if isinstance(event, WhiteSpace):
             self._server.send_server(event.raw)
             return
-        self.passage.from_client(event)
+        self._advance(self.passage.from_client(event))
 
     def client_ended(self, footer: Footer) -> None:
         """Pass on the end of the client's stream and wait for the server's."""
@@ -342,10 +361,13 @@ class Session:
         """Have something done."""
         self._out += commands
 
-    def answered(self, header: bytes) -> None:
+    def answered(self, header: Header) -> None:
         """Pass the server's header to the client."""
         self._client.answered = True
-        self.send_client(header)
+        answer = self.passage.answer(header)
+        if answer:
+            self.send_client(answer)
+        self._advance(self.passage.resume())
 
     def server_sent(self, event: Element | WhiteSpace) -> None:
         """Pass on something that came from the server in an open stream."""
@@ -365,14 +387,21 @@ class Session:
     def _advance(self, step: Step) -> None:
         if step is Step.NONE:
             return
+        if step is Step.ADDRESSED:
+            self._client.domain = self.view.domain
+            self._begin_server(self.passage.opening_anew())
+            return
         if not self.view.authenticated:
-            if self._client.framer is not None:
-                self._client.framer.limits = self.passage.client_limits()
             self._out.append(Disarm(Deadline.AUTHENTICATION))
             self.passage.authenticated()
+            if self._client.framer is not None:
+                self._client.framer.limits = self.passage.client_limits()
         if step is Step.RESTART:
             self._client.take(receiving.Input.AUTHENTICATED)
             self._server.authenticated()
+        elif step is Step.ANEW:
+            self._client.take(receiving.Input.AUTHENTICATED)
+            self.leave_server()
         elif step is Step.ESTABLISHED and self._server.framer is not None:
             self._server.framer.limits = ceilings.ESTABLISHED_SERVER
 
@@ -412,7 +441,7 @@ class Session:
         except RefusalError as error:
             self.refuse(error)
         except StreamError as error:
-            self._upstream_failed(f"does not speak XMPP for clients: {error}")
+            self._upstream_failed(f"does not speak XMPP for {self.kind.peers}: {error}")
         except BaseException as error:  # noqa: BLE001 - whatever it was, it must not pass
             self._fault(error)
 
@@ -451,6 +480,7 @@ class Session:
         if self._over:
             return
         self._over = True
+        self.passage.ended()
         self._out += map(Close, close)
         self._out += map(Abort, abort)
         self._out.append(Finish(self.view, reason, severity))

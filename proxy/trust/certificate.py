@@ -12,17 +12,22 @@ import attrs
 from proxy.trust import der
 
 SUBJECT_ALT_NAME: Final = bytes.fromhex("551d11")
+KEY_USAGE: Final = bytes.fromhex("551d0f")
 BASIC_CONSTRAINTS: Final = bytes.fromhex("551d13")
 NAME_CONSTRAINTS: Final = bytes.fromhex("551d1e")
 EXTENDED_KEY_USAGE: Final = bytes.fromhex("551d25")
 """Extensions, by the contents of their object identifiers."""
 
-_SERVER_AUTH: Final = bytes.fromhex("2b06010505070301")
+SERVER_AUTH: Final = bytes.fromhex("2b06010505070301")
+CLIENT_AUTH: Final = bytes.fromhex("2b06010505070302")
+"""Extended key usages, likewise: of who is connected to by TLS, and of who connects."""
+
 _ANY_EXTENDED_KEY_USAGE: Final = bytes.fromhex("551d2500")
 
 _VERSION: Final = 0xA0
 _UNIQUE_IDENTIFIERS: Final = frozenset({0x81, 0x82})
 _EXTENSIONS: Final = 0xA3
+_DIGITAL_SIGNATURE: Final = 0x80
 _FIELDS: Final = (der.INTEGER, *(der.SEQUENCE,) * 5)
 
 
@@ -35,12 +40,14 @@ class Certificate:
         issuer: Its issuer's name, without tag and length.
         subject: Its subject's name, likewise.
         key: Its ``SubjectPublicKeyInfo``, with tag and length, as pins hash it.
+        signature: The ``AlgorithmIdentifier`` that its issuer signed it by, without tag and length.
     """
 
     whole: bytes
     issuer: bytes
     subject: bytes
     key: bytes
+    signature: bytes
     _validity: bytes
     _extensions: bytes | None
 
@@ -64,8 +71,9 @@ class Certificate:
         count = len(_FIELDS)
         if tags[:count] != _FIELDS or not _UNIQUE_IDENTIFIERS.issuperset(tags[count:]):
             raise ValueError("it is not made as certificates are")
-        _, _, issuer, validity, subject, key = (content for _, content in fields[:count])
-        return cls(whole, issuer, subject, der.encoded(der.SEQUENCE, key), validity, extensions)
+        _, signature, issuer, validity, subject, key = (content for _, content in fields[:count])
+        key = der.encoded(der.SEQUENCE, key)
+        return cls(whole, issuer, subject, key, signature, validity, extensions)
 
     def validity(self) -> tuple[datetime, datetime]:
         """Return the first and the last moment of its life, in UTC.
@@ -115,8 +123,29 @@ def is_for_servers(extended_key_usage: bytes) -> bool:
     Raises:
         ValueError: It is malformed.
     """
+    return SERVER_AUTH in purposes(extended_key_usage)
+
+
+def purposes(extended_key_usage: bytes) -> frozenset[bytes]:
+    """Return which of `SERVER_AUTH` and `CLIENT_AUTH` the value of that extension allows.
+
+    Raises:
+        ValueError: It is malformed.
+    """
+    both = frozenset({SERVER_AUTH, CLIENT_AUTH})
     usages = list(der.elements(der.only(extended_key_usage, der.SEQUENCE)))
-    return any(
-        (der.OBJECT_IDENTIFIER, usage) in usages
-        for usage in (_SERVER_AUTH, _ANY_EXTENDED_KEY_USAGE)
-    )
+    if (der.OBJECT_IDENTIFIER, _ANY_EXTENDED_KEY_USAGE) in usages:
+        return both
+    return frozenset(each for each in both if (der.OBJECT_IDENTIFIER, each) in usages)
+
+
+def is_for_signatures(key_usage: bytes) -> bool:
+    """Whether the value of that extension lets the key sign in a handshake (digitalSignature).
+
+    Raises:
+        ValueError: It is malformed.
+    """
+    bits = der.only(key_usage, der.BIT_STRING)
+    if not bits:
+        raise ValueError("its key usage is malformed")
+    return bool(int.from_bytes(bits[1:2], "big") & _DIGITAL_SIGNATURE)

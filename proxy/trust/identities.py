@@ -17,6 +17,8 @@ from proxy.trust import der
 from proxy.xmpp.domains import domain
 
 CLIENT_SERVICE: Final = "_xmpp-client"
+SERVER_SERVICE: Final = "_xmpp-server"
+"""The services of SRV-IDs: where a domain takes clients, and where other servers."""
 
 MOST_NAMES: Final = 1000
 """How many names of a certificate are read."""

@@ -40,6 +40,19 @@ class Level(Enum):
         return self not in {Level.NONE, Level.MAY, Level.ENCRYPT}
 
 
+class Dialback(Enum):
+    """Whether server dialback (XEP-0220) will do between servers, without SASL EXTERNAL.
+
+    It asks the domain's own server whether it has opened the connection, which proves as much as
+    DNS and that server can; TLS is demanded, or not, by the level all the same.
+    """
+
+    ALLOW = "allow"
+    """It will do where SASL EXTERNAL does not come about."""
+    NEVER = "never"
+    """It will not: servers authenticate by SASL EXTERNAL, or not at all."""
+
+
 class Version(Enum):
     """Versions of TLS that a policy can set as the oldest."""
 
@@ -144,12 +157,17 @@ class Policy:
     Attributes:
         domain: The domains that it is for.
         level: What is demanded of them.
-        server: Host or address and port of the server; ``None`` to ask DNS.
+        server: Host or address and port where the server takes clients; ``None`` to ask DNS.
+            For clients' streams only.
         direct_tls: Whether ``server`` expects TLS from the first byte.
         anchors: A file of roots in PEM to trust instead of the system's.
         pins: The keys that are known.
         min_version: The oldest version of TLS that is spoken.
         private_addresses: Whether DNS may lead to private addresses and those of this machine.
+        dialback: Whether server dialback on TLS will do where SASL EXTERNAL does not come about.
+        s2s_server: Host or address and port where the domain's server takes servers' connections;
+            ``None`` to ask DNS. For servers' streams only.
+        s2s_direct_tls: Whether ``s2s_server`` expects TLS from the first byte.
     """
 
     domain: Pattern
@@ -160,6 +178,9 @@ class Policy:
     pins: frozenset[Pin] = frozenset()
     min_version: Version = Version.TLS_1_2
     private_addresses: bool = False
+    dialback: Dialback = Dialback.ALLOW
+    s2s_server: tuple[str, int] | None = None
+    s2s_direct_tls: bool = False
 
 
 class Ladder:

@@ -12,18 +12,24 @@ import attrs
 
 from proxy.trust.certificate import (
     BASIC_CONSTRAINTS,
+    CLIENT_AUTH,
     EXTENDED_KEY_USAGE,
+    KEY_USAGE,
     NAME_CONSTRAINTS,
+    SERVER_AUTH,
     SUBJECT_ALT_NAME,
     Certificate,
     is_authority,
     is_for_servers,
+    is_for_signatures,
+    purposes,
 )
 from proxy.trust.constraints import permits
 from proxy.trust.evidence import Evidence
 from proxy.trust.identities import DNS_NAME, Presented, presented
 from proxy.trust.policy import Level, Policy, pin_of_key
 from proxy.trust.reasons import NOT_FOR_SERVERS, chain_problem, dates_problem
+from proxy.trust.strength import key_weakness, signature_weakness
 from proxy.xmpp.text import printable
 
 LONGEST_CHAIN: Final = 10
@@ -32,6 +38,7 @@ LONGEST_CHAIN: Final = 10
 LARGEST_CERTIFICATE: Final = 64 * 1024
 """How many octets a certificate may have."""
 
+_FOR_NEITHER: Final = "{} is meant neither for servers nor for their clients (extended key usage)"
 _NAMES_SHOWN: Final = 2
 _LONGEST_NAME: Final = 80
 
@@ -87,8 +94,20 @@ class _UnprovenError(Exception):
         self.verdict = Verdict(status, "", problem)
 
 
-def judge(domain: str, service: str, policy: Policy, evidence: Evidence, now: datetime) -> Verdict:
+def judge(
+    domain: str,
+    service: str,
+    policy: Policy,
+    evidence: Evidence,
+    now: datetime,
+    *,
+    initiating: bool = False,
+) -> Verdict:
     """Judge what a server showed of itself.
+
+    One that connects to us may show a certificate for servers as well as one for clients: public
+    authorities issue the former only. OpenSSL has held neither use nor strength against its chain,
+    so both are judged here.
 
     Args:
         domain: The domain that it must prove, in A-labels: never the name of an SRV target.
@@ -96,6 +115,7 @@ def judge(domain: str, service: str, policy: Policy, evidence: Evidence, now: da
         policy: What is demanded.
         evidence: What the handshake showed.
         now: The time to judge validity by, with a time zone.
+        initiating: Whether it has connected to us, not we to it.
 
     Raises:
         UntrustedError: The policy demands more, or something went wrong while it was judged.
@@ -104,7 +124,8 @@ def judge(domain: str, service: str, policy: Policy, evidence: Evidence, now: da
     cause: BaseException | None = None
     try:
         tolerant = not policy.level.demands_proof
-        return Verdict(Status.VERIFIED, _proof(domain, service, policy, evidence, now), "")
+        identity = _proof(domain, service, policy, evidence, now, initiating=initiating)
+        return Verdict(Status.VERIFIED, identity, "")
     except (KeyboardInterrupt, SystemExit):
         raise
     except _UnprovenError as unproven:
@@ -125,7 +146,15 @@ def _unchecked(domain: str, error: BaseException) -> str:
         return "the certificate could not be checked"
 
 
-def _proof(domain: str, service: str, policy: Policy, evidence: Evidence, now: datetime) -> str:
+def _proof(
+    domain: str,
+    service: str,
+    policy: Policy,
+    evidence: Evidence,
+    now: datetime,
+    *,
+    initiating: bool,
+) -> str:
     """Return the identity that proves the domain; whatever is raised means that none does."""
     shown = printable(domain)
     if not evidence.chain:
@@ -144,7 +173,10 @@ def _proof(domain: str, service: str, policy: Policy, evidence: Evidence, now: d
     extensions = leaf.extensions()
     # Without an authority above it, OpenSSL has found it among those of the policy's file.
     is_anchor = policy.anchors is not None and len(path) == 1 and leaf.issuer == leaf.subject
-    _check_use(shown, leaf, extensions, now, is_anchor=is_anchor)
+    _check_use(shown, leaf, extensions, now, is_anchor=is_anchor, initiating=initiating)
+    if initiating:
+        _check_purposes(shown, path)
+        _check_strength(shown, path)
     names = presented(extensions.get(SUBJECT_ALT_NAME))
     match = names.match(domain, service)
     if match is None:
@@ -180,6 +212,7 @@ def _check_use(
     now: datetime,
     *,
     is_anchor: bool,
+    initiating: bool,
 ) -> None:
     """Check what OpenSSL should have found wrong with the server's own certificate.
 
@@ -188,12 +221,51 @@ def _check_use(
     problem = dates_problem(f"the certificate of {shown}", leaf, now)
     usage = extensions.get(EXTENDED_KEY_USAGE)
     basic = extensions.get(BASIC_CONSTRAINTS)
-    if not problem and usage is not None and not is_for_servers(usage):
+    if not problem and not initiating and usage is not None and not is_for_servers(usage):
         problem = NOT_FOR_SERVERS.format(shown)
     if not problem and basic is not None and is_authority(basic) and not is_anchor:
         problem = f"the certificate of {shown} is one of an authority, not of a server"
     if problem:
         raise _UnprovenError(Status.UNTRUSTED, problem)
+
+
+def _check_purposes(shown: str, path: list[Certificate]) -> None:
+    """Check that the whole path is for servers, or all of it for clients, and the leaf's key signs.
+
+    An authority that is kept to other uses, such as mail, may have been given any names for those.
+    """
+    usage = path[0].extensions().get(KEY_USAGE)
+    if usage is not None and not is_for_signatures(usage):
+        problem = f"the key of {shown} is not meant for signatures (key usage)"
+        raise _UnprovenError(Status.UNTRUSTED, problem)
+    allowed = frozenset({SERVER_AUTH, CLIENT_AUTH})
+    for certificate in path:
+        extended = certificate.extensions().get(EXTENDED_KEY_USAGE)
+        if extended is not None:
+            allowed &= purposes(extended)
+        if not allowed:
+            raise _UnprovenError(
+                Status.UNTRUSTED, _FOR_NEITHER.format(_whose(shown, certificate, path))
+            )
+
+
+def _check_strength(shown: str, path: list[Certificate]) -> None:
+    """Check all keys of the path, and all signatures that anything depends on."""
+    for certificate in path:
+        weakness = key_weakness(certificate.key)
+        problem = f"{_whose(shown, certificate, path)} has a key that is too weak ({weakness})"
+        # The last one is trusted for itself; who has signed it, and how, does not matter.
+        if weakness == "" and certificate is not path[-1]:
+            weakness = signature_weakness(certificate.signature)
+            problem = f"{_whose(shown, certificate, path)} is signed too weakly ({weakness})"
+        if weakness != "":
+            raise _UnprovenError(Status.UNTRUSTED, problem)
+
+
+def _whose(shown: str, certificate: Certificate, path: list[Certificate]) -> str:
+    if certificate is path[0]:
+        return f"the certificate of {shown}"
+    return f"an authority's certificate above that of {shown}"
 
 
 def _check_constraints(shown: str, domain: str, path: list[Certificate]) -> None:

@@ -41,6 +41,24 @@ def domain(text: str) -> str:
     return intern(encoded)
 
 
+_DEVIATIONS: Final = frozenset("\u00df\u1e9e\u03c2\u200c\u200d")
+"""Characters of which IDNA 2003 makes others, or nothing (UTS #46, section 7)."""
+
+
+def unambiguous(text: str) -> str:
+    """Return the domain that ``text`` names, as `domain` does, if every server reads it so.
+
+    A server that reads names by IDNA 2003, as old ones do, takes ``fa\u00df.de`` for ``fass.de``:
+    who has proved the one must not be taken for the other.
+
+    Raises:
+        ValueError: ``text`` names no domain, or not to every server the same.
+    """
+    if not (text.isascii() or _DEVIATIONS.isdisjoint(text)):
+        raise ValueError("old servers and new ones read this domain as two different ones")
+    return domain(text)
+
+
 _STRANGERS: Final = (
     (re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://"), "a scheme does not belong here"),
     (re.compile(r"[^:]+:[0-9]+"), "a port does not belong here"),

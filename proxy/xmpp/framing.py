@@ -23,6 +23,7 @@ from proxy.xmpp.content import Content, Part
 from proxy.xmpp.errors import Condition, StreamError
 from proxy.xmpp.events import Element, Event, Footer, Header, WhiteSpace
 from proxy.xmpp.expat import not_well_formed
+from proxy.xmpp.skim import DEEPEST, MOST_ATTRIBUTES, Approve, skim
 
 SPACE: Final = b" \t\r\n"
 _SPACES: Final = re.compile(rb"[ \t\r\n]*")
@@ -62,7 +63,8 @@ class _Kind(Enum):
 class Framer:
     """Reads one stream; a new stream (after TLS, after SASL) is read by a new framer.
 
-    Feed it bytes with `feed`, then take events with `next_event` until there is none.
+    Feed it bytes with `feed`, then take events with `next_event` until there is none. Where only
+    the addresses of stanzas matter, `skim` takes most of them off before each event.
     """
 
     __slots__ = (
@@ -76,6 +78,7 @@ class Framer:
         "_quoted",
         "_raw",
         "_scanned",
+        "_skims",
         "_spaces",
         "limits",
     )
@@ -92,6 +95,7 @@ class Framer:
         self._finished = False
         self._failure: tuple[Condition, str] | None = None
         self._content = Content(limits.depth)
+        self._skims = limits.depth >= DEEPEST  # the depth of `Content` stays
         self._decoder = codecs.getincrementaldecoder("utf-8")("strict")
         # The parser knows the content and not the framer: nothing here holds itself alive.
         self._parser = self._content.parser()
@@ -131,6 +135,38 @@ class Framer:
             # Not the exception itself: its traceback would hold on to this.
             self._failure = (failure.condition, failure.text)
             raise
+
+    def skim(self, approve: Approve) -> bytes:
+        """Take simple stanzas from the front of the input, unparsed, while `approve` agrees.
+
+        What is taken is what `next_event` would return as elements; see `proxy.xmpp.skim` for what
+        is simple. White space is not, nor is a stanza of which a part has been looked at already:
+        `next_event` goes on where this ends. If `approve` raises an exception, nothing is taken.
+
+        To be used where the content namespace that the header declares is known to be right.
+
+        Args:
+            approve: is asked about the addresses of each stanza.
+
+        Returns:
+            The exact bytes of the stanzas; none if the stream stands inside an element, or if the
+            limits are so narrow that one of a simple stanza's could be broken.
+        """
+        limits = self.limits
+        if (
+            self._content.depth != 1
+            or self._scanned
+            or self._failure is not None
+            or not self._skims
+            or limits.attributes < MOST_ATTRIBUTES
+        ):
+            return b""
+        # No tag is longer than its stanza.
+        taken = skim(self._input, approve, min(limits.element, limits.start_tag))
+        if taken:
+            del self._input[: len(taken)]
+            self._spaces = 0
+        return taken
 
     def _take_event(self) -> Event | None:
         while self._input:

@@ -71,15 +71,42 @@ def read(header: Header, content: str) -> StreamHeader:
     )
 
 
-def opening(to: str, content: str = ns.CLIENT) -> bytes:
+def opening(to: str, content: str = ns.CLIENT, sender: str = "") -> bytes:
     """Return the header with which the initiating entity opens a stream to the domain ``to``.
 
-    It has no ``from``: before TLS nobody need know who asks (RFC 6120, section 4.7.1).
+    Args:
+        to: the domain.
+        content: the default namespace.
+        sender: what ``from`` says. Left out for clients: before TLS nobody need know who asks
+            (RFC 6120, section 4.7.1). Servers say which one they are.
     """
+    origin = f" from={quoteattr(sender)}" if sender else ""
     return (
-        f"<?xml version='1.0'?><stream:stream to={quoteattr(to)} version='1.0' xml:lang='en' "
-        f"xmlns='{content}' xmlns:stream='{ns.STREAMS}'>"
+        f"<?xml version='1.0'?><stream:stream{origin} to={quoteattr(to)} version='1.0' "
+        f"xml:lang='en' xmlns='{content}' xmlns:stream='{ns.STREAMS}'>"
     ).encode()
+
+
+def completed(header: Header, **missing: str) -> bytes:
+    """Return the bytes of ``header`` with those attributes added that it does not have.
+
+    All else stays as it is.
+
+    Args:
+        header: a header.
+        missing: values by name, such as ``version``; a prefix that is to be declared is written
+            as ``xmlns_PREFIX``, and left alone if the header declares it as anything.
+    """
+    added = b""
+    for name, value in missing.items():
+        prefix = name.removeprefix("xmlns_")
+        there = header.namespaces if prefix != name else header.attributes
+        if prefix not in there:
+            added += f" {name.replace('_', ':')}={quoteattr(value)}".encode()
+    if not added:
+        return header.raw
+    end = len(header.raw) - (2 if header.raw.endswith(b"/>") else 1)
+    return header.raw[:end] + added + header.raw[end:]
 
 
 def response(

@@ -83,6 +83,24 @@ def forward_table(**changes: Any) -> dict[str, Any]:
     }
 
 
+def in_table(**changes: Any) -> dict[str, Any]:
+    """A listener for other servers, which connect to ours."""
+    return listener_table(**{"name": "in", "stream": "s2s", "address": "[::]:5269", **changes})
+
+
+def out_table(**changes: Any) -> dict[str, Any]:
+    """A listener for our servers, which connect to others."""
+    return forward_table(
+        **{"name": "out", "stream": "s2s", "address": "127.0.0.1:5270", "domains": ["*"], **changes}
+    )
+
+
+def gateway_table(**changes: Any) -> dict[str, Any]:
+    """A listener for components."""
+    table = {"name": "gate", "stream": "component", "address": "[::]:5348", "tls": "direct"}
+    return listener_table(**{**table, **changes})
+
+
 def policy_table(**changes: Any) -> dict[str, Any]:
     return {"domain": "a.b", **changes}
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from proxy.daemon.certificates import Examination, examine
 from proxy.daemon.conf import Claim
-from proxy.daemon.model import CertificateFiles
+from proxy.daemon.served import CertificateFiles
 from proxy.daemon.tables import Placed
 from tests.authority import CLIENT, SRV_NAME, XMPP_ADDR, Authority, srv_name, xmpp_addr
 

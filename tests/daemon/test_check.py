@@ -228,7 +228,7 @@ def test_what_does_nothing_is_not_shown() -> None:
     conf = loaded(content(listener=[forward_table()], policy=policies)).conf
     assert conf is not None
     [policy] = tomllib.loads(show(conf))["policy"]
-    assert [*policy] == ["domain", "level", "server", "private_addresses"]
+    assert [*policy] == ["domain", "level", "server", "s2s_server", "private_addresses"]
 
 
 def test_defaults_are_filled_in() -> None:
@@ -248,8 +248,11 @@ def test_defaults_are_filled_in() -> None:
     assert shown["policy"][0] == {
         "domain": "*",
         "level": "secure",
+        "dialback": "allow",
         "server": "dns",
         "direct_tls": False,
+        "s2s_server": "dns",
+        "s2s_direct_tls": False,
         "ca_file": "system",
         "pins": [],
         "min_version": "TLSv1.2",

@@ -9,7 +9,9 @@ import pytest
 
 from proxy.daemon.conf import load
 from proxy.daemon.endpoints import Endpoint
-from proxy.daemon.model import CertificateFiles, Deadlines, Domain, Listener
+from proxy.daemon.model import Deadlines, Listener
+from proxy.daemon.served import CertificateFiles, Domain
+from proxy.session.kinds import Kind
 from proxy.session.options import option
 from proxy.session.rules import TLSRule
 from tests.daemon.conf_fakes import (
@@ -36,7 +38,7 @@ def test_least_conf_gets_all_defaults() -> None:
     )
     assert (Domain("example.com", (files,), Endpoint("127.0.0.1", 15222)),) == conf.domains
     assert (
-        Listener("c2s", "reverse", "c2s", Endpoint("::", 5222), TLSRule.REQUIRED),
+        Listener("c2s", "reverse", Kind.C2S, Endpoint("::", 5222), TLSRule.REQUIRED),
     ) == conf.listeners
 
 
@@ -143,7 +145,6 @@ ONE_MISTAKE: list[tuple[dict[str, Any], str]] = [
         'domain "example.com".private_key: 1 for 2 in certificate; allowed: as many',
     ),
     ({"domain": [domain_table(c2s_server="127.0.0.1:0")]}, 'domain "example.com".c2s_server: "127'),
-    ({"domain": [domain_table(s2s_server="h:1")]}, 'domain "example.com".s2s_server: is not known'),
     (
         {"domain": [domain_table(), domain_table(name="EXAMPLE.com.")]},
         'domain "EXAMPLE.com.".name: "example.com" is taken by domain "example.com" in',
@@ -153,7 +154,10 @@ ONE_MISTAKE: list[tuple[dict[str, Any], str]] = [
         'listener "c2s".direction: "up" is not one of the known values; allowed: "reverse" or "fo',
     ),
     ({"listener": listener_table()}, "listener: is not an array of tables; it is written [[liste"),
-    ({"listener": [listener_table(stream="s2s")]}, 'listener "c2s".stream: "s2s" is not one of'),
+    (
+        {"listener": [listener_table(stream="x2x")]},
+        'listener "c2s".stream: "x2x" is not one of the known values; allowed: "c2s", "s2s" or "co',
+    ),
     (
         {"listener": [listener_table(tls="requierd")]},
         (
@@ -188,7 +192,7 @@ def test_one_mistake_is_told_once(changes: dict[str, Any], expected: str) -> Non
     assert only.startswith(expected)
 
 
-@pytest.mark.parametrize("key", ["name", "certificate", "private_key", "c2s_server"])
+@pytest.mark.parametrize("key", ["name", "certificate", "private_key"])
 def test_missing_key_of_a_domain(key: str) -> None:
     table = domain_table()
     del table[key]

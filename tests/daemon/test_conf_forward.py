@@ -10,6 +10,7 @@ from proxy.daemon.endpoints import Endpoint
 from proxy.daemon.files import Document
 from proxy.daemon.model import Listener
 from proxy.daemon.remote import Resolver
+from proxy.session.kinds import Kind
 from proxy.session.rules import TLSRule
 from proxy.trust.policy import Level, Pattern, Pin, Policy, Version
 from tests.daemon.conf_fakes import (
@@ -38,7 +39,7 @@ def test_a_forward_listener_needs_nothing_else() -> None:
         Listener(
             name="legacy",
             direction="forward",
-            stream="c2s",
+            stream=Kind.C2S,
             address=Endpoint("127.0.0.1", 5333),
             tls=TLSRule.REQUIRED,
             domains=(Pattern("example.net"),),
@@ -131,7 +132,7 @@ def test_anchors_survive_mistakes_elsewhere() -> None:
 LISTENER_MISTAKES: list[tuple[dict[str, Any], str]] = [
     (
         forward_table(domains=[]),
-        'legacy".domains: is empty; allowed: at least one domain that clients may reach, as "',
+        'legacy".domains: is empty; allowed: at least one domain that may be reached, as "exa',
     ),
     (forward_table(domains="a.b"), 'legacy".domains: "a.b" is not an array; allowed: an array, ea'),
     (
@@ -341,14 +342,20 @@ def test_caution_without_features() -> None:
 
 def test_caution_of_tables_that_no_listener_uses() -> None:
     assert (cautions(content(policy=[policy_table()]))) == [
-        'policy "a.b": warning: does nothing: no listener has direction = "forward"'
+        (
+            'policy "a.b": warning: does nothing: no listener has direction = "forward" or stream '
+            '= "s2s"'
+        )
     ]
     assert cautions(content(listener=[forward_table()])) == [
-        'domain "example.com": warning: does nothing: no listener has direction = "reverse"'
+        (
+            'domain "example.com": warning: does nothing: no listener has direction = "reverse" or '
+            'stream = "s2s"'
+        )
     ]
 
 
-IDLE = "warning: does nothing: no forward listener lets clients reach such a domain"
+IDLE = "warning: does nothing: no forward listener leads to such a domain"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.daemon.conf_fakes import content, forward_table, loaded, mistakes
+from tests.daemon.conf_fakes import content, domain_table, forward_table, loaded, mistakes
 
 scalars = (
     st.booleans()
@@ -30,6 +30,10 @@ keys = st.text(max_size=5) | st.sampled_from(
         "certificate",
         "private_key",
         "c2s_server",
+        "s2s_server",
+        "component_server",
+        "c2s_proxy_protocol",
+        "s2s_proxy_protocol",
         "listener",
         "direction",
         "stream",
@@ -44,6 +48,8 @@ keys = st.text(max_size=5) | st.sampled_from(
         "level",
         "server",
         "direct_tls",
+        "s2s_direct_tls",
+        "dialback",
         "ca_file",
         "pins",
         "min_version",
@@ -57,6 +63,10 @@ words = st.sampled_from(
         "reverse",
         "forward",
         "c2s",
+        "s2s",
+        "component",
+        "v2",
+        "never",
         "[::]:5222",
         "h:1",
         "a.b",
@@ -93,14 +103,15 @@ def test_junk_beside_a_sound_conf_never_raises(extra: dict[str, Any]) -> None:
     assert (found.conf is None) is bool(found.mistakes)
 
 
-@given(
-    st.lists(st.dictionaries(keys, words | scalars | st.lists(words, max_size=3)), max_size=3),
-    st.lists(st.dictionaries(keys, words | scalars | st.lists(words, max_size=3)), max_size=3),
-)
+tables = st.lists(st.dictionaries(keys, words | scalars | st.lists(words, max_size=3)), max_size=3)
+
+
+@given(tables, tables, tables)
 def test_junk_in_what_is_forward_never_raises(
-    listeners: list[dict[str, Any]], policies: list[dict[str, Any]]
+    domains: list[dict[str, Any]], listeners: list[dict[str, Any]], policies: list[dict[str, Any]]
 ) -> None:
     made = {
+        "domain": [domain_table(**changes) for changes in domains],
         "listener": [forward_table(**changes) for changes in listeners],
         "policy": [{"domain": "*", **changes} for changes in policies],
     }

@@ -42,6 +42,21 @@ USELESS: list[tuple[dict[str, Any], str]] = [
         policy_table(direct_tls=True),
         "direct_tls: does nothing without server: DNS tells which servers expect direct TLS",
     ),
+    *(
+        (
+            policy_table(level="none", **{name: value}),
+            f'{name}: does nothing with level = "none"; it is for "may", "encrypt", "pin" or "sec',
+        )
+        for name, value in (("dialback", "never"), ("s2s_direct_tls", True))
+    ),
+    (
+        policy_table(s2s_direct_tls=True, server="h:1"),
+        "s2s_direct_tls: does nothing without s2s_server: DNS tells which servers expect direct TL",
+    ),
+    (
+        policy_table(direct_tls=True, s2s_server="h:1"),
+        "direct_tls: does nothing without server: DNS tells which servers expect direct TLS",
+    ),
     (policy_table(level="pin"), 'pins: is missing; level = "pin" needs at least one pin'),
     (policy_table(level="pin", pins=[]), 'pins: is empty; level = "pin" needs at least one pin'),
 ]
@@ -58,6 +73,18 @@ POLICY_MISTAKES: list[tuple[dict[str, Any], str]] = [
     (policy_table(server=""), 'server: "": the host or the port is missing; allowed: a host and a'),
     (policy_table(server="h:0"), 'server: "h:0": port 0 cannot be connected to; allowed: a host a'),
     (policy_table(server=1), "server: 1 is not text"),
+    (
+        policy_table(s2s_server=""),
+        's2s_server: "": the host or the port is missing; allowed: a host and a port, as 127.0.0.1',
+    ),
+    (policy_table(s2s_server="none"), 's2s_server: "none": the host or the port is missing; allow'),
+    *(
+        (
+            policy_table(dialback=given),
+            f'dialback: {word} is not one of the known values; allowed: "allow" or "never"',
+        )
+        for given, word in (("maybe", '"maybe"'), ("", '""'), (False, "false"))
+    ),
     (policy_table(ca_file=""), 'ca_file: "": not a path; allowed: a path, or "system"'),
     (policy_table(ca_file="a\0"), 'ca_file: "a\\x00": not a path; allowed: a path, or "system"'),
     (policy_table(ca_file=["ca.pem"]), "ca_file: an array is not text"),
@@ -77,10 +104,14 @@ POLICY_MISTAKES: list[tuple[dict[str, Any], str]] = [
     ),
     (policy_table(private_addresses="no"), 'private_addresses: "no" is not true or false'),
     (policy_table(direct_tls="no"), 'direct_tls: "no" is not true or false; allowed: true or fals'),
-    (policy_table(colour=1), "colour: is not known (known here: domain, level, server, "),
+    (policy_table(colour=1), "colour: is not known (known here: domain, level, dialback, "),
     (
         policy_table(server="localhost:5333"),
         'server: localhost:5333 is where listener "legacy" listens; Bascule would connect to its',
+    ),
+    (
+        policy_table(s2s_server="127.0.0.1:5333"),
+        's2s_server: 127.0.0.1:5333 is where listener "legacy" listens; Bascule would connect to i',
     ),
 ]
 

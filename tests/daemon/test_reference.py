@@ -8,13 +8,15 @@ import attrs
 import pytest
 
 from proxy.daemon import reference
-from proxy.daemon.conf import build
+from proxy.daemon.conf import build, load
 from proxy.daemon.files import Document
 from proxy.daemon.installed import InstalledPlugins
 from proxy.daemon.model import SECTIONS, Conf
 from proxy.session.options import options_of
 from proxy.trust.policy import Pattern, Policy
 from tests.daemon.conf_fakes import PLUGINS
+
+CONFS = reference.ROOT / reference.CONF.parent
 
 
 def conf_of(text: str) -> Conf:
@@ -62,8 +64,28 @@ def test_every_option_is_in_both() -> None:
 
 def test_the_examples_of_the_page_are_whole_configurations() -> None:
     examples = re.findall(r"```toml\n(.*?)```", reference.page_text(PLUGINS), re.DOTALL)
-    directions = [[listener.direction for listener in conf_of(each).listeners] for each in examples]
-    assert directions == [["reverse"], ["forward"]]
+    assert [
+        [(listener.direction, listener.stream.value) for listener in conf_of(each).listeners]
+        for each in examples
+    ] == [
+        [("reverse", "c2s")],
+        [("forward", "c2s")],
+        [("reverse", "c2s"), ("reverse", "s2s"), ("forward", "s2s")],
+    ]
+
+
+@pytest.mark.parametrize("path", sorted(CONFS.glob("*.toml")), ids=lambda path: path.name)
+def test_the_confs_of_the_repository_are_whole_and_give_no_cause_for_warnings(path: Path) -> None:
+    found = load(path, InstalledPlugins(own_only=True))
+    assert (found.mistakes, found.cautions) == ((), ())
+    assert found.conf is not None
+    assert [domain.name for domain in found.conf.domains] == ["example.com"]
+
+
+def test_what_hardly_a_file_goes_without_stands_there_with_its_default() -> None:
+    text, page = reference.conf_text(PLUGINS), reference.page_text(PLUGINS)
+    assert re.search(r'^# .*By\s(# )?default "none"\.\nc2s_server = "127', text, re.MULTILINE)
+    assert '- default `"none"`, for example `"127.0.0.1:15222"`\n' in page
 
 
 def test_check_tells_a_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from OpenSSL import SSL
 
-import proxy.daemon.service
+import proxy.daemon.own
 from proxy.net.tls import server_context
 from tests.authority import Authority
 from tests.net.client import ALERT, HandTLS, connected, lax_context, log_in, read_all, secure
@@ -137,7 +137,7 @@ def test_attack_09_an_exception_in_a_callback_of_tls_refuses_the_handshake(
             break_context(context)
         return context
 
-    monkeypatch.setattr(proxy.daemon.service, "server_context", broken)
+    monkeypatch.setattr(proxy.daemon.own, "server_context", broken)
     front = Front(tmp_path, domains)
     front.configuration_path.write_text(front.configuration())
     context = lax_context()

@@ -11,23 +11,6 @@ from proxy.net.tls import TLSSetupError, alert, describe, server_context
 from tests.authority import Authority
 
 
-def agree(server: SSL.Context, client: SSL.Context) -> tuple[SSL.Connection, SSL.Connection]:
-    """Let two ends shake hands in memory; return both, the server first."""
-    ends = SSL.Connection(server, None), SSL.Connection(client, None)
-    ends[0].set_accept_state()
-    ends[1].set_connect_state()
-    for _ in range(10):
-        for end, other in (ends[::-1], ends):
-            with contextlib.suppress(SSL.WantReadError):
-                end.do_handshake()
-            try:
-                while data := end.bio_read(65536):
-                    other.bio_write(data)
-            except SSL.WantReadError:
-                pass
-    return ends
-
-
 @pytest.fixture
 def client() -> SSL.Context:
     return SSL.Context(SSL.TLS_CLIENT_METHOD)

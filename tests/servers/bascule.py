@@ -145,3 +145,87 @@ level = "secure"
 ca_file = "{self.authority}"
 private_addresses = true
 """
+
+
+class ServerBascule(Daemon):
+    """One legacy server's way into the network of servers that require TLS, and out of it.
+
+    Others reach it by STARTTLS and by direct TLS on `port`; its own server's plaintext streams
+    reach it on `out_port`, and from there any domain.
+
+    Args:
+        directory: its state.
+        domain: the domain that it serves.
+        pair: the domain's certificate and private key.
+        port: where the domain's server listens for streams of servers, on 127.0.0.1.
+        names: where the name server is, ``ADDRESS:PORT``.
+        authority: the file of the authority that every domain must be certified by.
+        no_dialback: the domains that must not fall back on server dialback.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        domain: str,
+        pair: tuple[Path, Path],
+        port: int,
+        *,
+        names: str,
+        authority: Path,
+        no_dialback: Sequence[str],
+    ) -> None:
+        super().__init__(directory)
+        self.name = f"bascule of {domain}"
+        self.out_port = free_port()
+        self.ports = (self.port, self.out_port)
+        self._domain = domain
+        self._pair = pair
+        self._server_port = port
+        self._names = names
+        self._authority = authority
+        self._no_dialback = tuple(no_dialback)
+
+    def configuration(self) -> str:
+        """Return its conf; servers on this machine are not refused, as they usually are."""
+        certificate, private_key = self._pair
+        parts = [
+            f"""\
+[dns]
+servers = ["{self._names}"]
+
+[plugins.limits]
+connections_per_address = 0
+handshakes_per_minute = 0
+
+[[domain]]
+name = "{self._domain}"
+certificate = "{certificate}"
+private_key = "{private_key}"
+s2s_server = "{HOST}:{self._server_port}"
+
+[[listener]]
+name = "s2s-in"
+direction = "reverse"
+stream = "s2s"
+address = "{HOST}:{self.port}"
+
+[[listener]]
+name = "s2s-out"
+direction = "forward"
+stream = "s2s"
+address = "{HOST}:{self.out_port}"
+domains = ["*"]
+""",
+            self._policy("*", "allow"),
+            *(self._policy(domain, "never") for domain in self._no_dialback),
+        ]
+        return "\n".join(parts)
+
+    def _policy(self, domain: str, dialback: str) -> str:
+        return f"""\
+[[policy]]
+domain = "{domain}"
+ca_file = "{self._authority}"
+private_addresses = true
+dialback = "{dialback}"
+"""

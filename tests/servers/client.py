@@ -16,6 +16,10 @@ SECONDS = 30.0
 """How long any single step may take."""
 
 
+class Bounced(Exception):  # noqa: N818 (that is what such messages are called)
+    """A message came back: from whom, and the condition and text of its error."""
+
+
 class Participant(Protocol):
     """What all clients have in common; each is one connection, which ``async with`` ends.
 
@@ -68,7 +72,7 @@ class Client:
         self.jid = f"{name}@{domain}"
         self.error_text = ""
         self._port = port
-        self._messages: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        self._messages: asyncio.Queue[tuple[str, str] | Bounced] = asyncio.Queue()
         self._stream_error: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._xmpp = slixmpp.ClientXMPP(self.jid, password or f"pw-{name}")
@@ -80,6 +84,7 @@ class Client:
             mechanisms = self._xmpp.plugin["feature_mechanisms"]
             mechanisms.unencrypted_plain = mechanisms.unencrypted_scram = True
         self._xmpp.add_event_handler("message", self._message)
+        self._xmpp.add_event_handler("message_error", self._bounced)
         self._xmpp.add_event_handler("stream_error", self._on_stream_error)
         self._xmpp.add_event_handler("session_start", lambda _: self._end("session started"))
         self._xmpp.add_event_handler("failed_auth", self._failed)
@@ -107,8 +112,15 @@ class Client:
         self._xmpp.send_message(mto=to, mbody=body, mtype="chat")
 
     async def read(self) -> tuple[str, str]:
-        """Return the bare JID of the sender and the body of the next message."""
-        return await asyncio.wait_for(self._messages.get(), SECONDS)
+        """Return the bare JID of the sender and the body of the next message.
+
+        Raises:
+            Bounced: if that is a message of this client that came back.
+        """
+        message = await asyncio.wait_for(self._messages.get(), SECONDS)
+        if isinstance(message, Bounced):
+            raise message
+        return message
 
     async def stream_error(self) -> str:
         """Wait for a stream error and return its condition."""
@@ -139,6 +151,12 @@ class Client:
 
     def _message(self, stanza: Any) -> None:
         self._messages.put_nowait((stanza["from"].bare, stanza["body"]))
+
+    def _bounced(self, stanza: Any) -> None:
+        error = stanza["error"]
+        self._messages.put_nowait(
+            Bounced(f"by {stanza['from'].bare}: {error['condition']} {error['text']}")
+        )
 
     def _on_stream_error(self, stanza: Any) -> None:
         condition = str(stanza["condition"])

@@ -1,4 +1,4 @@
-"""jabberd2 without TLS, as one finds it behind Bascule: router, session manager, c2s.
+"""jabberd2 without TLS, as one finds it behind Bascule: router, session manager, c2s, s2s.
 
 Its configuration is our own, not the package's, which only root may read.
 """
@@ -7,11 +7,12 @@ import sqlite3
 from pathlib import Path
 from string import Template
 
+from tests.servers.dns.unbound import NameServer
 from tests.servers.program import HOST, Program, free_port
 
 DOMAIN = "jabberd2.test"
 
-PROGRAMS = [Path(f"/usr/sbin/jabberd2-{part}") for part in ("router", "sm", "c2s")]
+PROGRAMS = [Path(f"/usr/sbin/jabberd2-{part}") for part in ("router", "sm", "c2s", "s2s")]
 
 _SECRET = "made-up"
 
@@ -97,6 +98,22 @@ _C2S = Template(f"""\
 </c2s>
 """)
 
+# A host or an answer that failed once would otherwise be left alone for minutes.
+_S2S = Template(f"""\
+<s2s>
+  <id>s2s</id>
+{_TO_ROUTER}
+  <local><ip>$host</ip><port>$s2s_port</port>$certificate</local>
+  <io><max_fds>256</max_fds><limits><stanzasize>$stanza_bytes</stanzasize></limits></io>
+  <check><interval>1</interval><queue>10</queue></check>
+  <lookup>
+    <srv>xmpp-server</srv>
+    <min-ttl>1</min-ttl><max-ttl>1</max-ttl><bad-host-timeout>0</bad-host-timeout><no-cache/>
+  </lookup>
+  $reuse
+</s2s>
+""")
+
 # Only the tables of the modules above; their names and columns are the storage interface.
 _TABLES = """\
 create table "authreg" ("username" text, "realm" text, "password" text);
@@ -120,14 +137,35 @@ class Jabberd2(Program):
     Args:
         directory: its state.
         stanza_bytes: the largest stanza it takes.
+
+    Attributes:
+        certificate: a certificate and its private key for streams between servers. With one it
+            knows TLS there, without requiring it, and opens streams with a header of XMPP 1.0 that
+            says between whom; without one its header says nothing.
+        one_stream: whether all domains whose servers have the same address share one stream.
     """
 
     def __init__(self, directory: Path, *, stanza_bytes: int = 8_000_000) -> None:
         self.port = free_port()
         self.router_port = free_port()
+        self.s2s_port = free_port()
         self.domain = DOMAIN
         self.stanza_bytes = stanza_bytes
+        self._names: NameServer | None = None
+        self.certificate: tuple[Path, Path] | None = None
+        self.one_stream = False
         super().__init__("jabberd2", directory, [self.port])
+
+    def federate(self, names: NameServer) -> None:
+        """Let it be reached by other servers, and reach them, from its next start on.
+
+        It is reached on `s2s_port` and knows server dialback only.
+
+        Args:
+            names: the name server that it asks.
+        """
+        self._names = names
+        self.ports = (self.port, self.s2s_port)
 
     def start(self) -> None:
         """Write its configuration and accounts, then start it."""
@@ -135,7 +173,7 @@ class Jabberd2(Program):
         database = self.directory / "sqlite.db"
         if not database.exists():
             self._write_accounts(database)
-        router, session_manager, c2s = PROGRAMS
+        router, session_manager, c2s, s2s = PROGRAMS
         # The parts give up if the router is not there, and c2s takes logins before the session
         # manager has announced its domain to the router.
         self.launch(router, "-c", self.directory / "router.xml")
@@ -143,21 +181,37 @@ class Jabberd2(Program):
         self.launch(session_manager, "-c", self.directory / "sm.xml")
         self.wait_for_log(f"[{DOMAIN}] online")
         self.launch(c2s, "-c", self.directory / "c2s.xml")
+        if self._names:
+            environment = {"NAMESERVERS": HOST, "RES_OPTIONS": f"port:{self._names.port}"}
+            self.launch(s2s, "-c", self.directory / "s2s.xml", environment=environment)
         self.wait_until_ready()
 
     def _write_configuration(self) -> None:
         values = {
+            "certificate": self._pemfile(),
             "directory": self.directory,
             "domain": DOMAIN,
             "host": HOST,
             "modules": modules(),
             "port": self.port,
+            "reuse": "<out-conn-reuse/>" if self.one_stream else "",
             "router_port": self.router_port,
+            "s2s_port": self.s2s_port,
             "stanza_bytes": self.stanza_bytes,
         }
-        for part, template in (("router", _ROUTER), ("sm", _SESSION_MANAGER), ("c2s", _C2S)):
+        parts = {"router": _ROUTER, "sm": _SESSION_MANAGER, "c2s": _C2S, "s2s": _S2S}
+        for part, template in parts.items():
             (self.directory / f"{part}.xml").write_text(template.substitute(values))
         (self.directory / "users.xml").write_text(_USERS)
+
+    def _pemfile(self) -> str:
+        """Return the option of its certificate, if there is one."""
+        if self.certificate is None:
+            return ""
+        file = self.directory / "s2s.pem"
+        file.touch(mode=0o600)
+        file.write_bytes(b"".join(path.read_bytes() for path in self.certificate))
+        return f"<pemfile>{file}</pemfile>"
 
     @staticmethod
     def _write_accounts(path: Path) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import attrs
+
 HOST = "127.0.0.1"
 
 RUNNING: list["Program"] = []
@@ -38,6 +40,21 @@ def free_port() -> int:
 _given: set[int] = set()
 
 
+@attrs.frozen
+class Way:
+    """How one server authenticated itself to another.
+
+    Attributes:
+        sender: the domain that opened the stream.
+        receiver: the domain that it was opened to.
+        mechanism: ``EXTERNAL`` or ``dialback``.
+    """
+
+    sender: str
+    receiver: str
+    mechanism: str
+
+
 class Program(ABC):
     """Some processes that make up one server on 127.0.0.1.
 
@@ -54,6 +71,7 @@ class Program(ABC):
         self.ports = tuple(ports)
         self.log_path = directory / f"{name}.log"
         self.processes: list[subprocess.Popen[bytes]] = []
+        self._log_start = 0
 
     @abstractmethod
     def start(self) -> None:
@@ -70,6 +88,8 @@ class Program(ABC):
         terminal: int | None = None,
     ) -> None:
         """Start one process of it, its output at the end of the log, or all of it at a terminal."""
+        if not self.processes:
+            self._log_start = len(self.whole_log())
         with self.log_path.open("ab") as log:
             self.processes.append(
                 subprocess.Popen(
@@ -95,12 +115,12 @@ class Program(ABC):
             self._wait(functools.partial(listens, port), f"no port {port}", seconds)
 
     def wait_for_log(self, text: str, *, seconds: float = 30) -> None:
-        """Return when `text` stands in its log.
+        """Return when `text` stands in its log of this start.
 
         Raises:
             RuntimeError: if a process leaves or the time is up; the message ends with the log.
         """
-        self._wait(lambda: text in self.log_text(), f"its log lacks {text!r}", seconds)
+        self._wait(lambda: text in self.whole_log()[self._log_start :], f"its log lacks {text!r}", seconds)
 
     def _wait(self, ready: Callable[[], bool], complaint: str, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -132,9 +152,13 @@ class Program(ABC):
 
     def log_text(self, characters: int = 4000) -> str:
         """Return the last `characters` of its log."""
+        return self.whole_log()[-characters:]
+
+    def whole_log(self) -> str:
+        """Return its log, from its first start on."""
         if not self.log_path.exists():
             return ""
-        return self.log_path.read_text(errors="replace")[-characters:]
+        return self.log_path.read_text(errors="replace")
 
     def __enter__(self) -> Self:
         """Start it."""

@@ -70,9 +70,11 @@ def judged(
     *pins: str,
     name: str = NAME,
     now: dt.datetime = NOW,
+    service: str = CLIENT_SERVICE,
+    initiating: bool = False,
 ) -> Verdict:
     """The verdict on what a server showed."""
-    return judge(name, CLIENT_SERVICE, policy(level, *pins), shown, now)
+    return judge(name, service, policy(level, *pins), shown, now, initiating=initiating)
 
 
 def alternatives(data: bytes) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import attrs
 import pytest
@@ -10,7 +10,7 @@ from cryptography import x509
 from service_identity import CertificateError, VerificationError
 from service_identity.hazmat import SRV_ID, DNSPattern, SRVPattern
 
-from proxy.trust import identities, verdict
+from proxy.trust import der, identities, strength, verdict
 from proxy.trust.certificate import Certificate
 from proxy.trust.evidence import Evidence
 from proxy.trust.identities import CLIENT_SERVICE, Presented
@@ -67,6 +67,17 @@ PLACES = [
     (identities, "domain"),
 ]
 
+INITIATING: Final[list[tuple[Any, str]]] = [
+    *(place for place in PLACES if place[1] != "is_for_servers"),
+    (verdict, "is_for_signatures"),
+    (verdict, "purposes"),
+    (verdict, "key_weakness"),
+    (verdict, "signature_weakness"),
+    (strength, "_algorithm"),
+    (der, "only"),
+]
+"""What is asked about a server that connects to us."""
+
 
 @pytest.fixture(scope="module")
 def sound(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
@@ -113,6 +124,41 @@ def test_any_fault_anywhere_is_a_refusal(
     assert calls
     for level in (Level.NONE, Level.MAY, Level.ENCRYPT):
         assert judged(sound, level, pin).status is not Status.VERIFIED
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+@pytest.mark.parametrize("place", INITIATING, ids=lambda place: place[1])
+def test_any_fault_anywhere_refuses_a_server_that_connects(
+    monkeypatch: pytest.MonkeyPatch,
+    sound: Evidence,
+    place: tuple[Any, str],
+    fault: BaseException,
+) -> None:
+    pin = pin_of(sound.chain[0])
+    calls = []
+
+    def failing(*_: Any, **__: Any) -> NoReturn:
+        calls.append(place)
+        raise fault
+
+    assert judged(sound, Level.SECURE, pin, initiating=True).status is Status.VERIFIED
+    monkeypatch.setattr(*place, failing)
+    with pytest.raises(UntrustedError) as refused:
+        judged(sound, Level.SECURE, pin, initiating=True)
+    assert str(refused.value).isprintable()
+    assert calls
+    for level in (Level.NONE, Level.MAY, Level.ENCRYPT):
+        assert judged(sound, level, pin, initiating=True).status is not Status.VERIFIED
+
+
+@pytest.mark.parametrize("answer", [None, 0, 1, object(), frozenset({b"other"})])
+@pytest.mark.parametrize("place", ["purposes", "key_weakness", "signature_weakness"])
+def test_answers_of_a_wrong_kind_about_a_server_that_connects(
+    monkeypatch: pytest.MonkeyPatch, sound: Evidence, place: str, answer: object
+) -> None:
+    monkeypatch.setattr(verdict, place, lambda *_: answer)
+    with pytest.raises(UntrustedError):
+        judged(sound, initiating=True)
 
 
 @pytest.mark.parametrize("fault", [ValueError("broken"), PanicException("broken")])

@@ -12,11 +12,16 @@ from hypothesis import strategies as st
 from proxy.trust import der
 from proxy.trust.certificate import (
     BASIC_CONSTRAINTS,
+    CLIENT_AUTH,
     EXTENDED_KEY_USAGE,
+    KEY_USAGE,
+    SERVER_AUTH,
     SUBJECT_ALT_NAME,
     Certificate,
     is_authority,
     is_for_servers,
+    is_for_signatures,
+    purposes,
 )
 from tests.authority import CLIENT, SERVER, Authority
 from tests.trust.showing import NAME, NOW, issued
@@ -34,6 +39,8 @@ def test_parts_are_those_that_cryptography_sees(
         expected, found = x509.load_der_x509_certificate(whole), Certificate.read(whole)
         assert expected.issuer.public_bytes() == _name(found.issuer)
         assert expected.subject.public_bytes() == _name(found.subject)
+        algorithm = der.encoded(der.OBJECT_IDENTIFIER, _object_identifier(expected))
+        assert found.signature.startswith(algorithm)
         spki = PublicFormat.SubjectPublicKeyInfo
         assert expected.public_key().public_bytes(Encoding.DER, spki) == found.key
         assert (expected.not_valid_before_utc, expected.not_valid_after_utc) == found.validity()
@@ -45,6 +52,14 @@ def test_parts_are_those_that_cryptography_sees(
 def _name(content: bytes) -> bytes:
     length = len(content)
     return b"\x30" + (bytes((length,)) if length < 0x80 else bytes((0x81, length))) + content
+
+
+def _object_identifier(certificate: x509.Certificate) -> bytes:
+    known = {
+        "1.2.840.10045.4.3.2": bytes.fromhex("2a8648ce3d040302"),
+        "1.2.840.113549.1.1.11": bytes.fromhex("2a864886f70d01010b"),
+    }
+    return known[certificate.signature_algorithm_oid.dotted_string]
 
 
 def test_any_damage_is_an_error_or_harmless(middle: Authority) -> None:
@@ -138,6 +153,39 @@ def test_authorities(middle: Authority, ca: bool) -> None:
 def test_usages(middle: Authority, usages: list[x509.ObjectIdentifier], expected: bool) -> None:
     found = Certificate.read(issued(middle, usages=usages)[0])
     assert expected == is_for_servers(found.extensions()[EXTENDED_KEY_USAGE])
+
+
+@pytest.mark.parametrize(
+    ("usages", "expected"),
+    [
+        ([SERVER], {SERVER_AUTH}),
+        ([CLIENT], {CLIENT_AUTH}),
+        ([CLIENT, SERVER], {CLIENT_AUTH, SERVER_AUTH}),
+        ([ANY_USAGE], {CLIENT_AUTH, SERVER_AUTH}),
+        ([x509.ObjectIdentifier("1.3.6.1.5.5.7.3.2.1")], set()),
+    ],
+)
+def test_purposes(
+    middle: Authority, usages: list[x509.ObjectIdentifier], expected: set[bytes]
+) -> None:
+    found = Certificate.read(issued(middle, usages=usages)[0])
+    assert expected == purposes(found.extensions()[EXTENDED_KEY_USAGE])
+
+
+@pytest.mark.parametrize("signs", [True, False])
+def test_keys_for_signatures(middle: Authority, signs: bool) -> None:
+    found = Certificate.read(issued(middle, signs=signs)[0])
+    assert signs == is_for_signatures(found.extensions()[KEY_USAGE])
+
+
+def test_a_key_usage_of_no_bits_is_for_nothing() -> None:
+    assert not is_for_signatures(b"\x03\x01\x00")
+
+
+@pytest.mark.parametrize("value", [b"", b"\x03\x00", b"\x04\x02\x07\x80", b"\x03\x02\x07\x80\0\0"])
+def test_broken_key_usages(value: bytes) -> None:
+    with pytest.raises(ValueError, match=r"it is not|malformed"):
+        is_for_signatures(value)
 
 
 def test_a_life_reaches_to_its_last_second(middle: Authority) -> None:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.trust.policy import Ladder, Level, Pattern, Pin, Policy, Version, pin_of
+from proxy.trust.policy import Dialback, Ladder, Level, Pattern, Pin, Policy, Version, pin_of
 from tests.authority import Authority
 from tests.trust.showing import issued
 
@@ -116,6 +116,7 @@ def test_levels_and_versions() -> None:
     assert [each for each in Level if each.demands_proof] == [Level.PIN, Level.SECURE]
     assert [each.value for each in Level] == ["none", "may", "encrypt", "pin", "secure"]
     assert [each.value for each in Version] == ["TLSv1.2", "TLSv1.3"]
+    assert [each.value for each in Dialback] == ["allow", "never"]
 
 
 def ladder(*patterns: str) -> Ladder:
@@ -158,6 +159,7 @@ def test_where_nothing_is_said_all_is_demanded() -> None:
     assert (found.level, found.min_version) == (Level.SECURE, Version.TLS_1_2)
     assert (found.server, found.anchors, found.pins) == (None, None, frozenset())
     assert (found.direct_tls, found.private_addresses) == (False, False)
+    assert (found.dialback, found.s2s_server, found.s2s_direct_tls) == (Dialback.ALLOW, None, False)
 
 
 @pytest.mark.parametrize("name", ["", "a@example.net", "*.example.net", "a..b"])

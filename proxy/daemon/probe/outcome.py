@@ -8,12 +8,12 @@ from typing import Final
 
 import attrs
 
-from proxy.daemon.forwarding import SERVICE
 from proxy.daemon.probe.certificates import Shown, read
 from proxy.net.probe import Attempt, Probed
 from proxy.net.targets import Target
 from proxy.session.rules import TLSRule
 from proxy.trust.evidence import Evidence
+from proxy.trust.identities import CLIENT_SERVICE
 from proxy.trust.policy import Level, Policy
 from proxy.trust.verdict import Status, UntrustedError, Verdict, judge
 from proxy.xmpp.text import printable
@@ -205,13 +205,15 @@ def _judged(wanted: Wanted, target: Target, attempt: Attempt, now: datetime) -> 
 def _verdict(domain: str, policy: Policy, evidence: Evidence, now: datetime) -> tuple[Verdict, str]:
     """Return the verdict, and why it is a refusal; that is empty if it is none."""
     try:
-        return judge(domain, SERVICE, policy, evidence, now), ""
+        return judge(domain, CLIENT_SERVICE, policy, evidence, now), ""
     except UntrustedError as error:
         text = str(error)
     if policy.level is Level.SECURE:
         # A level that demands no proof tells how far the same server has come.
         lenient = attrs.evolve(policy, level=Level.ENCRYPT)
-        return attrs.evolve(judge(domain, SERVICE, lenient, evidence, now), problem=text), text
+        return attrs.evolve(
+            judge(domain, CLIENT_SERVICE, lenient, evidence, now), problem=text
+        ), text
     status = Status.UNTRUSTED if evidence.chain else Status.ANONYMOUS
     return Verdict(status, "", text), text
 

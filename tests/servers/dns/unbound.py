@@ -30,9 +30,10 @@ server:
   interface: $host@$port
   do-ip6: no
   module-config: "validator iterator"
-  trust-anchor-file: "$directory/root.key"
+  trust-anchor-file: "$trust_anchor"
   qname-minimisation: no
   local-zone: "test." nodefault
+  local-zone: "localhost." nodefault
 remote-control:
   control-enable: no
 $zones""")
@@ -75,6 +76,11 @@ class NameServer(Program):
         """Where it answers, by UDP and TCP, as the conf has it."""
         return f"{HOST}:{self.port}"
 
+    @property
+    def trust_anchor(self) -> Path:
+        """The file with the root's key, for those who validate themselves; new at each start."""
+        return self.directory / "root.key"
+
     def start(self) -> None:
         """Sign the zones, write them and the configuration, then start it."""
         children = [
@@ -84,11 +90,12 @@ class NameServer(Program):
         ]
         delegations = [record for zone in children for record in zone.delegation]
         root = make_zone(".", delegations, State.SIGNED, name_server=_NAME_SERVER)
-        (self.directory / "root.key").write_text(f"{root.key}\n")
+        self.trust_anchor.write_text(f"{root.key}\n")
         configuration = self.directory / "unbound.conf"
         configuration.write_text(
             _CONFIGURATION.substitute(
                 directory=self.directory,
+                trust_anchor=self.trust_anchor,
                 host=HOST,
                 port=self.port,
                 zones="".join(map(self._write_zone, [root, *children])),

@@ -1,0 +1,107 @@
+"""The daemon as a process: it announces itself, runs, and stops when it is told to."""
+
+import gc
+import resource
+import signal
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred
+
+from proxy.daemon.exits import Exit
+from proxy.daemon.log import Log, start
+from proxy.daemon.model import Conf
+from proxy.daemon.notify import notify
+from proxy.daemon.service import Service
+from proxy.net.tls import TLSSetupError
+from proxy.session.chain import ChainError
+from proxy.session.commands import Severity
+from proxy.session.hooks import Address
+
+
+def run(conf: Conf, warnings: Sequence[str]) -> int:
+    """Run the daemon until SIGTERM or SIGINT; return its exit code.
+
+    Args:
+        conf: the conf, without mistakes.
+        warnings: what `bascule check` warns of; written to the log.
+    """
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    log = start()
+    for warning in warnings:
+        log.write(Severity.WARNING, warning)
+    _survive_hangups(reactor, log)
+    _raise_descriptor_limit()
+    try:
+        service = Service(conf, reactor, log)
+        service.start()
+    except (ChainError, TLSSetupError) as error:
+        log.write(Severity.ERROR, str(error))
+        return Exit.CONFIG
+    except OSError as error:
+        log.write(Severity.ERROR, str(error))
+        return Exit.UNAVAILABLE
+    _announce(log, conf, service)
+    _settle_memory()
+    _run_reactor(reactor, service, log)
+    return Exit.OK
+
+
+def _announce(log: Log, conf: Conf, service: Service) -> None:
+    plugins = ",".join(setting.name for setting in conf.plugins) or "none"
+    log.write(
+        Severity.INFO,
+        "started",
+        {
+            "version": version("bascule"),
+            "openssl": SSL.OpenSSL_version(SSL.OPENSSL_VERSION).decode().split()[1],
+            "plugins": plugins,
+        },
+    )
+    for listener in conf.listeners:
+        address = Address(listener.address.host, service.ports()[listener.name])
+        fields = {
+            "listener": listener.name,
+            "direction": listener.direction,
+            "address": address,
+            "tls": listener.tls.value,
+        }
+        log.write(Severity.INFO, "listening", fields)
+
+
+def _run_reactor(reactor: Any, service: Service, log: Log) -> None:
+    def stop() -> "Deferred[None]":
+        notify("STOPPING=1")
+        log.write(Severity.INFO, "stopping")
+        return service.stop()
+
+    reactor.addSystemEventTrigger("before", "shutdown", stop)
+
+    reactor.callWhenRunning(notify, "READY=1")
+    reactor.run()
+
+
+def _survive_hangups(reactor: Any, log: Log) -> None:
+    """Have SIGHUP, which would end the process, only answered in the log."""
+
+    def hung_up(_signal: int, _frame: object) -> None:
+        text = "SIGHUP: there is no reload; restart to take up a new conf"
+        reactor.callFromThread(log.write, Severity.WARNING, text)
+
+    signal.signal(signal.SIGHUP, hung_up)
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many descriptors as the system lets us: each session has two."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _settle_memory() -> None:
+    """What is there at the start stays for ever: the collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)

@@ -101,7 +101,7 @@ def _server(domain: Domain, kind: Kind) -> str:
 
 
 def _headers(kinds: Sequence[Kind]) -> list[str]:
-    """Head the columns of servers: where all are for one kind of stream, they are just servers."""
+    """Head columns of servers: where all are for one kind of stream, they are just servers."""
     return ["SERVER"] if len(kinds) == 1 else [f"{kind.name} SERVER" for kind in kinds]
 
 
@@ -136,11 +136,11 @@ def _reached(conf: Conf) -> list[tuple[str, ...]]:
 
 
 def _policies(conf: Conf) -> list[tuple[str, ...]]:
-    streams = {listener.stream for listener in conf.listeners}
-    kinds = [kind for kind in FIXED if kind in streams]
+    streams = {(listener.direction, listener.stream) for listener in conf.listeners}
+    kinds = [kind for kind in FIXED if (FORWARD, kind) in streams]
     columns = ["level", *(FIXED[kind] for kind in kinds), "min_version", "ca_file", "pins"]
     headers = ["POLICY", "LEVEL", *_headers(kinds), "AT LEAST", "AUTHORITIES", "PINS"]
-    if Kind.S2S in streams:
+    if any(kind is Kind.S2S for _, kind in streams):
         columns.append("dialback")
         headers.append("DIALBACK")
     rows = [tuple(headers)]

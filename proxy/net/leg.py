@@ -39,7 +39,9 @@ LINGER: Final = 2.0
 BRIEF_LINGER: Final = 0.2
 """The same where there may be very many such legs."""
 
-_READS_AT_ONCE: Final = 8
+_READS_AT_ONCE: Final = 128
+_LAST_PIECE: Final = openssl.RECORD * (openssl.RECORDS - 1)
+_ORDINARY: Final = (openssl.WANT_READ, openssl.WANT_WRITE, openssl.ZERO_RETURN, openssl.NONE)
 _RETRY: Final = 0.05
 
 
@@ -66,6 +68,7 @@ class Leg(BufferedSocket):
     __slots__ = (
         "__weakref__",
         "_direct",
+        "_ended_unread",
         "_handshake",
         "_held",
         "_hello",
@@ -97,6 +100,7 @@ class Leg(BufferedSocket):
         self.protocol: LegProtocol | None = protocol
         self._mode = _Mode.PEEK if peek else _Mode.STREAM
         self._direct = False
+        self._ended_unread = False  # whether TLS has ended, of which nobody was told yet
         self._handshake: Handshake | None = None  # under way
         self._held = False
         self._hello: Hello | None = None
@@ -178,7 +182,9 @@ class Leg(BufferedSocket):
 
     def _read_on(self) -> None:
         self._watch_if_read()
-        if self._tls is not None and self._mode is _Mode.STREAM and self._tls.pending():
+        if self._tls is None or self._mode is not _Mode.STREAM:
+            return
+        if self._ended_unread or self._tls.pending():
             # OpenSSL holds it already, so the socket will not tell.
             self._reactor.callLater(0, self._read_pending)
 
@@ -488,28 +494,36 @@ class Leg(BufferedSocket):
             self._read_tls()
 
     def _read_tls(self) -> None:
-        for _ in range(_READS_AT_ONCE):
-            if self._tls is None or self.protocol is None or self._resting:
-                return
-            ssl = openssl.inside(self._tls)
-            count = openssl.read(ssl, openssl.BUFFER, openssl.RECORD)
+        """Read records that have come, as many as there is room for, and pass them on at once."""
+        if self._tls is None or self.protocol is None or self._resting:
+            return
+        ssl = openssl.inside(self._tls)
+        count, filled, reads = 1, 0, 0
+        while filled <= _LAST_PIECE and reads < _READS_AT_ONCE:
+            count = openssl.read(ssl, openssl.BUFFER + filled, openssl.RECORD)
             if count <= 0:
-                self._tls_read_failed(openssl.get_error(ssl, count))
-                return
-            data = bytes(openssl.VIEW[:count])
-            self.protocol.dataReceived(data)
-            if not self._pending():
-                return
+                break
+            filled += count
+            reads += 1
+        error = openssl.get_error(ssl, count)
+        lost = None if error in _ORDINARY else ConnectionLost(describe(openssl.pending_error()))
+        if filled:
+            self.protocol.dataReceived(bytes(openssl.VIEW[:filled]))
+        if count > 0:
+            if self._pending():
+                self._reactor.callLater(0, self._read_pending)
+        elif lost is not None:
+            self._end(lost)
+        else:
+            self._tls_read_failed(error)
 
     def _tls_read_failed(self, error: int) -> None:
-        if error == openssl.WANT_READ:
-            return
         if error == openssl.WANT_WRITE:
             self._read_when_writable()
         elif error == openssl.ZERO_RETURN:
-            self._read_ended()
-        else:
-            self._end(ConnectionLost(describe(openssl.pending_error())))
+            self._ended_unread = self._resting
+            if not self._ended_unread:
+                self._read_ended()
 
     def _pending(self) -> int:
         """How many bytes OpenSSL holds decrypted; what was read may have ended the leg."""

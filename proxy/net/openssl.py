@@ -26,6 +26,7 @@ get_error = lib.SSL_get_error
 clear_errors = lib.ERR_clear_error
 shutdown = lib.SSL_shutdown
 _PLACE: Final = ffi.new("char **")
+NONE: Final = lib.SSL_ERROR_NONE
 WANT_READ: Final = lib.SSL_ERROR_WANT_READ
 WANT_WRITE: Final = lib.SSL_ERROR_WANT_WRITE
 ZERO_RETURN: Final = lib.SSL_ERROR_ZERO_RETURN

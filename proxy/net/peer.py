@@ -68,11 +68,11 @@ class Verifier:
             policy: one of the policies.
             chain: certificates in DER, as `shown` gives them.
         """
-        if not chain:
-            return Evidence((), _UNSPECIFIED, "no certificate was shown")
-        if len(chain) > LONGEST_CHAIN:
-            return Evidence(chain, _TOO_LONG, "the chain is too long")
         try:
+            if not chain:
+                return Evidence((), _UNSPECIFIED, "no certificate was shown")
+            if len(chain) > LONGEST_CHAIN:
+                return Evidence(chain, _TOO_LONG, "the chain is too long")
             if max(map(len, chain)) > LARGEST_CERTIFICATE:
                 return Evidence(chain, _UNSPECIFIED, "a certificate is too large")
             return Evidence(chain, 0, "ok", self._verified(policy, chain))

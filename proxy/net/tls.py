@@ -97,7 +97,7 @@ def client_context(policy: Policy, certificates: Iterable[tuple[Path, Path]] = (
     Args:
         policy: the policy.
         certificates: what is shown to servers that ask for a certificate, by the kinds of keys
-            that they take; files as for `server_context`.
+            that they take, with TLS 1.2 the last one or none; files as for `server_context`.
 
     Raises:
         TLSSetupError: the roots or a file cannot be read, or key and certificate do not belong

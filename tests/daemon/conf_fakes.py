@@ -8,9 +8,11 @@ import attrs
 
 from proxy.daemon.conf import Loaded, build
 from proxy.daemon.files import Document
+from proxy.daemon.model import Conf
 from proxy.session.options import option
 
 MAIN = Path("/etc/bascule/bascule.toml")
+PIN = f"sha256:{'A' * 43}="
 
 
 @attrs.frozen
@@ -60,6 +62,14 @@ def domain_table(**changes: Any) -> dict[str, Any]:
         "c2s_server": "127.0.0.1:15222",
         **changes,
     }
+
+
+def bare_table(**changes: Any) -> dict[str, Any]:
+    """A domain without any server but those that are given."""
+    table = domain_table(**changes)
+    if "c2s_server" not in changes:
+        del table["c2s_server"]
+    return table
 
 
 def listener_table(**changes: Any) -> dict[str, Any]:
@@ -128,3 +138,38 @@ def mistakes(*contents: dict[str, Any], plugins: Mapping[str, type[Any]] = PLUGI
     found = loaded(*contents, plugins=plugins)
     assert (found.conf is None) is bool(found.mistakes)
     return [str(mistake).removeprefix(f"{MAIN}: ") for mistake in found.mistakes]
+
+
+def federation(**changes: Any) -> dict[str, Any]:
+    """One server for clients and for servers in both directions, with some of its keys changed."""
+    whole = {
+        "domain": [domain_table(s2s_server="127.0.0.1:15269")],
+        "listener": [listener_table(), in_table(), out_table()],
+    }
+    return {**whole, **changes}
+
+
+def conf_of(given: dict[str, Any]) -> Conf:
+    found = loaded(given)
+    assert found.mistakes == ()
+    assert found.conf is not None
+    return found.conf
+
+
+EVERYTHING = federation(
+    domain=[
+        domain_table(s2s_server="[::1]:15269", c2s_proxy_protocol="v2", s2s_proxy_protocol="v2"),
+        bare_table(name="irc.example.com", component_server="Legacy.Example:15347"),
+        bare_table(name="out.example", c2s_server="none"),
+    ],
+    listener=[listener_table(), in_table(), out_table(), gateway_table(), forward_table()],
+    policy=[
+        policy_table(
+            dialback="never",
+            server="192.0.2.1:5222",
+            s2s_server="[2001:DB8::1]:5270",
+            s2s_direct_tls=True,
+        ),
+        {"domain": "example.net", "level": "pin", "pins": [PIN], "dialback": "allow"},
+    ],
+)

@@ -86,7 +86,7 @@ def test_run_hands_over_to_the_service(good: str, monkeypatch: pytest.MonkeyPatc
         seen.append((conf, warnings))
         return 69
 
-    replace_module(monkeypatch, "service", run)
+    replace_module(monkeypatch, "running", run)
     assert main(["run", "-c", good]) == 69
     [(handed, [warning])] = seen
     assert handed.listeners[0].name == "c2s"

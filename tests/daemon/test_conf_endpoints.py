@@ -33,6 +33,25 @@ def test_port_0_can_be_listened_on_only() -> None:
         server_endpoint("127.0.0.1:0")
 
 
+@pytest.mark.parametrize(
+    ("host", "loopback", "everywhere"),
+    [
+        ("127.8.8.8", True, False),
+        ("::1", True, False),
+        ("10.0.0.1", False, False),
+        ("fe80::1", False, False),
+        ("::", False, False),
+        ("9.9.9.9", False, True),
+        ("2620:fe::9", False, True),
+        ("localhost", False, False),
+        ("example.com", False, False),
+    ],
+)
+def test_how_far_an_address_goes(host: str, *, loopback: bool, everywhere: bool) -> None:
+    endpoint = Endpoint(host, 1)
+    assert (endpoint.is_loopback, endpoint.is_global) == (loopback, everywhere)
+
+
 @pytest.mark.parametrize("text", ["localhost:1", "Legacy_1.example.com:5222", "a-b:1"])
 def test_names_can_be_connected_to_only(text: str) -> None:
     assert text.lower() == str(server_endpoint(text))

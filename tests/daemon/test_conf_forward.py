@@ -385,8 +385,7 @@ def test_caution_of_a_policy_that_no_listener_leads_to(
 
 
 def test_no_such_caution_while_domains_are_not_known() -> None:
-    found = loaded(forwarding(policy_table(), domains=["a..b"]))
-    assert found.cautions == ()
+    assert loaded(forwarding(policy_table(), domains=["a..b"])).cautions == ()
 
 
 def test_no_such_caution_while_a_direction_is_not_known() -> None:

@@ -12,17 +12,20 @@ from proxy.daemon.check import summary
 from proxy.daemon.conf import build
 from proxy.daemon.endpoints import Endpoint
 from proxy.daemon.files import Document
-from proxy.daemon.model import Conf
 from proxy.daemon.served import Domain
 from proxy.daemon.show import show
 from proxy.net.proxy_protocol import Versions
 from proxy.session.kinds import Kind
 from proxy.trust.policy import Dialback, Level
 from tests.daemon.conf_fakes import (
+    EVERYTHING,
     MAIN,
     PLUGINS,
+    bare_table,
+    conf_of,
     content,
     domain_table,
+    federation,
     forward_table,
     gateway_table,
     in_table,
@@ -33,60 +36,10 @@ from tests.daemon.conf_fakes import (
     policy_table,
 )
 
-PIN = f"sha256:{'A' * 43}="
 NO_SERVER = (
     'domain "example.com": has no server; allowed: at least one of c2s_server, s2s_server and '
     'component_server, or a listener with direction = "forward" and stream = "s2s" if its server '
     "only connects to others"
-)
-
-
-def bare_table(**changes: Any) -> dict[str, Any]:
-    """A domain without any server but those that are given."""
-    table = domain_table(**changes)
-    if "c2s_server" not in changes:
-        del table["c2s_server"]
-    return table
-
-
-def federation(**changes: Any) -> dict[str, Any]:
-    """One server for clients and for servers in both directions, with some of its keys changed."""
-    whole = {
-        "domain": [domain_table(s2s_server="127.0.0.1:15269")],
-        "listener": [listener_table(), in_table(), out_table()],
-    }
-    return {**whole, **changes}
-
-
-def conf_of(given: dict[str, Any]) -> Conf:
-    found = loaded(given)
-    assert found.mistakes == ()
-    assert found.conf is not None
-    return found.conf
-
-
-def cautions(given: dict[str, Any]) -> list[str]:
-    found = loaded(given)
-    assert found.conf is not None
-    return [str(caution).removeprefix(f"{MAIN}: ") for caution in found.cautions]
-
-
-EVERYTHING = federation(
-    domain=[
-        domain_table(s2s_server="[::1]:15269", c2s_proxy_protocol="v2", s2s_proxy_protocol="v2"),
-        bare_table(name="irc.example.com", component_server="Legacy.Example:15347"),
-        bare_table(name="out.example", c2s_server="none"),
-    ],
-    listener=[listener_table(), in_table(), out_table(), gateway_table(), forward_table()],
-    policy=[
-        policy_table(
-            dialback="never",
-            server="192.0.2.1:5222",
-            s2s_server="[2001:DB8::1]:5270",
-            s2s_direct_tls=True,
-        ),
-        {"domain": "example.net", "level": "pin", "pins": [PIN], "dialback": "allow"},
-    ],
 )
 
 
@@ -185,7 +138,9 @@ def test_the_summary_tells_servers_apart() -> None:
 
 def test_the_summary_of_servers_alone() -> None:
     policy = policy_table(level="none", s2s_server="h:1")
-    given = {"domain": [bare_table()], "listener": [out_table()], "policy": [policy]}
+    # Clients do not come by what a policy is about.
+    domain, listeners = domain_table(), [listener_table(), out_table()]
+    given = {"domain": [domain], "listener": listeners, "policy": [policy]}
     assert rows(summary(conf_of(given), []), "POLICY") == [
         ["POLICY", "LEVEL", "SERVER", "AT", "LEAST", "AUTHORITIES", "PINS", "DIALBACK"],
         ["a.b", "none", "h:1", "-", "-", "-", "-"],
@@ -357,212 +312,6 @@ def test_nothing_lacks_a_server_while_a_file_is_missing() -> None:
         documents = [Document(MAIN, given)]
         assert len(build(documents, PLUGINS, main=MAIN).mistakes) == 1
         assert build(documents, PLUGINS, main=MAIN, complete=False).mistakes == ()
-
-
-# Cautions
-
-
-def test_no_caution() -> None:
-    assert cautions(federation()) == []
-    assert cautions(EVERYTHING) == []
-    component = {
-        "domain": [bare_table(component_server="127.0.0.1:1")],
-        "listener": [gateway_table()],
-    }
-    assert cautions(component) == []
-    only_out = {"domain": [bare_table()], "listener": [out_table()]}
-    assert cautions(only_out) == []
-
-
-def test_caution_of_dialback_alone() -> None:
-    assert cautions(federation(listener=[listener_table(), in_table()])) == [
-        (
-            'listener "in": warning: servers are not offered SASL EXTERNAL here and must use '
-            'server dialback: no listener has direction = "forward" and stream = "s2s"'
-        )
-    ]
-    found = loaded(federation(listener=[listener_table(), in_table(), out_table(stream="x2x")]))
-    assert found.cautions == ()
-
-
-def unused(*tables: dict[str, Any], **changes: Any) -> list[str]:
-    """The cautions of a domain with some of its keys changed, in front of some listeners."""
-    return cautions({"domain": [domain_table(**changes)], "listener": [*tables]})
-
-
-def test_caution_of_servers_to_which_nothing_leads() -> None:
-    for name, value in (("s2s_server", "h:1"), ("component_server", "h:1")):
-        kind = name.partition("_")[0]
-        assert unused(listener_table(), **{name: value}) == [
-            (
-                f'domain "example.com".{name}: warning: does nothing: no listener has direction = '
-                f'"reverse" and stream = "{kind}"'
-            )
-        ]
-    # One that only goes out leads to none.
-    assert [line.partition(":")[0] for line in unused(out_table(), s2s_server="h:1")] == [
-        'domain "example.com".c2s_server',
-        'domain "example.com".s2s_server',
-    ]
-    assert unused(listener_table(), s2s_server="none") == []
-
-
-def test_a_domain_that_does_nothing_is_told_of_once() -> None:
-    assert unused(forward_table(), s2s_server="h:1") == [
-        (
-            'domain "example.com": warning: does nothing: no listener has direction = "reverse" or '
-            'stream = "s2s"'
-        )
-    ]
-
-
-@pytest.mark.parametrize(
-    ("name", "bared"),
-    [
-        ("c2s_server", "passwords"),
-        ("s2s_server", "dialback keys and stanzas"),
-        ("component_server", "handshakes and stanzas"),
-    ],
-)
-def test_caution_of_public_addresses(name: str, bared: str) -> None:
-    servers = {"c2s_server": "h:1", "s2s_server": "h:2", "component_server": "h:3"}
-    given = {
-        "domain": [domain_table(**{**servers, name: "9.9.9.9:1"})],
-        "listener": [listener_table(), in_table(), out_table(), gateway_table()],
-    }
-    assert cautions(given) == [
-        (
-            f'domain "example.com".{name}: warning: 9.9.9.9:1 is a public address: {bared} cross '
-            "the network in plaintext"
-        )
-    ]
-
-
-def test_cautions_of_listeners() -> None:
-    def of(*tables: dict[str, Any]) -> list[str]:
-        return cautions(federation(listener=[listener_table(), *tables]))
-
-    assert of(in_table(tls="report"), out_table()) == [
-        (
-            'listener "in".tls: warning: with "report" nothing is enforced: servers may connect '
-            "without TLS"
-        )
-    ]
-    assert of(in_table(tls="none"), out_table()) == [
-        'listener "in".tls: warning: with "none" no TLS is offered: servers connect without it'
-    ]
-    assert of(in_table(), out_table(tls="report")) == [
-        (
-            'listener "out".tls: warning: with "report" nothing is enforced: dialback keys and '
-            "stanzas go to servers that do not meet their policy"
-        )
-    ]
-    assert of(in_table(), out_table(address="[::]:5270")) == [
-        (
-            'listener "out".address: warning: [::]:5270 is not loopback: dialback keys and stanzas '
-            "cross the network in plaintext, and whoever can connect to it can speak for every "
-            "[[domain]]"
-        )
-    ]
-
-
-def test_servers_do_without_the_plugin_for_features() -> None:
-    given = federation(listener=[in_table(), out_table()], plugins={"chain": ["require_tls"]})
-    given["domain"] = [bare_table(s2s_server="h:1")]
-    assert cautions(given) == []
-
-
-@pytest.mark.parametrize(
-    ("tables", "bared"),
-    [
-        ([out_table()], "dialback keys and stanzas"),
-        ([out_table(), forward_table(domains=["*"])], "passwords, dialback keys and stanzas"),
-        ([forward_table(domains=["*"])], "passwords"),
-    ],
-)
-def test_cautions_of_levels(tables: list[dict[str, Any]], bared: str) -> None:
-    given = {"listener": tables, "domain": [bare_table()]}
-    for level in ("none", "may"):
-        policy = [policy_table(level=level)]
-        [only] = [
-            line
-            for line in map(str, loaded({**given, "policy": policy}).cautions)
-            if "policy" in line
-        ]
-        assert f'level: warning: with "{level}" {bared} go to the server in plaintext' in only
-
-
-def test_policies_are_for_servers_that_connect() -> None:
-    given = {"domain": [bare_table(s2s_server="h:1")], "listener": [in_table()]}
-    policies = [
-        policy_table(dialback="never", ca_file="x"),
-        {"domain": "*", "level": "pin", "pins": [PIN]},
-        {"domain": "b.c", "level": "none"},
-    ]
-    [only] = cautions({**given, "policy": policies})
-    assert only.startswith('listener "in": ')
-    # Other listeners lead to some domains only; servers of any may connect.
-    policies[-1]["level"] = "encrypt"
-    given["listener"] = [in_table(), out_table(domains=["example.net"])]
-    assert cautions({**given, "policy": policies}) == []
-
-
-IDLE: list[tuple[dict[str, Any], list[dict[str, Any]], str]] = [
-    (
-        {"server": "h:1"},
-        [in_table(), out_table()],
-        'server: warning: does nothing: no listener has direction = "forward" and stream = "c2s"',
-    ),
-    (
-        {"s2s_server": "h:1"},
-        [forward_table(domains=["*"])],
-        'server: warning: does nothing: no listener has direction = "forward" and stream = "s2s"',
-    ),
-    (
-        {"dialback": "never"},
-        [forward_table(domains=["*"])],
-        'dialback: warning: does nothing: no listener has stream = "s2s"',
-    ),
-    (
-        {"min_version": "TLSv1.3"},
-        [in_table()],
-        'min_version: warning: does nothing: no listener has direction = "forward"',
-    ),
-    (
-        {"private_addresses": True},
-        [in_table()],
-        'private_addresses: warning: does nothing: no listener has direction = "forward"',
-    ),
-]
-
-
-@pytest.mark.parametrize(("changes", "tables", "expected"), IDLE, ids=[each[2] for each in IDLE])
-def test_caution_of_options_of_policies(
-    changes: dict[str, Any], tables: list[dict[str, Any]], expected: str
-) -> None:
-    given = {
-        "domain": [domain_table(s2s_server="127.0.0.1:1")],
-        "listener": [listener_table(), *tables],
-        "policy": [policy_table(**changes)],
-    }
-    [only] = [line for line in cautions(given) if line.startswith("policy ")]
-    assert only.endswith(expected)
-    given["listener"] = [listener_table(), in_table(), out_table(), forward_table(domains=["*"])]
-    assert cautions(given) == []
-
-
-def test_a_policy_that_does_nothing_is_told_of_once() -> None:
-    policy = policy_table(server="h:1", s2s_server="h:1", dialback="never")
-    assert cautions(content(policy=[policy])) == [
-        (
-            'policy "a.b": warning: does nothing: no listener has direction = "forward" or stream '
-            '= "s2s"'
-        )
-    ]
-    listeners = [listener_table(), forward_table()]
-    assert cautions(content(policy=[policy], listener=listeners)) == [
-        'policy "a.b".domain: warning: does nothing: no forward listener leads to such a domain'
-    ]
 
 
 @pytest.mark.parametrize("table", [in_table(), out_table(), gateway_table()])

@@ -15,6 +15,7 @@ from proxy.daemon.model import ORIGINAL, Conf, Deadlines, Listener
 from proxy.daemon.remote import Resolver
 from proxy.net.redirected import NotRedirectedError
 from proxy.session.hooks import Address
+from proxy.session.kinds import Kind
 from proxy.session.rules import TLSRule
 from proxy.trust.evidence import Evidence
 from proxy.trust.policy import Ladder, Level, Pattern, Policy
@@ -69,7 +70,7 @@ def rules() -> ForwardRules:
     listener = Listener(
         name="legacy",
         direction="forward",
-        stream="c2s",
+        stream=Kind.C2S,
         address=Endpoint("127.0.0.1", 5222),
         tls=TLSRule.REQUIRED,
         domains=(Pattern.parse("*.example.org"), Pattern.parse("example.net")),
@@ -204,7 +205,7 @@ def meeting() -> Iterator[Meeting]:
 LISTENER = Listener(
     name="legacy",
     direction="forward",
-    stream="c2s",
+    stream=Kind.C2S,
     address=Endpoint(HOST, 5222),
     tls=TLSRule.REQUIRED,
     domains=(Pattern.parse("*"),),

@@ -100,7 +100,7 @@ def configuration(
     }
     if names is not None:
         every["dns"] = {"servers": [f"{HOST}:{names}"]}
-    parts = [f"[{name}]\n{_keys(table)}" for name, table in every.items()]
+    parts = [f"[{name}]\n{conf_table(table)}" for name, table in every.items()]
     for name, port in listeners.items():
         table = {
             "name": name,
@@ -110,8 +110,8 @@ def configuration(
             "tls": rules[name],
             "domains": ["*"],
         }
-        parts.append(f"[[listener]]\n{_keys(table)}")
-    parts += [f"[[policy]]\n{_keys(policy)}" for policy in policies]
+        parts.append(f"[[listener]]\n{conf_table(table)}")
+    parts += [f"[[policy]]\n{conf_table(policy)}" for policy in policies]
     return "\n".join(parts)
 
 
@@ -122,7 +122,8 @@ def _trusting(authority: Authority, policy: Mapping[str, object]) -> Mapping[str
     return {"ca_file": str(authority.ca_path), **policy}
 
 
-def _keys(table: Mapping[str, object]) -> str:
+def conf_table(table: Mapping[str, object]) -> str:
+    """Return the lines of a table."""
     return "".join(f"{key} = {_toml(value)}\n" for key, value in table.items())
 
 
@@ -149,7 +150,67 @@ def told_nothing(peer: Peer, domain: str) -> None:
     assert SECRET.encode() not in peer.plain
 
 
-class Forward(InProcess):
+class Logged(InProcess):
+    """The service, on a reactor of its own in a thread, and its log.
+
+    Args:
+        path: where its conf goes.
+        written: its conf.
+
+    Attributes:
+        secrets: what must stand nowhere in the log.
+        ports: the port of each listener by its name.
+    """
+
+    def __init__(self, path: Path, written: str) -> None:
+        path.write_text(written)
+        loaded = load(path)
+        assert loaded.conf is not None, loaded.mistakes
+        super().__init__(path)
+        self._stream = io.StringIO()
+        self._log = Log(self._stream)
+        self._service = Service(loaded.conf, self._reactor, self._log)
+        self.secrets = {SECRET, PASSWORD}
+        self.ports: Mapping[str, int] = {}
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.ports = self._service.ports()
+        globalLogPublisher.addObserver(self._log)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self.running, "the service has died"
+        super().__exit__(kind, error, trace)
+        globalLogPublisher.removeObserver(self._log)
+        self.lines()
+
+    def lines(self, since: int = 0) -> list[str]:
+        """Return the lines of the log; none is broken, forged, or tells what is secret."""
+        lines = self._stream.getvalue().splitlines()[since:]
+        for line in lines:
+            assert LINE.fullmatch(line), line
+            assert line.isprintable()
+            assert not any(secret in line for secret in self.secrets), line
+        return lines
+
+    def wait_for_line(self, part: str, since: int = 0) -> str:
+        """Return the first line of the log that has something in it."""
+        end = time.monotonic() + 20
+        while True:
+            found = [line for line in self.lines(since) if part in line]
+            if found:
+                return found[0]
+            assert time.monotonic() < end, f"the log lacks {part!r}: {self.lines(since)}"
+            time.sleep(0.002)
+
+
+class Forward(Logged):
     """The service, on a reactor of its own in a thread; what a test replaces in it holds.
 
     Args:
@@ -183,54 +244,9 @@ class Forward(InProcess):
             rules=rules,
             tables=tables,
         )
-        path = directory / "forward.toml"
-        path.write_text(written)
-        loaded = load(path)
-        assert loaded.conf is not None, loaded.mistakes
-        super().__init__(path)
-        self._stream = io.StringIO()
-        self._log = Log(self._stream)
-        self._service = Service(loaded.conf, self._reactor, self._log)
+        super().__init__(directory / "forward.toml", written)
         self.hostile = hostile
-        self.ports: Mapping[str, int] = {}
         names.add(HOSTING, "A", HOST)
-
-    def __enter__(self) -> Self:
-        super().__enter__()
-        self.ports = self._service.ports()
-        globalLogPublisher.addObserver(self._log)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        assert self.running, "the service has died"
-        super().__exit__(kind, error, trace)
-        globalLogPublisher.removeObserver(self._log)
-        self.lines()
-
-    def lines(self, since: int = 0) -> list[str]:
-        """Return the lines of the log; none is broken, forged, or tells what is secret."""
-        lines = self._stream.getvalue().splitlines()[since:]
-        for line in lines:
-            assert LINE.fullmatch(line), line
-            assert line.isprintable()
-            assert SECRET not in line
-            assert PASSWORD not in line
-        return lines
-
-    def wait_for_line(self, part: str, since: int = 0) -> str:
-        """Return the first line of the log that has something in it."""
-        end = time.monotonic() + 20
-        while True:
-            found = [line for line in self.lines(since) if part in line]
-            if found:
-                return found[0]
-            assert time.monotonic() < end, f"the log lacks {part!r}: {self.lines(since)}"
-            time.sleep(0.002)
 
     def login(self, domain: str, listener: str = "legacy") -> list[str]:
         """Log a client in; return the lines of the log, the summary included."""

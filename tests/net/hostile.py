@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from cryptography.x509 import Certificate
 from OpenSSL import SSL
 
 from tests.servers.program import HOST
@@ -46,11 +47,11 @@ FAULTS = (OSError, EOFError, SSL.Error)
 """What ends a script: the proxy has left, or TLS has failed."""
 
 
-def header(stream_id: str, *, version: bool = True) -> bytes:
-    """Return a header as servers send it."""
+def header(stream_id: str, *, version: bool = True, content: str = "jabber:client") -> bytes:
+    """Return a header as servers send it, to clients or, by the namespace, to servers."""
     said = " version='1.0'" if version else ""
     return (
-        f"<?xml version='1.0'?><stream:stream xmlns='jabber:client' id='{stream_id}'{said}"
+        f"<?xml version='1.0'?><stream:stream xmlns='{content}' id='{stream_id}'{said}"
         " xmlns:stream='http://etherx.jabber.org/streams' xml:lang='de'>"
     ).encode()
 
@@ -71,6 +72,7 @@ class Peer:
         plain: every byte that was read before TLS.
         sealed: every byte that was read under TLS, decrypted.
         server_name: what the client has indicated.
+        shown: the certificate that it has shown, if it was asked for one and has any.
         error: what ended its script.
         done: whether nothing more will be read.
         established: whether a client is logged in and a test goes on with it.
@@ -85,6 +87,7 @@ class Peer:
         self.plain = b""
         self.sealed = b""
         self.server_name: bytes | None = None
+        self.shown: Certificate | None = None
         self.error: BaseException | None = None
         self.done = False
         self.established = False
@@ -122,6 +125,8 @@ class Peer:
         key: Path,
         newest: int = SSL.TLS1_3_VERSION,
         protocol: bytes = b"xmpp-client",
+        *,
+        asking: bool = False,
     ) -> None:
         """Turn to TLS as the server.
 
@@ -130,16 +135,20 @@ class Peer:
             key: the file of its private key.
             newest: the newest version of TLS that it speaks.
             protocol: what it chooses where ALPN asks for anything at all.
+            asking: whether it asks for a certificate; it takes any, and none.
         """
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.use_certificate_chain_file(str(certificate))
         context.use_privatekey_file(str(key))
         context.set_max_proto_version(newest)
         context.set_alpn_select_callback(lambda _connection, _offered: protocol)
+        if asking:
+            context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
         connection = SSL.Connection(context, self.socket)
         connection.set_accept_state()
         connection.do_handshake()
         self.server_name = connection.get_servername()
+        self.shown = connection.get_peer_certificate(as_cryptography=True)
         self.socket = connection
         self._secured = True
         self._read = 0
@@ -173,15 +182,15 @@ def showing(pair: tuple[Path, Path], newest: int = SSL.TLS1_3_VERSION) -> Secure
     return lambda peer: peer.secure(*pair, newest)
 
 
-def offer(peer: Peer, stream_id: str = "outside") -> None:
+def offer(peer: Peer, stream_id: str = "outside", content: str = "jabber:client") -> None:
     """Take a header and offer STARTTLS."""
     peer.read_until(STREAM)
-    peer.send(header(stream_id) + OFFER)
+    peer.send(header(stream_id, content=content) + OFFER)
 
 
-def proceed(peer: Peer) -> None:
+def proceed(peer: Peer, content: str = "jabber:client") -> None:
     """Be asked for TLS, and agree."""
-    offer(peer)
+    offer(peer, content=content)
     peer.read_until(STARTTLS)
     peer.send(PROCEED)
 

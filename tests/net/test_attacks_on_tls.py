@@ -13,6 +13,7 @@ from OpenSSL import SSL
 
 import proxy.daemon.own
 from proxy.net.tls import server_context
+from proxy.session.kinds import Kind
 from tests.authority import Authority
 from tests.net.client import ALERT, HandTLS, connected, lax_context, log_in, read_all, secure
 from tests.net.front import DOMAIN, OTHER_DOMAIN, Front
@@ -131,8 +132,8 @@ def test_attack_09_an_exception_in_a_callback_of_tls_refuses_the_handshake(
 ) -> None:
     """CVE-2026-27448: what goes wrong while a certificate is chosen must not let TLS go on."""
 
-    def broken(certificates: Iterable[tuple[Path, Path]], scope: str) -> SSL.Context:
-        context = server_context(certificates, scope)
+    def broken(certificates: Iterable[tuple[Path, Path]], scope: str, kind: Kind) -> SSL.Context:
+        context = server_context(certificates, scope, kind)
         if scope.endswith(f"/{DOMAIN}"):
             break_context(context)
         return context

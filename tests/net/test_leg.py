@@ -1,6 +1,8 @@
 """A leg by itself: a transport that turns to TLS in place."""
 
+import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 
@@ -335,17 +337,44 @@ def test_what_openssl_holds_waits_for_the_end_of_a_hold(
 
     ends.leg.protocol = notes = Holding()
     ends.leg.pauseProducing()
-    for _ in range(4):
-        tls.send(ends.peer, b"x" * 10_000)
+    at_once = 65_536  # as much as a leg reads before it tells its protocol
+    for _ in range(16):
+        tls.send(ends.peer, b"x" * 16_384)
     ends.leg.resumeProducing()
     turning.until(lambda: notes.data)
     for count in (1, 2, 3):
         ends.leg.pauseProducing()
         ends.leg.resumeProducing()
         turning.turn()
-        assert len(notes.data) == count * 10_000
+        assert len(notes.data) == count * at_once
         ends.leg.release()
-        turning.until(lambda count=count: len(notes.data) > count * 10_000)  # type: ignore[misc]
+        turning.until(lambda count=count: len(notes.data) > count * at_once)  # type: ignore[misc]
+
+
+def test_an_end_of_tls_that_came_with_data_is_told_after_a_pause(
+    turning: Turning, secured: tuple[Ends, HandTLS]
+) -> None:
+    ends, tls = secured
+    pause = ends.leg.pauseProducing
+
+    class Pausing(Notes):
+        def dataReceived(self, data: bytes) -> None:
+            super().dataReceived(data)
+            pause()
+
+    ends.leg.protocol = notes = Pausing()
+    pause()
+    tls.tls.write(b"last")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls.tls.unwrap()
+    ends.peer.sendall(tls.outgoing.read())
+    ends.leg.resumeProducing()
+    turning.until(lambda: notes.data)
+    turning.turn()
+    assert "half closed" not in notes.told
+    ends.leg.resumeProducing()
+    turning.until(lambda: "half closed" in notes.told)
+    assert notes.data == b"last"
 
 
 # A peer that leaves while its leg is held

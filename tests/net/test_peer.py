@@ -6,16 +6,17 @@ from typing import Any
 
 import attrs
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
-from OpenSSL.crypto import PKey
 
 from proxy.net import openssl
 from proxy.net.peer import Verifier, shown
-from proxy.net.tls import TLSSetupError, server_context
+from proxy.net.tls import TLSSetupError, evidence, server_context
 from proxy.session.kinds import Kind
+from proxy.trust.identities import SERVER_SERVICE
 from proxy.trust.policy import Level, Pattern, Policy, pin_of
-from proxy.trust.verdict import Status, UntrustedError
+from proxy.trust.verdict import Status, UntrustedError, judge
 from tests.authority import ANY, CLIENT, CODE, MAIL, SERVER, STRONG, Authority, now, self_signed
 from tests.net.peers import Pair, Trusting, agree, certificates, handshake, remote, sending
 from tests.trust.showing import DAY, NAME, chain_of, raw_dns
@@ -249,6 +250,18 @@ def test_attack_19_more_than_openssl_takes_ends_the_handshake(
         agree(ours, context)
 
 
+def test_attack_20_a_handshake_is_no_verdict(
+    ours: SSL.Context, authority: Authority, version: str
+) -> None:
+    """Who takes the connection for one to a server finds nothing to believe."""
+    connection = handshake(ours, remote(authority.issue(NAME), version), version)
+    assert openssl.verify_result(connection)[0] != 0
+    found = evidence(connection)
+    for mistaken in (found, attrs.evolve(found, chain=shown(connection))):
+        with pytest.raises(UntrustedError):
+            judge(NAME, SERVER_SERVICE, Policy(Pattern("*")), mistaken, now(), initiating=True)
+
+
 @pytest.mark.parametrize("fault", ["no file", "no PEM", "a directory"])
 def test_roots_that_cannot_be_read(tmp_path: Path, fault: str) -> None:
     path = tmp_path / "roots"
@@ -275,19 +288,23 @@ def test_before_a_handshake_nothing_is_shown(ours: SSL.Context) -> None:
 def again(ours: SSL.Context, version: str, first: Pair, second: Pair | None) -> SSL.Connection:
     """Our end when a server has connected with one certificate, then resumed with another."""
     context = remote(None, version)
-    session = None
-    for pair in (first, second):
-        theirs = SSL.Connection(context, None)
-        if pair is not None:
-            theirs.use_certificate(certificates(pair[0])[0])
-            key = load_pem_private_key(pair[1].read_bytes(), None)
-            theirs.use_privatekey(PKey.from_cryptography_key(key))
-        if session is not None:
-            theirs.set_session(session)
-        mine = handshake(ours, theirs, version)
-        session = theirs.get_session()
-        assert session is not None
-    return mine
+    # The first must last as long as the second: OpenSSL marks sessions that end without a close.
+    begun, taken_up = SSL.Connection(context, None), SSL.Connection(context, None)
+    present(begun, first)
+    handshake(ours, begun, version)
+    session = begun.get_session()
+    assert session is not None
+    taken_up.set_session(session)
+    if second is not None:
+        present(taken_up, second)
+    return handshake(ours, taken_up, version)
+
+
+def present(theirs: SSL.Connection, pair: Pair) -> None:
+    key = load_pem_private_key(pair[1].read_bytes(), None)
+    assert isinstance(key, EllipticCurvePrivateKey)
+    theirs.use_certificate(certificates(pair[0])[0])
+    theirs.use_privatekey(key)
 
 
 def test_attack_08_no_session_is_resumed(

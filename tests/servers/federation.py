@@ -291,13 +291,18 @@ async def _deliver(sender: Client, receiver: Client) -> None:
     """Send one message and wait for it, or for its return to the sender."""
     text = f"Good day, number {next(_numbers)}."
     sender.write(receiver.jid, text)
-    arrival = asyncio.create_task(_arrival(receiver, (sender.jid, text)))
-    bounce = asyncio.create_task(_bounce(sender))
-    done, pending = await asyncio.wait([arrival, bounce], return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
-        task.cancel()
-    for task in done:
-        task.result()
+    tasks = [
+        asyncio.create_task(_arrival(receiver, (sender.jid, text))),
+        asyncio.create_task(_bounce(sender)),
+    ]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _arrival(client: Client, message: tuple[str, str]) -> None:

@@ -102,7 +102,8 @@ def test_every_simple_stanza_is_skimmed(stanzas: list[bytes]) -> None:
 def _agrees(skimmed: Skimmed, data: bytes, limits: Limits = LIMITS) -> None:
     whole = read([data], limits)
     assert skimmed.reading == whole
-    assert skimmed.reading.raw + skimmed.reading.rest == whole.raw + whole.rest or whole.condition
+    if whole.condition is None:
+        assert skimmed.reading.rest == whole.rest
 
 
 @given(hostile, places, st.sets(pairs))
@@ -150,13 +151,17 @@ def test_one_change_anywhere_is_judged_the_same(sample: bytes) -> None:
     assert min(skimmed, left) > 100  # the changes try both
 
 
+BOUNDARIES = [
+    0x80, 0x7FF, 0x800, 0xD7FF, 0xD800, 0xDFFF, 0xE000, 0xFFFD, 0xFFFE, 0xFFFF, 0x10000, 0x1FFFE,
+    0x1FFFF, 0x10FFFF,
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("form", ["{}", "<a b='{}'/>", '<a b="{}"/>', "<{}/>", "<a {}=''/>"])
 def test_each_byte_and_each_boundary_of_utf_8_is_judged_the_same(form: str) -> None:
     before, after = (part.encode() for part in form.split("{}"))
     sequences = [bytes([byte]) for byte in range(256)]
-    for code in (0x80, 0x7FF, 0x800, 0xD7FF, 0xD800, 0xDFFF, 0xE000, 0xFFFD, 0xFFFE, 0xFFFF,
-                 0x10000, 0x1FFFE, 0x1FFFF, 0x10FFFF):  # fmt: skip
-        sequences.append(chr(code).encode(errors="surrogatepass"))
+    sequences += [chr(code).encode(errors="surrogatepass") for code in BOUNDARIES]
     sequences += [
         b"\xc0\x80",
         b"\xe0\x9f\xbf",

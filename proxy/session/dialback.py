@@ -123,11 +123,24 @@ def answer(asked: Dialback, kind: str, condition: str = "") -> bytes:
         kind: `VALID`, `INVALID` or `ERROR`.
         condition: the condition of an error (XEP-0220, section 2.4.2), such as ``forbidden``.
     """
-    name = "result" if asked.name == RESULT else "verify"
-    stream_id = f" id={quoteattr(asked.id)}" if asked.name == VERIFY else ""
+    return _written(attrs.evolve(asked, sender=asked.to, to=asked.sender, kind=kind), condition)
+
+
+def retold(told: Dialback) -> bytes:
+    """Return an answer again, for a stream on which its prefixes need not be declared.
+
+    What an error says besides is not kept.
+    """
+    return _written(told, "undefined-condition")
+
+
+def _written(answer: Dialback, condition: str) -> bytes:
+    name = "result" if answer.name == RESULT else "verify"
+    kind = answer.kind
+    stream_id = f" id={quoteattr(answer.id)}" if answer.name == VERIFY else ""
     start = (
-        f"<db:{name} xmlns:db='{ns.DIALBACK}' from={quoteattr(asked.to)} "
-        f"to={quoteattr(asked.sender)}{stream_id} type='{kind}'"
+        f"<db:{name} xmlns:db='{ns.DIALBACK}' from={quoteattr(answer.sender)} "
+        f"to={quoteattr(answer.to)}{stream_id} type='{kind}'"
     )
     if kind != ERROR:
         return f"{start}/>".encode()

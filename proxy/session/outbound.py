@@ -27,9 +27,9 @@ from proxy.trust.policy import Dialback as DialbackRule
 from proxy.trust.verdict import Status, UntrustedError
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import StreamError
-from proxy.xmpp.events import Header
+from proxy.xmpp.events import Header, replaced
 from proxy.xmpp.features import edit
-from proxy.xmpp.headers import completed, opening
+from proxy.xmpp.headers import completed
 
 
 class OutboundRules(FederationRules, Rules, Protocol):
@@ -50,6 +50,7 @@ class Outbound(Federation):
         "_accepted",
         "_entitled",
         "_evidence",
+        "_header",
         "_outbound",
         "_stream_id",
         "_unaddressed",
@@ -64,6 +65,7 @@ class Outbound(Federation):
         self._accepted: Pair | None = None  # which EXTERNAL has proved to the other server
         self._entitled: dict[str, bool] = {}  # domains besides the stream's own: whether they are
         self._evidence: Evidence | None = None
+        self._header: Header | None = None  # our server's
         self._stream_id = ""  # the other server's
         self._unaddressed = False  # whether our server's header did not say to whom it is
         self._versioned = True
@@ -111,16 +113,24 @@ class Outbound(Federation):
         self.view = self.view.but(origin=origin)
         super().stream_opened(header, domain)
 
-    def open_unaddressed(self, header: StreamHeader) -> bool:
+    def open_unaddressed(self, header: Header, read: StreamHeader) -> bool:
         """Whether the header of our server does not say to whom its stream is."""
-        self._unaddressed = header.to is None
-        self._versioned = header.has_features
+        self._unaddressed = read.to is None
+        self._versioned = read.has_features
+        self._header = header
         return self._unaddressed
 
     def opening_anew(self) -> bytes:
-        """Return a header of the proxy's own, for a stream that was opened unaddressed."""
-        header = opening(self.view.domain or "", ns.SERVER, self.view.origin or "")
-        return header[:-1] + f" xmlns:db='{ns.DIALBACK}'>".encode()
+        """Return our server's header with what it did not say."""
+        if self._header is None:
+            raise RuntimeError("no stream was opened unaddressed")
+        return completed(
+            self._header,
+            **{"from": self.view.origin or ""},
+            to=self.view.domain or "",
+            version="1.0",
+            xmlns_db=ns.DIALBACK,
+        )
 
     def opening(self, header: Header) -> bytes:
         """Return the header that the other server gets: our server's, with what it may lack.
@@ -212,6 +222,8 @@ class Outbound(Federation):
     def _dialback_from_server(self, element: Element, answer: Dialback) -> Step:
         pair = answer.pair.turned
         if answer.kind is None or answer.name != dialback.RESULT or pair not in self._vouched:
+            if self._unaddressed and answer.kind is not None:
+                element = replaced(element, dialback.retold(answer))
             return super()._dialback_from_server(element, answer)
         asked = self._vouched.pop(pair)
         self._rules.ledger.withdraw(pair, self._stream_id)

@@ -101,7 +101,7 @@ class Passage(ABC):
         """Return what the client gets for the server's header."""
         return header.raw
 
-    def open_unaddressed(self, _header: StreamHeader) -> bool:
+    def open_unaddressed(self, _header: Header, _read: StreamHeader) -> bool:
         """Whether a stream may be open though its header does not say to which domain."""
         return False
 

@@ -271,7 +271,7 @@ class Receiving:
         self._around.send_client(self.own_header() + STARTTLS_REQUIRED)
 
     def _open(self, header: Header) -> None:
-        if self._around.passage.open_unaddressed(self._note_header(header)):
+        if self._around.passage.open_unaddressed(header, self._note_header(header)):
             self._around.send_client(self.own_header())
             return
         found = self._read_header(header)

@@ -83,7 +83,7 @@ def opening(to: str, content: str = ns.CLIENT, sender: str = "") -> bytes:
     origin = f" from={quoteattr(sender)}" if sender else ""
     return (
         f"<?xml version='1.0'?><stream:stream{origin} to={quoteattr(to)} version='1.0' "
-        f"xml:lang='en' xmlns='{content}' xmlns:stream='{ns.STREAMS}'>"
+        f"xml:lang='en' xmlns='{content}'{_dialback(content)} xmlns:stream='{ns.STREAMS}'>"
     ).encode()
 
 
@@ -137,7 +137,12 @@ def response(
     attributes["xmlns"] = content
     attributes["xmlns:stream"] = ns.STREAMS
     written = "".join(f" {name}={quoteattr(value)}" for name, value in attributes.items())
-    return f"<?xml version='1.0'?><stream:stream{written}>".encode()
+    return f"<?xml version='1.0'?><stream:stream{written}{_dialback(content)}>".encode()
+
+
+def _dialback(content: str) -> str:
+    """Return what announces dialback, where servers speak (XEP-0220, section 2.4.1)."""
+    return f" xmlns:db='{ns.DIALBACK}'" if content == ns.SERVER else ""
 
 
 def _version(text: str | None) -> tuple[int, int]:

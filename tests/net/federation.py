@@ -15,15 +15,14 @@ from typing import Self
 import attrs
 
 from tests.authority import Authority
-from tests.net import hostile
 from tests.net.forward import Logged, conf_table
 from tests.net.front import Front
-from tests.net.hostile import MECHANISMS, Hostile, Peer, Script
+from tests.net.hostile import Hostile
 from tests.net.legacy import Connection, LegacyServer
-from tests.net.legacy import Script as LegacyScript
 from tests.net.name_server import NameServer
+from tests.net.server_streams import KEY, Pair, Sender, answer, script, taking, verify
 from tests.servers.program import HOST
-from tests.servers.stream import STARTTLS, Stream, plaintext
+from tests.servers.stream import SECONDS, plaintext
 
 LEGACY = "legacy.example"
 SISTER = "sister.example"
@@ -50,46 +49,10 @@ NOWHERE = "nowhere.example"
 HOSTING = "xmpp.hosting.example"
 """The machine of all of them."""
 
-KEY = "b4835385f37fe2895af6c196b59097b16862406db80559900d96bf6fa7d23df3"
-"""A dialback key that is not ours."""
-
 LISTENERS = {"in": ("reverse", "required"), "out": ("forward", "required")}
 CLOSED_PORT = 1
 
-SERVER = "jabber:server"
-DIALBACK = "xmlns:db='jabber:server:dialback'"
-FEATURES = b"<stream:features/>"
-EXTERNAL = MECHANISMS.replace(b"PLAIN", b"EXTERNAL")
-AUTH = "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>"
-FAILURE = (
-    b"<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/></failure></stream:stream>"
-)
-END = "</stream:stream>"
-
-Pair = tuple[Path, Path]
-
 _KEYS = re.compile(rb"<db:(?:result|verify) [^>]*>([^<]+)<")
-
-
-def result(sender: str, to: str, key: str = KEY) -> str:
-    """Return a request that asks for a pair of domains to be let pass."""
-    return f"<db:result from='{sender}' to='{to}'>{key}</db:result>"
-
-
-def verify(sender: str, to: str, stream_id: str, key: str = KEY) -> str:
-    """Return a question whether a key is good."""
-    return f"<db:verify from='{sender}' to='{to}' id='{stream_id}'>{key}</db:verify>"
-
-
-def answer(sender: str, to: str, kind: str = "valid", stream_id: str = "") -> str:
-    """Return an answer to `result`, or to `verify` where there is an id."""
-    name, said = ("verify", f" id='{stream_id}'") if stream_id else ("result", "")
-    return f"<db:{name} from='{sender}' to='{to}'{said} type='{kind}'/>"
-
-
-def message(sender: str, to: str, body: str = "x") -> str:
-    """Return a stanza."""
-    return f"<message from='a@{sender}/x' to='b@{to}'><body>{body}</body></message>"
 
 
 def configuration(
@@ -144,8 +107,8 @@ def configuration(
             table |= {"proxy_protocol": "any", "trusted_proxies": [HOST]}
         parts.append(f"[[listener]]\n{conf_table(table)}")
     trusting = {"ca_file": str(authority.ca_path), "private_addresses": True}
-    for policy in ({"domain": "*"}, {"domain": STRICT, "dialback": "never"}, *policies):
-        parts.append(f"[[policy]]\n{conf_table({**trusting, **policy})}")
+    given = ({"domain": "*"}, {"domain": STRICT, "dialback": "never"}, *policies)
+    parts += [f"[[policy]]\n{conf_table({**trusting, **policy})}" for policy in given]
     return "\n".join(parts)
 
 
@@ -322,7 +285,7 @@ class Grounds:
         protocols: Sequence[str] = ("xmpp-server",),
         listener: str = "in",
         port: int | None = None,
-    ) -> Iterator["Sender"]:
+    ) -> Iterator[Sender]:
         """Connect as a server of the network, with TLS up and no stream begun.
 
         Args:
@@ -345,13 +308,13 @@ class Grounds:
     @contextlib.contextmanager
     def outgoing(
         self, sender: str = LEGACY, to: str = REMOTE, listener: str = "out"
-    ) -> Iterator["Sender"]:
+    ) -> Iterator[Sender]:
         """Connect as the legacy server; nothing is sent."""
         with self.connecting(self.service.ports[listener], sender, to) as stream:
             yield stream
 
     @contextlib.contextmanager
-    def connecting(self, port: int, sender: str, to: str) -> Iterator["Sender"]:
+    def connecting(self, port: int, sender: str, to: str) -> Iterator[Sender]:
         """Connect to some port; nothing is sent."""
         with plaintext(port, to) as bare:
             stream = Sender(bare, sender, to)
@@ -361,17 +324,22 @@ class Grounds:
                 stream.connection.close()
 
     @contextlib.contextmanager
-    def authenticated(self, **how: object) -> Iterator["Sender"]:
+    def authenticated(self, **how: object) -> Iterator[Sender]:
         """As `incoming`, with the certificate of `REMOTE` and SASL EXTERNAL done."""
         given = {"pair": self.certificates[REMOTE], **how}
         with self.incoming(**given) as stream:  # type: ignore[arg-type]
             stream.authenticate()
             yield stream
 
-    def ended(self, since: int) -> dict[str, str]:
-        """Wait for the end of a session; return the fields of its summary."""
-        line = self.service.wait_for_line(" session ended ", since)
-        return {name: value.strip('"') for name, value in _FIELD.findall(line)}
+    def ended(self, listener: str, since: int) -> dict[str, str]:
+        """Wait for the end of a session of a listener; return the fields of its summary."""
+        end = time.monotonic() + SECONDS
+        while True:
+            for line in self.service.lines(since):
+                if " session ended " in line and f" listener={listener} " in line:
+                    return {name: value.strip('"') for name, value in _FIELD.findall(line)}
+            assert time.monotonic() < end, f"no session ends: {self.service.lines(since)}"
+            time.sleep(0.005)
 
     def now(self) -> int:
         """Return how many lines the log has."""
@@ -379,73 +347,6 @@ class Grounds:
 
 
 _FIELD = re.compile(r' (\w+)=("(?:[^"\\]|\\.)*"|\S*)')
-
-
-class Sender(Stream):
-    """A server's end of a stream that it opens.
-
-    Args:
-        bare: its connection.
-        sender: the domain that it says it is.
-        to: the domain that it wants to reach.
-    """
-
-    def __init__(self, bare: Stream, sender: str, to: str) -> None:
-        super().__init__(bare.connection, to)
-        self.sender = sender
-        self.to = to
-
-    def header(self, *, version: str | None = "1.0", declared: bool = True) -> str:
-        """Return its header, with a version or not, dialback declared or not."""
-        said = f" version='{version}'" if version else ""
-        return (
-            f"<?xml version='1.0'?><stream:stream from='{self.sender}' to='{self.to}'{said}"
-            f" xmlns='{SERVER}' xmlns:stream='http://etherx.jabber.org/streams'"
-            f"{' ' + DIALBACK if declared else ''}>"
-        )
-
-    def open(self, *, version: str | None = "1.0", declared: bool = True) -> str:
-        """Open a stream; return the header that answers."""
-        self.send(self.header(version=version, declared=declared))
-        return self.read_until("<stream:stream [^>]*>")
-
-    def ask_for_tls(self) -> None:
-        """Get to where TLS begins."""
-        self.open()
-        self.read_until("</stream:features>")
-        self.send(STARTTLS)
-        self.read_until("<proceed [^>]*/>")
-
-    def authenticate(self) -> None:
-        """Do SASL EXTERNAL, and open the stream that follows."""
-        self.open()
-        assert "<mechanism>EXTERNAL</mechanism>" in self.read_until("</stream:features>")
-        self.send(AUTH)
-        self.read_until("<success [^>]*/>")
-        self.open()
-        assert "EXTERNAL" not in self.read_until(_FEATURES)
-
-    def let_pass(self, receiver: Connection | Peer) -> None:
-        """Do dialback, which the other end of the stream grants."""
-        self.send(result(self.sender, self.to))
-        receiver.read_until(rb"</db:result>")
-        receiver.send(answer(self.to, self.sender).encode())
-        assert "type='valid'" in self.read_until("<db:result [^>]*/>")
-
-    def is_silent(self, seconds: float = 0.2) -> bool:
-        """Whether nothing comes for a while."""
-        before = self.connection.gettimeout()
-        self.connection.settimeout(seconds)
-        try:
-            self._buffer += self.connection.recv(65536)
-        except TimeoutError:
-            return not self._buffer
-        finally:
-            self.connection.settimeout(before)
-        return False
-
-
-_FEATURES = "<stream:features/>|</stream:features>"
 
 
 def context_of(
@@ -466,29 +367,6 @@ def context_of(
     return context
 
 
-# What the legacy server does with a stream
-
-
-def taking(
-    prefix: str = "legacy", *, features: bytes = FEATURES, version: bool = True
-) -> LegacyScript:
-    """Return a script that answers a header; ids are the prefix and a number, from 1 on."""
-    count = iter(range(1, 1_000_000))
-
-    def taken(connection: Connection) -> None:
-        stream_id = f"{prefix}-{next(count)}"
-        connection.read_until(hostile.STREAM)
-        connection.send(header(stream_id, version=version) + (features if version else b""))
-
-    return taken
-
-
-def header(stream_id: str, *, version: bool = True) -> bytes:
-    """Return the header with which a server answers another."""
-    opening = hostile.header(stream_id, version=version, content=SERVER)
-    return opening.replace(b" xml:lang", f" {DIALBACK} xml:lang".encode())
-
-
 def believe(grounds: Grounds, inbound: Connection, stream_id: str, to: str = LEGACY) -> None:
     """Let the legacy server be asked for a pair by the proxy, verify its key, and grant it.
 
@@ -505,80 +383,3 @@ def believe(grounds: Grounds, inbound: Connection, stream_id: str, to: str = LEG
         assert re.search("type=['\"]valid['\"]", said), said
         assert f'id="{stream_id}"' in said or f"id='{stream_id}'" in said
     inbound.send(answer(to, sender).encode())
-
-
-# What the server of the network does with a stream
-
-
-def script(
-    pair: Pair,
-    then: Script | None = None,
-    *,
-    direct: bool = False,
-    newest: int | None = None,
-    asking: bool = True,
-) -> Script:
-    """Return a script that begins TLS and goes on, by answering the stream with no features.
-
-    Args:
-        pair: the certificate that it shows, and its key.
-        then: what it does under TLS.
-        direct: whether TLS comes first, or STARTTLS.
-        newest: the newest version of TLS.
-        asking: whether it asks for a certificate.
-    """
-    then = then or opened()
-
-    def secured(peer: Peer) -> None:
-        if not direct:
-            hostile.proceed(peer, SERVER)
-        newer = {} if newest is None else {"newest": newest}
-        peer.secure(*pair, protocol=b"xmpp-server", asking=asking, **newer)
-        then(peer)
-
-    return secured
-
-
-def opened(
-    stream_id: str = "remote-1", features: bytes = FEATURES, *, version: bool = True
-) -> Script:
-    """Return what answers a header; the test goes on from there."""
-
-    def answered(peer: Peer) -> None:
-        peer.read_until(hostile.STREAM)
-        peer.established = True
-        peer.send(header(stream_id, version=version) + (features if version else b""))
-
-    return answered
-
-
-def accepting(stream_id: str = "remote-2", said: bytes = hostile.SUCCESS) -> Script:
-    """Return what offers SASL EXTERNAL, accepts it and answers the header that follows."""
-
-    def accepted(peer: Peer) -> None:
-        offering(peer)
-        peer.read_until(b"</auth>")
-        peer.send(said)
-        opened(stream_id)(peer)
-
-    return accepted
-
-
-def refusing(said: bytes = FAILURE) -> Script:
-    """Return what offers SASL EXTERNAL, and says something else than yes; nothing: it closes."""
-
-    def refused(peer: Peer) -> None:
-        offering(peer)
-        peer.read_until(b"</auth>")
-        if said:
-            peer.send(said)
-        else:
-            peer.close()
-
-    return refused
-
-
-def offering(peer: Peer) -> None:
-    """Answer a header, and offer SASL EXTERNAL."""
-    peer.read_until(hostile.STREAM)
-    peer.send(header("remote-0") + EXTERNAL)

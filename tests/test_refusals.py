@@ -53,8 +53,15 @@ ENDS = {
     "LookupFailedError": (0, ""),
     "_UnprovenError": (1, ""),
     "Verdict": (2, ""),
+    "_answer": (3, "dialback refused: "),
+    "_drop": (0, "dropped: "),
+    "_unconvinced": (
+        0,
+        f"{Condition.REMOTE_CONNECTION_FAILED.value}: the server behind this proxy ",
+    ),
 }
-"""Ends other than by a stream error whose condition stands there, and why a server will not do."""
+"""Ends other than by a stream error whose condition stands there, why a server will not do, and
+what is refused or dropped without an end."""
 
 
 @attrs.define
@@ -144,7 +151,7 @@ def reasons(call: ast.Call, scope: Scope) -> Iterator[str]:
             yield from (re.escape(f"{condition!s}: ") + found for found in scope.texts(text))
         case "alert", [_, ast.Call(func=ast.Name(id="str"))]:
             yield re.escape(ENDS[name][1]) + "[A-Za-z-]+: .+"  # a stream error's own words
-        case "_upstream_failed" | "WayError" | "_fail", [text, *_]:
+        case "_upstream_failed" | "WayError" | "_fail" | "give_up", [text, *_]:
             for found in scope.texts(text):
                 yield from about_server(call, found)
         case _ if name in ENDS and len(call.args) > ENDS[name][0]:

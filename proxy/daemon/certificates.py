@@ -1,7 +1,7 @@
 """Whether the certificates of a configuration can do their work.
 
 A certificate that cannot be read, does not match its key or does not cover its domain keeps Bascule
-from starting. One that has expired does not: clients that care will refuse it, and the log says so.
+from starting. One that has expired does not: whoever verifies it refuses it, and the log says so.
 """
 
 import stat
@@ -22,15 +22,19 @@ from proxy.daemon.model import Caution, Finding, Mistake
 from proxy.daemon.pem import read_chain, read_key
 from proxy.daemon.served import CertificateFiles
 from proxy.daemon.tables import Placed
+from proxy.session.kinds import Kind
 from proxy.session.options import shown
 from proxy.trust.certificate import SUBJECT_ALT_NAME, Certificate
-from proxy.trust.identities import presented
+from proxy.trust.identities import CLIENT_SERVICE, SERVER_SERVICE, Presented, presented
 
 SOON = timedelta(days=21)
 """How long before its end a certificate is called to mind."""
 
 LEAST_RSA_BITS = 2048
 """RFC 9325 section 4.5."""
+
+_SERVICES = {Kind.C2S: CLIENT_SERVICE, Kind.S2S: SERVER_SERVICE}
+"""The services of SRV-IDs; components have none of their own, and either one does."""
 
 _Key = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
@@ -148,11 +152,9 @@ def _examine_pair(files: CertificateFiles, notes: _Notes, now: datetime) -> Cert
         return None
     extensions = Certificate.read(leaf.public_bytes(Encoding.DER)).extensions()
     names = presented(extensions.get(SUBJECT_ALT_NAME))
-    if not names.covers(notes.claim.value.name):
-        notes.mistake(
-            "certificate",
-            f"{files.certificate} does not cover {notes.claim.value.name}; {names}",
-        )
+    lacking = _lacking(names, notes.claim.value)
+    if lacking:
+        notes.mistake("certificate", f"{files.certificate} does not cover {lacking}; {names}")
     _examine_validity(chain, files.certificate, notes, now)
     try:
         _examine_chain(chain, files.certificate, notes)
@@ -166,6 +168,23 @@ def _examine_pair(files: CertificateFiles, notes: _Notes, now: datetime) -> Cert
         not_after=end,
         days_left=None if now > end else _days(now, end),
     )
+
+
+def _lacking(names: Presented, claim: Claim) -> str:
+    """Say what a certificate ought to cover and does not; nothing if it covers all."""
+    covered = {
+        kind: names.covers(claim.name, service)  # an SRV-ID is for one service, others for any
+        for kind, service in _SERVICES.items()
+    }
+    if not any(covered.values()):
+        return claim.name
+    for kind, other in ((Kind.C2S, Kind.S2S), (Kind.S2S, Kind.C2S)):
+        if kind in claim.shown_to and not covered[kind]:
+            needed = f"an SRV-ID {_SERVICES[kind]}.{claim.name} or a DNS-ID {claim.name}"
+            return (
+                f"{claim.name} towards {kind.peers}, only towards {other.peers}: {needed} is needed"
+            )
+    return ""
 
 
 def _matches(
@@ -240,11 +259,9 @@ def _examine_validity(
         which = f"{path}" if number == 1 else f"certificate {number} of {path}"
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         if now > end:
-            text = f"{which} EXPIRED on {end:%Y-%m-%d}: clients that verify it will refuse it"
+            text = f"{which} EXPIRED on {end:%Y-%m-%d}: whoever verifies it will refuse it"
         elif now < begin:
-            text = (
-                f"{which} IS NOT VALID BEFORE {begin:%Y-%m-%d}: clients will refuse it until then"
-            )
+            text = f"{which} IS NOT VALID BEFORE {begin:%Y-%m-%d}: it will be refused until then"
         elif end - now < SOON:
             days = _days(now, end)
             left = {0: "today", 1: "tomorrow"}.get(days, f"in {days} days")
@@ -262,21 +279,21 @@ def _days(now: datetime, end: datetime) -> int:
 def _examine_chain(chain: list[x509.Certificate], path: Path, notes: _Notes) -> None:
     leaf = chain[0]
     if leaf.issuer == leaf.subject:
-        text = "is self-signed: clients refuse it unless they were told to trust it"
+        text = "is self-signed: whoever was not told to trust it will refuse it"
         notes.caution("certificate", f"{path} {text}")
     elif len(chain) == 1:
         notes.caution(
             "certificate",
             f"{path} holds the domain's certificate alone, issued by "
-            f"{shown(leaf.issuer.rfc4514_string())}: unless clients know that issuer, they also "
-            "need the certificates in between (Certbot: fullchain.pem)",
+            f"{shown(leaf.issuer.rfc4514_string())}: those who do not know that issuer "
+            "also need the certificates in between (Certbot: fullchain.pem)",
         )
     for number, (lower, upper) in enumerate(pairwise(chain), start=1):
         if lower.issuer != upper.subject:
             notes.caution(
                 "certificate",
                 f"certificate {number + 1} of {path} did not issue certificate {number}: "
-                "clients may not find their way to a root they trust",
+                "others may not find their way to a root they trust",
             )
     try:
         usage = chain[0].extensions.get_extension_for_class(x509.ExtendedKeyUsage).value

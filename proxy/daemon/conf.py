@@ -30,7 +30,7 @@ from proxy.daemon.model import (
 )
 from proxy.daemon.plugin_tables import read_plugins
 from proxy.daemon.remote import PolicyTable, ResolverTable, anchors_path
-from proxy.daemon.served import CertificateFiles, DomainTable
+from proxy.daemon.served import NO_SERVER, SERVERS, CertificateFiles, DomainTable
 from proxy.daemon.tables import Placed, Places, item_key, raw, read_values, unknown
 from proxy.session.kinds import Kind
 from proxy.session.options import Option, options_of
@@ -43,10 +43,15 @@ _OF_FORWARD = {"tls": (TLSRule.REQUIRED, TLSRule.REPORT), "stream": (Kind.C2S, K
 
 @attrs.frozen
 class Claim:
-    """A domain, and the certificates that are to prove it to those who connect."""
+    """A domain, and the certificates that are to prove it.
+
+    ``shown_to`` has the kinds of streams in which they are shown: to clients, to other servers that
+    connect or are connected to, or to components.
+    """
 
     name: str
     certificates: tuple[CertificateFiles, ...]
+    shown_to: frozenset[Kind]
 
 
 @attrs.frozen
@@ -122,7 +127,7 @@ def build(
     mistakes += more
     resolver, more = read_values(_section(merged, DNS), options_of(ResolverTable), DNS.name, places)
     mistakes += more
-    claims, more = _claims(domains)
+    claims, more = _claims(domains, listeners)
     mistakes += more
     mistakes += crosscheck.duplicates(DOMAINS, domains, "name")
     mistakes += crosscheck.duplicates(LISTENERS, listeners, "name")
@@ -247,7 +252,10 @@ def _narrowed(option: Option, allowed: tuple[Enum, ...], said: Any) -> Option:
 
 def _claims(
     domains: Sequence[Placed[dict[str, Any]]],
+    listeners: Sequence[Placed[dict[str, Any]]],
 ) -> tuple[list[Placed[Claim]], list[Mistake]]:
+    # A server of ours that connects to others may do so for any domain.
+    everywhere = {Kind.S2S} & {*crosscheck.Ways.of(listeners).kinds(FORWARD)}
     claims: list[Placed[Claim]] = []
     mistakes: list[Mistake] = []
     for table in domains:
@@ -261,7 +269,12 @@ def _claims(
             mistakes.append(Mistake(table.file, f"{table.key}.private_key", text))
         elif name is not None:
             files = tuple(map(CertificateFiles, certificates, keys))
-            claim = Claim(name=name, certificates=files)
+            served = {
+                kind
+                for kind, option in SERVERS.items()
+                if table.value.get(option, NO_SERVER) != NO_SERVER
+            }
+            claim = Claim(name, files, frozenset(served | everywhere))
             claims.append(Placed(value=claim, file=table.file, key=table.key))
     return claims, mistakes
 

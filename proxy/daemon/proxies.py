@@ -49,7 +49,7 @@ def cautions(listeners: Iterable[Placed[dict[str, Any]]]) -> list[Caution]:
         Caution(
             table.file,
             f"{table.key}.{_TRUSTED}",
-            f"{network} is wide: whoever connects from there can claim to be any client, and so "
+            f"{network} is wide: whoever connects from there can claim to be anybody, and so "
             "evade limits and bans or have them strike others",
         )
         for table in listeners

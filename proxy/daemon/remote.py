@@ -131,10 +131,12 @@ class PolicyTable:
     dialback: Dialback = option(
         default=Dialback.ALLOW,
         help=(
-            "Between servers, what holds where certificates do not prove both sides. allow: a "
-            "server whose certificate does not prove its domain, or that does not take ours, may "
-            "use server dialback (XEP-0220) on TLS instead. never: both sides must be proved by "
-            "certificates, and to a server that does not offer SASL EXTERNAL nothing is sent."
+            "Between servers, whether server dialback (XEP-0220) will do where a certificate does "
+            "not. allow: a server that connects, and whose certificate does not prove its domain, "
+            "may prove it by dialback under TLS instead; and towards a server that does not take "
+            "our certificate (SASL EXTERNAL), our own server's dialback is used. never: "
+            "certificates must prove both sides, and a server that does not take ours gets "
+            "nothing. What a server must prove that Bascule connects to, level alone says."
         ),
     )
     server: str = option(

@@ -1,7 +1,8 @@
-"""Looks at every server of a domain, every address of each, up to TLS and no further.
+"""Looks at every server of a domain, every address of each, up to TLS and hardly further.
 
 A session takes the first server that does; here all are tried, side by side. Nothing leaves but a
-stream header of our own and ``<starttls/>``, and TLS is closed as soon as it is up.
+stream header of our own and ``<starttls/>``, and TLS is closed as soon as it is up: where servers
+are looked at for servers, as soon as a second header has been answered. Nobody authenticates.
 """
 
 import socket
@@ -26,9 +27,10 @@ from proxy.session.hooks import Address, TLSFacts
 from proxy.session.ids import StreamIds
 from proxy.session.kinds import Kind
 from proxy.session.securing import CEILING, CircleError, RedirectedError, Securing, WayError
+from proxy.session.welcome import Proofs, Welcome, greeting
 from proxy.trust.evidence import Evidence
 from proxy.xmpp import namespaces as ns
-from proxy.xmpp.errors import StreamError
+from proxy.xmpp.errors import FOOTER, StreamError
 from proxy.xmpp.events import Element, Header
 from proxy.xmpp.framing import Framer
 from proxy.xmpp.headers import read
@@ -67,10 +69,12 @@ class Attempt:
             that speaks XMPP from before 1.0 has no features, and so no offer.
         proceeded: whether it consented to begin TLS.
         handshake: the TLS handshake; None if it did not come to that, or failed.
+        proofs: by what the server lets others prove themselves; None without TLS, if it does not
+            say, or if it is clients who ask.
         redirection: where the server points instead (see-other-host), as it wrote it: a host, and
             a port if it named one. It was not followed.
-        problem: why there is no TLS, as a clause about the server; empty if there is, or if
-            ``forbidden`` or ``redirection`` say why.
+        problem: why there is no TLS, or no stream of servers under it, as a clause about the
+            server; empty if there is, or if ``forbidden`` or ``redirection`` say why.
         detail: more about the problem. It may have text of the server's in it.
         without_tls: whether the server has shown that it does no TLS here.
     """
@@ -82,6 +86,7 @@ class Attempt:
     offered: bool | None = None
     proceeded: bool = False
     handshake: Handshake | None = None
+    proofs: Proofs | None = None
     redirection: str = ""
     problem: str = ""
     detail: str = ""
@@ -104,14 +109,18 @@ class Terms:
     Attributes:
         context: the TLS context in which they are spoken to.
         optional: whether a server that does not offer TLS is not asked for it.
-        seconds: how long each address may take until TLS is up.
+        seconds: how long each address may take until all is known of it.
         own: whether an IP address and a port are a listener of ours.
+        kind: the kind of stream that is wanted: of clients, or of servers.
+        sender: the domain of ours on whose behalf a server asks, as A-labels; empty for none.
     """
 
     context: SSL.Context
     optional: bool
     seconds: float
     own: Callable[[str, int], bool]
+    kind: Kind = Kind.C2S
+    sender: str = ""
 
 
 class Prober:
@@ -194,18 +203,19 @@ async def _all(going: Sequence[Coroutine[Any, Any, T]]) -> tuple[T, ...]:
 
 
 class _Approach:
-    """One connection to one address, up to TLS. It is the protocol of its leg."""
+    """One connection to one address. It is the protocol of its leg."""
 
     def __init__(
         self, reactor: Any, domain: str, target: Target, address: str, terms: Terms
     ) -> None:
-        self.kind = Kind.C2S
+        self.kind = terms.kind
         self._reactor = reactor
         self._domain = domain
         self._target = target
         self._terms = terms
         self._attempt = Attempt(address)
-        self._securing = Securing(self, domain, optional=terms.optional)
+        self._securing = Securing(self, domain, optional=terms.optional, sender=terms.sender)
+        self._welcome: Welcome | None = None  # from TLS on, where it is read
         self._features: Framer | None = Framer(CEILING)
         self._race: Race | None = None
         self._leg: Leg | None = None
@@ -234,7 +244,7 @@ class _Approach:
     def _connected(self, connection: socket.socket) -> None:
         self._race = None
         self._note(connected=self._seconds())
-        self._leg = Leg(self._reactor, connection, self, peek=False)
+        self._leg = Leg(self._reactor, connection, self, peek=False, kind=self.kind)
         self._leg.start()
         self._try(lambda: self._securing.begin(direct=self._target.direct))
 
@@ -242,7 +252,8 @@ class _Approach:
         self._timer = None
         if self._race is not None:
             self._race.stop()
-        self._finish(problem=f"did not get to TLS within {self._terms.seconds:g} s")
+        late = "did not get to TLS" if self._welcome is None else "opened no stream under TLS"
+        self._finish(problem=f"{late} within {self._terms.seconds:g} s")
 
     def _seconds(self) -> float:
         return float(self._reactor.seconds() - self._began)
@@ -251,7 +262,7 @@ class _Approach:
         self._attempt = attrs.evolve(self._attempt, **found)
 
     def _finish(self, **found: Any) -> None:
-        """Take the outcome, and close the connection: with close_notify if TLS is up."""
+        """Take the outcome, and close the stream and the connection as far as they are up."""
         if self._over:
             return
         self._over = True
@@ -262,6 +273,8 @@ class _Approach:
         if self._leg is None:
             self._done.callback(self._attempt)
         else:
+            if self._welcome is not None:
+                self._leg.write(FOOTER)
             self._leg.close(LINGER)
 
     def _try(self, action: Callable[[], None]) -> None:
@@ -282,7 +295,7 @@ class _Approach:
         try:
             self._features.feed(data)
             while (event := self._features.next_event()) is not None:
-                if isinstance(event, Header) and not read(event, ns.CLIENT).has_features:
+                if isinstance(event, Header) and not read(event, self.kind.content).has_features:
                     self._note(offered=False)
                     self._features = None
                     return
@@ -314,10 +327,19 @@ class _Approach:
         """Nothing to do: the leg is known."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Take what the server says before TLS."""
-        if not self._over:
-            self._look_for_features(data)
-            self._try(lambda: self._securing.feed(data))
+        """Take what the server says."""
+        if self._over:
+            return
+        if self._welcome is not None:
+            self._try(lambda: self._welcomed(data))
+            return
+        self._look_for_features(data)
+        self._try(lambda: self._securing.feed(data))
+
+    def _welcomed(self, data: bytes) -> None:
+        proofs = None if self._welcome is None else self._welcome.feed(data)
+        if proofs is not None:
+            self._finish(proofs=proofs)
 
     def dataPeeked(self, data: bytes) -> int:
         """Take all: this leg does not look only."""
@@ -342,7 +364,12 @@ class _Approach:
             self._finish(problem=text, detail=describe(error))
             return
         self._securing.secured()
-        self._finish(handshake=Handshake(facts, evidence, seconds))
+        self._note(handshake=Handshake(facts, evidence, seconds))
+        if self.kind is Kind.C2S:
+            self._finish()
+            return
+        self._welcome = Welcome(self.ids)
+        self._leg.write(greeting(self._domain, self._terms.sender))
 
     def tlsFailed(self, reason: str) -> None:
         """Take note that the handshake has failed."""
@@ -350,7 +377,7 @@ class _Approach:
 
     def readConnectionLost(self) -> None:
         """Take note that the server has closed its direction."""
-        self._finish(problem="closed the connection before TLS was up")
+        self._finish(problem=self._closed)
 
     def connectionLost(self, reason: Failure) -> None:
         """Tell the outcome, the leg being gone."""
@@ -358,5 +385,9 @@ class _Approach:
         if self._over:
             self._done.callback(self._attempt)
         else:
-            text = "closed the connection before TLS was up"
-            self._finish(problem=text, detail=describe(reason.value))
+            self._finish(problem=self._closed, detail=describe(reason.value))
+
+    @property
+    def _closed(self) -> str:
+        when = "before TLS was up" if self._welcome is None else "under TLS"
+        return f"closed the connection {when}"

@@ -6,6 +6,7 @@ party. A stanza whose pair is not proved does not pass, and an answer that nobod
 not either (CVE-2012-3525).
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, Protocol
@@ -48,6 +49,11 @@ _CUT: Final = frozenset(
         # One stream would carry stanzas both ways, of which each way has to be proved (XEP-0288).
         ns.qualified(ns.BIDIRECTIONAL_FEATURE, "bidi"),
     )
+)
+_STREAM_MANAGEMENT: Final = frozenset(
+    ns.qualified(namespace, name)
+    for namespace in (ns.STREAM_MANAGEMENT, "urn:xmpp:sm:2")
+    for name in ("a", "enable", "enabled", "failed", "r", "resume", "resumed")
 )
 _NEVER: Final = frozenset((ns.TLS, ns.COMPRESSION, ns.SASL, ns.SASL2, ns.BIDIRECTIONAL))
 
@@ -99,7 +105,7 @@ class Federation(Passage):
         rules: the listener's.
     """
 
-    __slots__ = ("_proven", "_results", "_rules", "_spellings", "_verifications", "_watched")
+    __slots__ = ("_proven", "_rules", "_spellings", "_unanswered", "_watched")
 
     def __init__(
         self, view: View, chain: Chain, out: list[Command], rules: FederationRules
@@ -107,8 +113,7 @@ class Federation(Passage):
         super().__init__(view, chain, out)
         self._rules = rules
         self._proven: set[Pair] = set()
-        self._results: set[Pair] = set()  # asked for on this stream, and not answered
-        self._verifications: set[tuple[Pair, str]] = set()
+        self._unanswered: Counter[tuple[str, Pair, str]] = Counter()
         self._spellings: dict[tuple[bytes, bytes], bool] = {}  # of addresses: proved or not
         self._watched = chain.wants_stanzas(Direction.TO_SERVER)
 
@@ -120,8 +125,7 @@ class Federation(Passage):
     def begin_anew(self) -> None:
         """Forget the server, and what was proved to it."""
         super().begin_anew()
-        self._results.clear()
-        self._verifications.clear()
+        self._unanswered.clear()
         self._forget_proofs()
 
     def is_watched(self) -> bool:
@@ -146,8 +150,11 @@ class Federation(Passage):
             self._pass(element, Direction.TO_SERVER)
         elif element.name in STANZAS:
             self._stanza_from_client(element, addresses(element))
-        else:
+        elif element.name in _STREAM_MANAGEMENT:
             self._other_from_client(element)
+        else:
+            # To a server that does not mind namespaces it might be a stanza, from anybody.
+            self._layer_from_client(element)
         return Step.NONE
 
     def from_server(self, element: Element) -> Step:
@@ -161,10 +168,11 @@ class Federation(Passage):
             raise StreamError(
                 Condition.NOT_AUTHORIZED, "a stanza on a stream for those of the other direction"
             )
-        elif namespace in _NEVER:
-            self._drop(f"<{ns.split(element.name)[1]}/>")
-        else:
+        elif element.name == ns.ERROR or element.name in _STREAM_MANAGEMENT:
             self._pass(element, Direction.TO_CLIENT)
+        else:
+            # Not only what no feature has been left for: see `from_client`.
+            self._drop(f"<{ns.split(element.name)[1]}/>")
         return Step.NONE
 
     # What each direction has of its own
@@ -183,7 +191,7 @@ class Federation(Passage):
         self._pass(element, Direction.TO_SERVER)
 
     def _other_from_client(self, element: Element) -> None:
-        """Pass on what is neither a stanza nor dialback, such as stream management (XEP-0198)."""
+        """Pass on what belongs to the stream as a whole: stream management (XEP-0198)."""
         if not self._proven:
             raise StreamError(Condition.NOT_AUTHORIZED, "no domain is proved on this stream yet")
         self._pass(element, Direction.TO_SERVER)
@@ -192,15 +200,11 @@ class Federation(Passage):
 
     def _ask(self, element: Element, asked: Dialback) -> None:
         """Pass a request on, and wait for its answer."""
-        waiting = len(self._results) + len(self._verifications)
-        if waiting + len(self._proven) >= MOST_PAIRS:
+        if self._unanswered.total() + len(self._proven) >= MOST_PAIRS:
             self._answer(asked, dialback.ERROR, "resource-constraint", "too many pairs of domains")
             return
         if self._pass(element, Direction.TO_SERVER):
-            if asked.name == dialback.RESULT:
-                self._results.add(asked.pair)
-            else:
-                self._verifications.add((asked.pair, asked.id))
+            self._unanswered[asked.name, asked.pair, asked.id] += 1
 
     def _dialback_from_server(self, element: Element, answer: Dialback) -> Step:
         """Pass on an answer that was waited for; let others drop."""
@@ -208,25 +212,26 @@ class Federation(Passage):
         if answer.kind is None:
             self._drop("a request of dialback from the wrong side")
             return Step.NONE
-        if answer.name == dialback.VERIFY:
-            if (pair, answer.id) not in self._verifications:
-                self._drop("an answer of dialback that nobody has asked for")
-                return Step.NONE
-            self._verifications.discard((pair, answer.id))
-            self._pass(element, Direction.TO_CLIENT)
-            return Step.NONE
-        if pair not in self._results:
+        question = (answer.name, pair, answer.id)
+        if question not in self._unanswered:
             self._drop("an answer of dialback that nobody has asked for")
             return Step.NONE
-        self._results.discard(pair)
+        self._unanswered[question] -= 1
+        if not self._unanswered[question]:
+            del self._unanswered[question]
         step = Step.NONE
-        if answer.kind == dialback.VALID:
-            step = self._prove(pair, "dialback")
-        elif pair in self._proven:
-            self._proven.discard(pair)
-            self._spellings.clear()
+        if answer.name == dialback.RESULT:
+            step = self._heed_result(pair, answer.kind)
         self._pass(element, Direction.TO_CLIENT)
         return step
+
+    def _heed_result(self, pair: Pair, kind: str) -> Step:
+        """Take note of what the server says about a pair: it may also take back what it said."""
+        if kind == dialback.VALID:
+            return self._prove(pair, "dialback")
+        self._proven.discard(pair)
+        self._spellings.clear()
+        return Step.NONE
 
     def _prove(self, pair: Pair, proof: str) -> Step:
         """Take note of a pair that is proved."""

@@ -98,8 +98,8 @@ class Inbound(Federation):
                 f"the stream must be from {self.view.origin}, which was authenticated",
             )
         self._versioned = header.has_features
-        if origin is not None:
-            self.view = self.view.but(origin=origin)
+        # None, too: who said it before TLS, and says nothing now, has not said it.
+        self.view = attrs.evolve(self.view, origin=origin)
         super().stream_opened(header, domain)
         if self.view.secured and not self._external:
             self._weigh(origin)

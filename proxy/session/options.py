@@ -114,7 +114,8 @@ def option(
         parse: Makes the value from the text in the file, and raises ``ValueError`` with a phrase
             that says what is wrong. ``str()`` of its result must be text that it takes back.
         allowed: A phrase for what ``parse`` takes, such as ``an address and a port``.
-        example: A value as it may stand in a file, for an option without a default.
+        example: A value as it may stand in a file, for an option without a default, or for one that
+            most files set all the same.
         unit: What a number counts, such as ``bytes`` or ``seconds``.
         lone: Whether an array of one item may be written as the item alone.
 

@@ -176,6 +176,9 @@ class Outbound(Federation):
                 Condition.IMPROPER_ADDRESSING, "the stream does not say to which domain it is"
             )
         asked = dialback.read(element)
+        if asked.kind is not None:
+            self._drop("an answer of dialback that nobody has asked for")
+            return Step.NONE
         if not self._rules.is_local(asked.pair.sender):
             raise StreamError(Condition.INVALID_FROM, f"{asked.pair.sender} is not served here")
         if not self._rules.reaches(asked.pair.to):
@@ -228,7 +231,7 @@ class Outbound(Federation):
         asked = self._vouched.pop(pair)
         self._rules.ledger.withdraw(pair, self._stream_id)
         self._answer(asked, answer.kind, "not-authorized")
-        return self._prove(pair, "dialback") if answer.kind == dialback.VALID else Step.NONE
+        return self._heed_result(pair, answer.kind)
 
     def _withdraw(self) -> None:
         for pair in self._vouched:

@@ -27,8 +27,8 @@ one thing that a receiver may see otherwise is what it may see otherwise of any 
 namespace and the prefixes are those of the stream's header, which is not looked at here.
 
 The expression is unambiguous: what comes next is told by one byte or two, so that a failed attempt
-goes back over each choice at most once, and its work grows with the bytes that it has seen. Those
-are at most `LONGEST`, and at most ``room``.
+goes back over each choice at most once, and its work grows with the bytes that it has seen (each
+attribute, of few, looks on to the end of its tag). Those are at most `LONGEST`.
 """
 
 import re
@@ -53,7 +53,7 @@ DEEPEST: Final = 7
 
 # Runs of characters; each class lists what may come, which is found faster than what may not. None
 # has control characters, "&", "<" or ">"; a value has not its own mark, an address neither mark.
-# Possessive quantifiers are for runs only: around groups, Python before 3.11.5 gets them wrong.
+# A run is possessive: nothing that may follow could have been a part of it.
 _TEXT: Final = r"[\t\n\r\x20-%'-;=?-\xff]*+"
 _APOSTROPHES: Final = r"[\t\n\r\x20-%(-;=?-\xff]*+"
 _QUOTATION_MARKS: Final = r"[\t\n\r\x20!#-%'-;=?-\xff]*+"

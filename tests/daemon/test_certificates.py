@@ -18,9 +18,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from proxy.daemon.certificates import Examination, examine
-from proxy.daemon.conf import Claim
+from proxy.daemon.conf import Claim, build
+from proxy.daemon.files import Document
 from proxy.daemon.served import CertificateFiles
 from proxy.daemon.tables import Placed
+from proxy.session.kinds import Kind
 from tests.authority import CLIENT, SRV_NAME, XMPP_ADDR, Authority, srv_name, xmpp_addr
 
 NAME = "example.com"
@@ -29,8 +31,13 @@ NOW = dt.datetime.now(dt.UTC)
 Pair = tuple[Path, Path]
 
 
-def examined(*pairs: Pair, name: str = NAME, now: dt.datetime = NOW) -> Examination:
-    claim = Claim(name, tuple(CertificateFiles(*pair) for pair in pairs))
+def examined(
+    *pairs: Pair,
+    name: str = NAME,
+    now: dt.datetime = NOW,
+    shown_to: frozenset[Kind] = frozenset({Kind.C2S}),
+) -> Examination:
+    claim = Claim(name, tuple(CertificateFiles(*pair) for pair in pairs), shown_to)
     return examine([Placed(claim, CONF, f'domain "{name}"')], now)
 
 
@@ -100,7 +107,7 @@ def test_covering_certificates(middle: Authority, name: str, identities: dict[st
         ("a.b.example.com", {"dns": ["*.example.com"]}),
         ("foo.example.com", {"dns": ["f*.example.com"]}),
         ("chat.example.com", {"dns": [], "srv": ["_xmpp-client.example.com"]}),
-        (NAME, {"dns": [], "srv": ["_xmpp-server.example.com"]}),
+        (NAME, {"dns": [], "srv": ["_imap.example.com"]}),
         (NAME, {"dns": [], "xmpp": ["user@example.com"]}),
         (NAME, {"dns": [], "xmpp": ["example.com/resource"]}),
         (NAME, {"dns": [], "names": BROKEN_NAMES}),
@@ -118,6 +125,66 @@ def test_certificates_that_do_not_cover(
 ) -> None:
     text = only_mistake(middle.issue(NAME, **identities), name=name)
     assert f"does not cover {name}; it" in text
+
+
+@pytest.mark.parametrize(
+    ("shown_to", "lacking", "service"),
+    [
+        ({Kind.C2S}, None, "_xmpp-client"),
+        ({Kind.C2S}, "clients, only towards servers", "_xmpp-server"),
+        ({Kind.S2S}, None, "_xmpp-server"),
+        ({Kind.S2S}, "servers, only towards clients", "_xmpp-client"),
+        ({Kind.C2S, Kind.S2S}, "clients, only towards servers", "_xmpp-server"),
+        ({Kind.C2S, Kind.S2S}, "servers, only towards clients", "_xmpp-client"),
+        ({Kind.COMPONENT}, None, "_xmpp-client"),
+        ({Kind.COMPONENT}, None, "_xmpp-server"),
+        ({Kind.COMPONENT, Kind.S2S}, "servers, only towards clients", "_xmpp-client"),
+        (set(), None, "_xmpp-server"),
+    ],
+)
+def test_an_srv_id_counts_for_its_own_service(
+    middle: Authority, shown_to: set[Kind], lacking: str | None, service: str
+) -> None:
+    pair = middle.issue(NAME, dns=[], srv=[f"{service}.{NAME}"])
+    texts = [each.text for each in examined(pair, shown_to=frozenset(shown_to)).mistakes]
+    if lacking is None:
+        assert texts == []
+        return
+    other = "_xmpp-client" if service == "_xmpp-server" else "_xmpp-server"
+    needed = f"an SRV-ID {other}.{NAME} or a DNS-ID {NAME} is needed"
+    named = f"it names {service}.{NAME}"
+    assert texts == [f"{pair[0]} does not cover {NAME} towards {lacking}: {needed}; {named}"]
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_other_identities_count_for_every_service(middle: Authority, kind: Kind) -> None:
+    both = [f"_xmpp-client.{NAME}", f"_xmpp-server.{NAME}"]
+    for pair in (
+        middle.issue(NAME),
+        middle.issue(NAME, dns=[], xmpp=[NAME]),
+        middle.issue(NAME, dns=[], srv=both),
+    ):
+        assert examined(pair, shown_to=frozenset({kind})).mistakes == ()
+
+
+def test_to_whom_certificates_are_shown() -> None:
+    def claimed(listener: dict[str, Any] | None = None, **servers: str) -> frozenset[Kind]:
+        files = {"certificate": "example.com.crt", "private_key": "example.com.key"}
+        content = {
+            "domain": [{"name": NAME, **files, **servers}],
+            "listener": [] if listener is None else [listener],
+        }
+        [claim] = build([Document(CONF, content)], {}, main=CONF).claims
+        return claim.value.shown_to
+
+    out = {"name": "out", "direction": "forward", "stream": "s2s", "address": "127.0.0.1:15270"}
+    assert claimed() == frozenset()
+    assert claimed(c2s_server="127.0.0.1:15222") == {Kind.C2S}
+    assert claimed(s2s_server="127.0.0.1:15269", c2s_server="none") == {Kind.S2S}
+    assert claimed(component_server="127.0.0.1:15347") == {Kind.COMPONENT}
+    assert claimed(out, c2s_server="127.0.0.1:15222") == {Kind.C2S, Kind.S2S}
+    assert claimed(out) == {Kind.S2S}
+    assert claimed({**out, "stream": "c2s"}) == frozenset()
 
 
 def test_what_is_named_instead(middle: Authority) -> None:
@@ -195,16 +262,15 @@ def test_a_certificate_without_those_in_between(middle: Authority) -> None:
     certificate.write_text(leaf + end)
     assert only_caution((certificate, key)) == (
         f"certificate: warning: {certificate} holds the domain's certificate alone, issued by "
-        '"CN=middle": unless clients know that issuer, they also need the certificates in between '
+        '"CN=middle": those who do not know that issuer also need the certificates in between '
         "(Certbot: fullchain.pem)"
     )
 
 
 def test_a_self_signed_certificate(tmp_path: Path) -> None:
     pair = self_signed(tmp_path, ec.generate_private_key(ec.SECP256R1()))
-    assert "is self-signed: clients refuse it unless they were told to trust it" in only_caution(
-        pair
-    )
+    text = "is self-signed: whoever was not told to trust it will refuse it"
+    assert text in only_caution(pair)
 
 
 def test_chain_out_of_order(middle: Authority, authority: Authority) -> None:

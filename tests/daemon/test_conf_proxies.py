@@ -158,5 +158,5 @@ def test_wide_networks_are_warned_of(text: str) -> None:
     [caution] = loaded(fronted(trusted_proxies=["127.0.0.1", text])).cautions
     assert str(caution) == (
         f'{MAIN}: listener "c2s".trusted_proxies: warning: {text} is wide: whoever connects from '
-        "there can claim to be any client, and so evade limits and bans or have them strike others"
+        "there can claim to be anybody, and so evade limits and bans or have them strike others"
     )

@@ -8,6 +8,7 @@ says (`tests.net.hostile`), and it connects with the certificate that a test giv
 import contextlib
 import re
 import ssl
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -332,7 +333,13 @@ class Grounds:
             yield stream
 
     def ended(self, listener: str, since: int) -> dict[str, str]:
-        """Wait for the end of a session of a listener; return the fields of its summary."""
+        """Wait for the end of a session of a listener; return the fields of its summary.
+
+        Our own servers leave, for whom the service would wait.
+        """
+        for server in (self.legacy, self.apart):
+            for connection in server.connections:
+                connection.close()
         end = time.monotonic() + SECONDS
         while True:
             for line in self.service.lines(since):

@@ -78,6 +78,10 @@ class Sender(Stream):
         self.send(self.header(version=version, declared=declared))
         return self.read_until("<stream:stream [^>]*>")
 
+    def read_features(self) -> str:
+        """Read features; the service may have added what it allows (XEP-0478)."""
+        return self.read_until(_FEATURES)
+
     def ask_for_tls(self) -> None:
         """Get to where TLS begins."""
         self.open()
@@ -92,7 +96,7 @@ class Sender(Stream):
         self.send(AUTH)
         self.read_until("<success [^>]*/>")
         self.open()
-        assert "EXTERNAL" not in self.read_until(_FEATURES)
+        assert "EXTERNAL" not in self.read_features()
 
     def let_pass(self, receiver: Connection | Peer) -> None:
         """Do dialback, which the other end of the stream grants."""

@@ -1,5 +1,6 @@
 """The daemon itself, as a process of its own."""
 
+import re
 import sys
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from tests.servers.program import HOST, Program, free_port
+from tests.servers.program import HOST, Program, Way, free_port
 
 STANZA_BYTES = 2_000_000
 
@@ -220,6 +221,15 @@ domains = ["*"]
             *(self._policy(domain, "never") for domain in self._no_dialback),
         ]
         return "\n".join(parts)
+
+    def proofs(self) -> set[tuple[str, Way]]:
+        """Return how the streams that have ended were authenticated, each with its listener."""
+        pattern = r" session ended .*?listener=(\S+) .*?origin=(\S+) domain=(\S+) .*?proof=(\w+)"
+        names = {"external": "EXTERNAL", "dialback": "dialback"}
+        return {
+            (listener, Way(sender, receiver, names[proof]))
+            for listener, sender, receiver, proof in re.findall(pattern, self.whole_log())
+        }
 
     def _policy(self, domain: str, dialback: str) -> str:
         return f"""\

@@ -120,7 +120,9 @@ class Program(ABC):
         Raises:
             RuntimeError: if a process leaves or the time is up; the message ends with the log.
         """
-        self._wait(lambda: text in self.whole_log()[self._log_start :], f"its log lacks {text!r}", seconds)
+        self._wait(
+            lambda: text in self.whole_log()[self._log_start :], f"its log lacks {text!r}", seconds
+        )
 
     def _wait(self, ready: Callable[[], bool], complaint: str, seconds: float) -> None:
         end = time.monotonic() + seconds

@@ -14,6 +14,9 @@ Records = Mapping[str, Iterable[str]]
 
 _NAME_SERVER = "ns.invalid."
 
+_TOP_LEVEL = ".test."
+"""A zone of its own, as top-level domains are: unbound proves other names below it wrongly."""
+
 # The zones are asked as any zone is, so that their signatures are checked; nobody else is asked.
 _CONFIGURATION = Template("""\
 server:
@@ -88,8 +91,9 @@ class NameServer(Program):
             for state, zones in self._records.items()
             for name, records in zones.items()
         ]
-        delegations = [record for zone in children for record in zone.delegation]
-        root = make_zone(".", delegations, State.SIGNED, name_server=_NAME_SERVER)
+        below = [zone for zone in children if zone.name.endswith(_TOP_LEVEL)]
+        top = _parent(_TOP_LEVEL.lstrip("."), below)
+        root = _parent(".", [top, *(zone for zone in children if zone not in below)])
         self.trust_anchor.write_text(f"{root.key}\n")
         configuration = self.directory / "unbound.conf"
         configuration.write_text(
@@ -98,7 +102,7 @@ class NameServer(Program):
                 trust_anchor=self.trust_anchor,
                 host=HOST,
                 port=self.port,
-                zones="".join(map(self._write_zone, [root, *children])),
+                zones="".join(map(self._write_zone, [root, top, *children])),
             )
         )
         # Under its usual name Debian's AppArmor profile would let it read /etc/unbound only.
@@ -111,6 +115,11 @@ class NameServer(Program):
         file = self.directory / f"{zone.name}zone"
         file.write_text(zone.text)
         return _AUTHORITY.substitute(name=zone.name, file=file)
+
+
+def _parent(name: str, children: Iterable[Zone]) -> Zone:
+    delegations = [record for zone in children for record in zone.delegation]
+    return make_zone(name, delegations, State.SIGNED, name_server=_NAME_SERVER)
 
 
 def program() -> str | None:

@@ -1,0 +1,474 @@
+"""A server of the network reaches one of ours: headers, features, proofs and how it ends."""
+
+import pytest
+
+from proxy.session.commands import Abort, Arm, Connect, Deadline, Disarm, Hold, Resume, Send
+from proxy.session.hooks import Condition, Plugin, Reject, TLSRule, Verdict, View
+from proxy.trust.policy import Level, Pattern, Policy
+from proxy.xmpp import namespaces as ns
+from proxy.xmpp.errors import FOOTER
+from tests.session.federation import (
+    BIDI,
+    DIALBACK,
+    EXTERNAL_FIRST,
+    FEATURES,
+    LOCAL,
+    REMOTE,
+    SUCCESS,
+    WITH_EXTERNAL,
+    InboundPlaybook,
+    Peers,
+    answer,
+    answered,
+    auth,
+    key_of,
+    message,
+    never,
+    opened,
+    own,
+    own_answer,
+    own_error,
+    result,
+    verify,
+)
+from tests.session.playbook import CLIENT, SERVER, finished, refused
+from tests.session.sessions import to_client, to_server
+
+REQUEST, VALID = result(REMOTE, LOCAL), answer(LOCAL, REMOTE, "valid")
+CONNECTING = (Arm(Deadline.CONNECT), Connect(LOCAL), Hold())
+OPEN = (Disarm(Deadline.CONNECT), Send(CLIENT, answered("L1", LOCAL)))
+
+
+def features(*parts: str) -> bytes:
+    return f"<stream:features>{''.join(parts)}</stream:features>".encode()
+
+
+# Dialback from end to end
+
+
+def test_dialback_passes_from_end_to_end_after_starttls() -> None:
+    play = InboundPlaybook().to_dialled()
+    play.client(message()).then(Send(SERVER, message()))
+    assert (play.session.view.proof, play.session.view.origin) == ("dialback", REMOTE)
+
+
+def test_dialback_passes_from_end_to_end_under_direct_tls() -> None:
+    play = InboundPlaybook().to_direct_tls().to_stream()
+    play.client(REQUEST).then(Send(SERVER, REQUEST))
+    play.server(VALID).then(Send(CLIENT, VALID), Disarm(Deadline.AUTHENTICATION))
+    play.client(message()).then(Send(SERVER, message()))
+
+
+@pytest.mark.parametrize("kind", ["invalid", "error"])
+def test_what_our_server_does_not_believe_is_told_and_proves_nothing(kind: str) -> None:
+    play = InboundPlaybook().to_streams()
+    play.client(REQUEST).then(Send(SERVER, REQUEST))
+    said = answer(LOCAL, REMOTE, kind)
+    play.server(said).then(Send(CLIENT, said))
+    play.client(message()).then(*refused(Condition.NOT_AUTHORIZED))
+
+
+def test_the_id_that_keys_hash_is_our_servers() -> None:
+    play = InboundPlaybook().to_tls()
+    play.client(opened(REMOTE, LOCAL)).then(*CONNECTING)
+    play.server_connected().then(Send(SERVER, opened(REMOTE, LOCAL)))
+    play.server(answered("an &amp; id", LOCAL) + FEATURES).then(
+        Disarm(Deadline.CONNECT),
+        Send(CLIENT, answered("an &amp; id", LOCAL)),
+        Send(CLIENT, FEATURES),
+        Resume(),
+    )
+
+
+def test_a_key_of_our_servers_is_asked_about_without_any_proof() -> None:
+    """XEP-0220, section 2.2.2: our server is the authoritative one."""
+    play = InboundPlaybook().to_streams()
+    asked = verify(REMOTE, LOCAL, "r1")
+    play.client(asked).then(Send(SERVER, asked))
+    said = answer(LOCAL, REMOTE, "valid", "r1")
+    play.server(said).then(Send(CLIENT, said))
+    assert not play.session.view.authenticated
+    play.client(message()).then(*refused(Condition.NOT_AUTHORIZED))
+
+
+def test_white_space_passes_both_ways() -> None:
+    play = InboundPlaybook().to_streams()
+    play.client(b" ").then(Send(SERVER, b" "))
+    play.server(b"\n").then(Send(CLIENT, b"\n"))
+
+
+# Headers
+
+
+def test_dialback_is_announced_to_our_server_where_the_other_one_has_not() -> None:
+    play = InboundPlaybook().to_tls()
+    play.client(opened(REMOTE, LOCAL, db=False)).then(*CONNECTING)
+    announced = opened(REMOTE, LOCAL, db=False)[:-1] + f' xmlns:db="{ns.DIALBACK}">'.encode()
+    play.server_connected().then(Send(SERVER, announced))
+
+
+def test_a_header_that_has_all_passes_as_it_is() -> None:
+    play = InboundPlaybook().to_tls()
+    said = opened(REMOTE, LOCAL, more=" xml:lang='de' xmlns:x='urn:x'")
+    play.client(said).then(*CONNECTING)
+    play.server_connected().then(Send(SERVER, said))
+
+
+def test_a_prefix_that_is_declared_otherwise_is_left_alone() -> None:
+    play = InboundPlaybook().to_tls()
+    said = opened(REMOTE, LOCAL, db=False, more=" xmlns:db='urn:x'")
+    play.client(said).then(*CONNECTING)
+    play.server_connected().then(Send(SERVER, said))
+
+
+def test_an_old_server_of_ours_is_spoken_for_where_external_is_offered() -> None:
+    """Its header has no version, so features must be promised and sent in its stead."""
+    play = InboundPlaybook().to_tls(REMOTE)
+    play.client(opened(REMOTE, LOCAL)).then(*CONNECTING)
+    play.server_connected().then(Send(SERVER, opened(REMOTE, LOCAL)))
+    old = answered("L1", LOCAL, version=None)
+    new = old.removesuffix(b">") + b' version="1.0">'
+    play.server(old).then(Disarm(Deadline.CONNECT), Send(CLIENT, new + EXTERNAL_FIRST), Resume())
+
+
+def test_an_old_server_of_ours_that_external_is_offered_for_is_convinced() -> None:
+    play = InboundPlaybook().to_tls(REMOTE)
+    old = answered("L1", LOCAL, version=None)
+    play.client(opened(REMOTE, LOCAL)).gave()
+    play.server_connected().gave()
+    play.server(old).gave()
+    play.client(auth(REMOTE)).gave()
+    play.client(opened(REMOTE, LOCAL)).then(*CONNECTING)
+    play.server_connected().then(Send(SERVER, opened(REMOTE, LOCAL)))
+    new = old.removesuffix(b">") + b' version="1.0">' + features(DIALBACK)
+    play.server(old).then(Disarm(Deadline.CONNECT), Send(CLIENT, new), Resume())
+    play.to_convincing()
+    play.server(VALID).then(Disarm(Deadline.CONNECT), Send(SERVER, message()), Resume())
+
+
+def test_an_old_server_of_ours_speaks_for_itself_where_nothing_is_offered() -> None:
+    play = InboundPlaybook().to_tls()
+    play.client(opened(REMOTE, LOCAL)).then(*CONNECTING)
+    play.server_connected().then(Send(SERVER, opened(REMOTE, LOCAL)))
+    old = answered("L1", LOCAL, version=None)
+    play.server(old).then(Disarm(Deadline.CONNECT), Send(CLIENT, old), Resume())
+
+
+def test_an_old_server_that_connects_gets_no_offer() -> None:
+    """Under direct TLS no version need be told; then there are no features either."""
+    play = InboundPlaybook().to_direct_tls(REMOTE)
+    play.client(opened(REMOTE, LOCAL, None)).then(*CONNECTING)
+    play.server_connected().then(Send(SERVER, opened(REMOTE, LOCAL, None)))
+    old = answered("L1", LOCAL, version=None)
+    play.server(old).then(Disarm(Deadline.CONNECT), Send(CLIENT, old), Resume())
+    play.client(REQUEST).then(Send(SERVER, REQUEST))
+
+
+def test_before_tls_the_header_binds_nobody() -> None:
+    """RFC 6120, section 5.4.3.3: what was learnt before TLS is forgotten."""
+    play = InboundPlaybook().to_tls(REMOTE, sender="somebody.example")
+    play.to_stream()
+    assert play.session.view.origin == REMOTE
+
+
+def test_who_said_it_before_tls_alone_has_not_said_it() -> None:
+    play = InboundPlaybook().to_tls(REMOTE).to_stream(opened(None, LOCAL))
+    assert play.session.view.origin is None
+
+
+def test_what_is_no_stream_between_servers_is_refused() -> None:
+    play = InboundPlaybook().to_tls()
+    said = opened(REMOTE, LOCAL).replace(b"'jabber:server'", b"'jabber:client'")
+    play.client(said).then(*refused(Condition.INVALID_NAMESPACE, before=own(2, sender=LOCAL)))
+
+
+# Features
+
+
+@pytest.mark.parametrize(
+    "offered",
+    [
+        f"<starttls xmlns='{ns.TLS}'/>",
+        f"<starttls xmlns='{ns.TLS}'><required/></starttls>",
+        BIDI,
+        f"<mechanisms xmlns='{ns.SASL}'><mechanism>EXTERNAL</mechanism></mechanisms>",
+        f"<mechanisms xmlns='{ns.SASL}'><mechanism>PLAIN</mechanism></mechanisms>",
+        f"<authentication xmlns='{ns.SASL2}'><mechanism>EXTERNAL</mechanism></authentication>",
+    ],
+)
+@pytest.mark.parametrize("proved", [False, True])
+def test_what_is_the_proxys_business_is_cut_out_of_features(offered: str, proved: bool) -> None:
+    play = InboundPlaybook().to_tls(*[REMOTE] if proved else [])
+    play.client(opened(REMOTE, LOCAL)).gave()
+    play.server_connected().gave()
+    play.server(answered("L1", LOCAL) + features(offered, DIALBACK)).then(
+        *OPEN, Send(CLIENT, WITH_EXTERNAL if proved else FEATURES), Resume()
+    )
+
+
+def test_what_else_our_server_offers_passes_as_it_is() -> None:
+    said = features("<sm xmlns='urn:xmpp:sm:3'/>", f"<x xmlns='urn:x'>{BIDI}<y/></x>")
+    play = InboundPlaybook().to_tls()
+    play.client(opened(REMOTE, LOCAL)).gave()
+    play.server_connected().gave()
+    left = said.replace(BIDI.encode(), b"")
+    play.server(answered("L1", LOCAL) + said).then(*OPEN, Send(CLIENT, left), Resume())
+
+
+@pytest.mark.parametrize(
+    ("rules", "domains"),
+    [
+        (Peers(), []),
+        (Peers(), ["other.example"]),
+        (Peers(offers_external=False), [REMOTE]),
+    ],
+    ids=["no certificate", "somebody else's certificate", "our server asks others elsewhere"],
+)
+def test_external_is_not_offered(rules: Peers, domains: list[str]) -> None:
+    play = InboundPlaybook(rules).to_tls(*domains)
+    play.client(opened(REMOTE, LOCAL)).gave()
+    play.server_connected().gave()
+    play.server(answered("L1", LOCAL) + FEATURES).then(*OPEN, Send(CLIENT, FEATURES), Resume())
+
+
+# A policy that rules dialback out
+
+
+@pytest.mark.parametrize("domains", [[], ["other.example"]])
+def test_who_must_prove_itself_by_certificate_and_does_not_is_refused(domains: list[str]) -> None:
+    play = InboundPlaybook(Peers(policies=never(REMOTE))).to_tls(*domains)
+    before = own(2, sender=LOCAL, to=REMOTE)
+    play.client(opened(REMOTE, LOCAL)).then(*refused(Condition.NOT_AUTHORIZED, before=before))
+
+
+def test_who_must_prove_itself_by_certificate_cannot_hide_it_in_the_header() -> None:
+    """Dialback for a domain that the header does not name is held to that domain's policy."""
+    play = InboundPlaybook(Peers(policies=never(REMOTE))).to_tls()
+    play.to_stream(opened(None, LOCAL))
+    play.client(REQUEST).then(Send(CLIENT, own_error(LOCAL, REMOTE, "not-authorized")))
+    assert to_server(play.commands) == opened(None, LOCAL)
+
+
+def test_nor_behind_a_domain_that_need_not() -> None:
+    play = InboundPlaybook(Peers(policies=never(REMOTE))).to_tls("other.example")
+    play.to_stream(opened("other.example", LOCAL))
+    play.client(REQUEST).then(Send(CLIENT, own_error(LOCAL, REMOTE, "not-authorized")))
+
+
+def test_a_certificate_and_dialback_satisfy_such_a_policy() -> None:
+    """Without a way for EXTERNAL to our server, dialback comes on top of the certificate."""
+    rules = Peers(policies=never(REMOTE), offers_external=False)
+    InboundPlaybook(rules).to_dialled(REMOTE).client(message()).then(Send(SERVER, message()))
+
+
+def test_external_satisfies_such_a_policy() -> None:
+    play = InboundPlaybook(Peers(policies=never(REMOTE))).to_convinced()
+    play.client(message()).then(Send(SERVER, message()))
+
+
+def test_a_verdict_that_does_not_say_verified_is_no_proof() -> None:
+    """Where the policy demands little, a judge lets all pass; it has proved nothing, though."""
+    from proxy.trust.verdict import Status
+    from proxy.trust.verdict import Verdict as Judgement
+
+    weak = {REMOTE: Policy(Pattern(REMOTE), Level.MAY)}
+    for status in (Status.TRUSTED, Status.UNTRUSTED, Status.ANONYMOUS):
+        rules = Peers(policies=weak, judged=lambda status=status: Judgement(status, "", "no"))
+        play = InboundPlaybook(rules).to_streams(REMOTE)
+        assert b"EXTERNAL" not in to_client(play.commands)
+        play.client(auth()).gave()
+        assert SUCCESS not in to_client(play.commands)
+
+
+# EXTERNAL, and our server is convinced
+
+
+def test_external_is_turned_into_dialback() -> None:
+    play = InboundPlaybook().to_convinced()
+    play.client(message(body="two")).then(Send(SERVER, message(body="two")))
+    assert play.session.view.proof == "external"
+    assert play.session.view.client_identity == f"DNS-ID {REMOTE}"
+
+
+def test_nothing_passes_until_our_server_has_agreed() -> None:
+    play = InboundPlaybook().to_authenticated().to_convincing(message(body="one"))
+    play.client(message(body="two")).then()
+    play.server(b" ").then(Send(CLIENT, b" "))
+    assert b"<message" not in to_server(play.commands)
+    play.server(VALID).then(
+        Disarm(Deadline.CONNECT),
+        Send(SERVER, message(body="one")),
+        Resume(),
+        Send(SERVER, message(body="two")),
+    )
+
+
+def test_the_connection_on_which_external_was_done_is_left() -> None:
+    """Our server sees one stream from its beginning, and not the one before the restart."""
+    play = InboundPlaybook().to_authenticated()
+    assert Abort(SERVER) in play.commands
+    assert to_server(play.commands) == opened(REMOTE, LOCAL) * 2
+
+
+def test_stream_management_waits_as_a_stanza_does() -> None:
+    enable = b"<enable xmlns='urn:xmpp:sm:3'/>"
+    play = InboundPlaybook().to_authenticated().to_convincing(enable)
+    play.server(VALID).then(Disarm(Deadline.CONNECT), Send(SERVER, enable), Resume())
+
+
+def test_stream_management_comes_after_proof() -> None:
+    play = InboundPlaybook().to_streams()
+    play.client(b"<enable xmlns='urn:xmpp:sm:3'/>").then(*refused(Condition.NOT_AUTHORIZED))
+
+
+def test_our_server_asks_about_the_key_on_its_way_out() -> None:
+    play = InboundPlaybook().to_authenticated()
+    play.client(message())
+    key = key_of(play.gave())
+    from tests.session.federation import OutboundPlaybook
+
+    out = OutboundPlaybook(play.rules).to_streams()
+    out.client(verify(LOCAL, REMOTE, "L2", key)).then(
+        Send(CLIENT, own_answer(REMOTE, LOCAL, "valid", "L2"))
+    )
+    out.client(verify(LOCAL, REMOTE, "L2", key[:-1] + "x")).then(
+        Send(CLIENT, own_answer(REMOTE, LOCAL, "invalid", "L2"))
+    )
+
+
+def test_a_server_authenticated_by_external_may_prove_more_by_dialback() -> None:
+    """XEP-0220, section 2.5: another sender domain on the same stream."""
+    play = InboundPlaybook().to_convinced()
+    asked, said = result("other.example", LOCAL), answer(LOCAL, "other.example", "valid")
+    play.client(asked).then(Send(SERVER, asked))
+    play.server(said).then(Send(CLIENT, said))
+    more = message("a@other.example")
+    play.client(more).then(Send(SERVER, more))
+
+
+def test_external_proves_the_sender_to_every_domain_of_the_same_server() -> None:
+    play = InboundPlaybook().to_convinced()
+    more = message(to="b@example.org")
+    play.to_convincing(more, (REMOTE, "example.org"))
+    play.server(answer("example.org", REMOTE, "valid")).then(
+        Disarm(Deadline.CONNECT), Send(SERVER, more), Resume()
+    )
+
+
+# How it ends
+
+
+@pytest.mark.parametrize("kind", ["invalid", "error"])
+def test_our_server_is_not_convinced(kind: str) -> None:
+    play = InboundPlaybook().to_authenticated().to_convincing()
+    play.server(answer(LOCAL, REMOTE, kind)).then(
+        Disarm(Deadline.CONNECT),
+        *refused(Condition.REMOTE_CONNECTION_FAILED, "must come through this proxy"),
+    )
+    assert play.issued == 0
+    assert b"<message" not in to_server(play.commands)
+
+
+def test_our_server_takes_too_long_to_be_convinced() -> None:
+    play = InboundPlaybook().to_authenticated().to_convincing()
+    play.expired(Deadline.CONNECT).then(*refused(Condition.REMOTE_CONNECTION_FAILED))
+    assert play.issued == 0
+
+
+def test_our_server_is_lost_while_it_is_to_be_convinced() -> None:
+    play = InboundPlaybook().to_authenticated().to_convincing()
+    play.lost(SERVER).then(*finished("went away", close=(CLIENT, SERVER)))
+    assert play.issued == 0
+
+
+def test_our_server_ends_its_stream_while_it_is_to_be_convinced() -> None:
+    play = InboundPlaybook().to_authenticated().to_convincing()
+    play.server(FOOTER).then(
+        Send(CLIENT, FOOTER), *finished("closed the stream", close=(CLIENT, SERVER))
+    )
+    assert play.issued == 0
+
+
+def test_the_other_server_is_lost_meanwhile() -> None:
+    play = InboundPlaybook().to_authenticated().to_convincing()
+    play.lost(CLIENT).then(*finished("went away", close=(CLIENT, SERVER)))
+    assert play.issued == 0
+
+
+def test_the_daemon_ends_meanwhile() -> None:
+    play = InboundPlaybook().to_authenticated().to_convincing()
+    play.shut_down().then(*refused(Condition.SYSTEM_SHUTDOWN))
+    assert play.issued == 0
+
+
+def test_our_server_fails_meanwhile() -> None:
+    play = InboundPlaybook().to_authenticated().to_convincing()
+    play.server(b"<nonsense").then()
+    play.server(b"<>").then(*refused(Condition.REMOTE_CONNECTION_FAILED))
+    assert play.issued == 0
+
+
+def test_a_key_is_gone_when_it_has_served() -> None:
+    play = InboundPlaybook().to_authenticated().to_convincing()
+    assert play.issued == 1
+    play.server(VALID).gave()
+    assert play.issued == 0
+
+
+def test_an_old_server_of_ours_without_an_id_cannot_be_convinced() -> None:
+    play = InboundPlaybook().to_external()
+    play.client(opened(REMOTE, LOCAL)).gave()
+    play.server_connected().gave()
+    play.server(answered("", LOCAL).replace(b" id=''", b"") + FEATURES).gave()
+    play.client(message()).then(*refused(Condition.REMOTE_CONNECTION_FAILED, "no id"))
+
+
+def test_a_plugin_that_refuses_the_proved_server_has_its_way() -> None:
+    class Refuses(Plugin):
+        name = "refuses"
+
+        def on_authenticated(self, view: View) -> Verdict:
+            assert (view.origin, view.proof) == (REMOTE, "external")
+            return Reject(Condition.POLICY_VIOLATION, "not today")
+
+    play = InboundPlaybook(plugins=[Refuses()]).to_streams(REMOTE)
+    play.client(auth()).then(
+        Send(CLIENT, SUCCESS),
+        Disarm(Deadline.AUTHENTICATION),
+        *refused(Condition.POLICY_VIOLATION, "not today"),
+    )
+
+
+# Where TLS is not enforced yet
+
+
+def test_where_tls_is_only_reported_dialback_passes_in_plaintext() -> None:
+    play = InboundPlaybook(rule=TLSRule.REPORT)
+    play.connected().gave()
+    play.client(opened(REMOTE, LOCAL)).gave()
+    play.server_connected().gave()
+    play.server(answered("L1", LOCAL) + FEATURES).gave()
+    assert b"EXTERNAL" not in to_client(play.commands)
+    assert b"<starttls" in to_client(play.commands)
+    play.client(REQUEST).then(Send(SERVER, REQUEST))
+    play.server(VALID).then(Send(CLIENT, VALID), Disarm(Deadline.AUTHENTICATION))
+    assert play.told("would be refused")
+
+
+def test_and_starttls_begins_anew() -> None:
+    """What was asked for in plaintext is forgotten; so is the server that was asked."""
+    play = InboundPlaybook(rule=TLSRule.REPORT)
+    play.connected().gave()
+    play.client(opened(REMOTE, LOCAL)).gave()
+    play.server_connected().gave()
+    play.server(answered("L1", LOCAL) + FEATURES).gave()
+    play.client(REQUEST).gave()
+    from tests.session.playbook import STARTTLS
+
+    assert Abort(SERVER) in play.client(STARTTLS).gave()
+    play.hello().gave()
+    play.shown(()).gave()
+    play.to_stream(stream_id="L2")
+    play.server(VALID).then()
+    assert play.told("nobody has asked for")
+    play.client(message()).then(*refused(Condition.NOT_AUTHORIZED))

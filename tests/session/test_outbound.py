@@ -1,0 +1,618 @@
+"""A server of ours reaches one of the network: ways, headers, proofs and several domains."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.session.commands import (
+    Abort,
+    Arm,
+    ConnectNext,
+    Deadline,
+    Disarm,
+    Reconnect,
+    Resume,
+    Send,
+    StartServerTLS,
+)
+from proxy.session.hooks import Condition
+from proxy.session.outward import Trouble
+from proxy.session.securing import STARTTLS
+from proxy.trust.policy import Level, Pattern, Policy, Version
+from proxy.trust.verdict import Status, UntrustedError, Verdict
+from proxy.xmpp import namespaces as ns
+from proxy.xmpp.errors import FOOTER, PROCEED
+from tests.session.federation import (
+    BIDI,
+    DIALBACK,
+    FAILURE,
+    FEATURES,
+    GOING_OUT,
+    LOCAL,
+    LOCAL_2,
+    OPENING_ABROAD,
+    OPENING_FOR_UNADDRESSED,
+    REMOTE,
+    REMOTE_2,
+    SUCCESS,
+    UNADDRESSED,
+    WITH_EXTERNAL,
+    OutboundPlaybook,
+    Peers,
+    answer,
+    answered,
+    auth,
+    key_of,
+    message,
+    never,
+    opened,
+    own,
+    own_answer,
+    own_error,
+    own_result,
+    result,
+    verify,
+)
+from tests.session.forward import OFFER
+from tests.session.playbook import CLIENT, SERVER, finished, refused
+from tests.session.sessions import to_client, to_server
+
+REQUEST, VALID = result(LOCAL, REMOTE), answer(REMOTE, LOCAL, "valid")
+AGAIN = (Disarm(Deadline.WAY), Abort(SERVER), Reconnect())
+GIVEN_UP = (Disarm(Deadline.WAY), Abort(SERVER), ConnectNext())
+LEFT = (Disarm(Deadline.WAY), Abort(SERVER))
+SHOWN = (Disarm(Deadline.CONNECT), Disarm(Deadline.WAY))
+ABROAD = own(1, sender=REMOTE, to=LOCAL)
+STANZA = message(f"b@{LOCAL}", f"a@{REMOTE}")
+
+
+# Dialback from end to end
+
+
+def test_dialback_passes_from_end_to_end() -> None:
+    play = OutboundPlaybook().to_dialled()
+    play.client(STANZA).then(Send(SERVER, STANZA))
+    assert (play.session.view.proof, play.session.view.origin) == ("dialback", LOCAL)
+
+
+@pytest.mark.parametrize("kind", ["invalid", "error"])
+def test_what_the_other_server_does_not_believe_proves_nothing(kind: str) -> None:
+    play = OutboundPlaybook().to_streams()
+    play.client(REQUEST).then(Send(SERVER, REQUEST))
+    play.server(answer(REMOTE, LOCAL, kind)).then(Send(CLIENT, answer(REMOTE, LOCAL, kind)))
+    play.client(STANZA).then(*refused(Condition.NOT_AUTHORIZED))
+
+
+def test_direct_tls_leads_there_too() -> None:
+    play = OutboundPlaybook().to_way()
+    play.reached(direct=True).then(StartServerTLS(REMOTE, direct=True, sender=LOCAL))
+    play.proved(REMOTE).then(Send(SERVER, opened(LOCAL, REMOTE)))
+    play.to_stream()
+
+
+def test_our_server_asks_about_keys_of_the_other_one() -> None:
+    play = OutboundPlaybook().to_streams()
+    asked, said = verify(LOCAL, REMOTE, "L1"), answer(REMOTE, LOCAL, "valid", "L1")
+    play.client(asked).then(Send(SERVER, asked))
+    play.server(said).then(Send(CLIENT, said))
+    assert not play.session.view.authenticated
+
+
+def test_the_id_that_keys_hash_is_the_other_servers_under_tls() -> None:
+    play = OutboundPlaybook().to_secured().to_stream("an &amp; id")
+    assert to_client(play.commands) == answered("an &amp; id", REMOTE) + FEATURES
+
+
+# Nothing leaves before the verdict
+
+
+@pytest.mark.parametrize("domains", [[], ["other.example"]])
+def test_nothing_of_our_servers_leaves_for_a_server_that_proves_nothing(
+    domains: list[str],
+) -> None:
+    rules = Peers(verdict=_untrusted)
+    play = OutboundPlaybook(rules).to_way().to_handshake().proved(*domains)
+    play.then(*GIVEN_UP)
+    assert to_server(play.commands) == OPENING_ABROAD + STARTTLS
+    play.stranded(Trouble.UNREACHABLE, "").then(
+        *LEFT, *refused(Condition.POLICY_VIOLATION, before=ABROAD)
+    )
+
+
+def _untrusted() -> Verdict:
+    raise UntrustedError("nobody knows it")
+
+
+def test_before_tls_the_proxy_speaks_for_itself() -> None:
+    play = OutboundPlaybook().to_way(opened(LOCAL, REMOTE, more=" secret='1'"))
+    play.to_handshake()
+    assert b"secret" not in to_server(play.commands)
+
+
+# Headers
+
+
+@pytest.mark.parametrize(
+    ("said", "sent"),
+    [
+        (opened(LOCAL, REMOTE), opened(LOCAL, REMOTE)),
+        (
+            opened(LOCAL, REMOTE, more=" xml:lang='de' xmlns:x='urn:x'"),
+            opened(LOCAL, REMOTE, more=" xml:lang='de' xmlns:x='urn:x'"),
+        ),
+        (
+            opened(LOCAL, REMOTE, None),
+            opened(LOCAL, REMOTE, None)[:-1] + b' version="1.0">',
+        ),
+        (
+            opened(LOCAL, REMOTE, db=False),
+            opened(LOCAL, REMOTE, db=False)[:-1] + f' xmlns:db="{ns.DIALBACK}">'.encode(),
+        ),
+        (
+            opened(None, REMOTE, None, db=False),
+            opened(None, REMOTE, None, db=False)[:-1]
+            + f' from="{LOCAL}" version="1.0" xmlns:db="{ns.DIALBACK}">'.encode(),
+        ),
+    ],
+    ids=["complete", "more than that", "no version", "no dialback", "nothing but to"],
+)
+def test_a_header_gets_what_it_lacks_and_nothing_else(said: bytes, sent: bytes) -> None:
+    play = OutboundPlaybook(Peers(locals=(LOCAL,))).to_way(said).to_handshake().proved(REMOTE)
+    play.then(Send(SERVER, sent))
+
+
+def test_a_header_that_does_not_say_from_whom_is_refused_where_there_are_several() -> None:
+    play = OutboundPlaybook()
+    play.connected().gave()
+    play.client(opened(None, REMOTE)).then(
+        *refused(Condition.INVALID_FROM, "from which domain", before=own(1, sender=REMOTE))
+    )
+
+
+def test_a_header_that_is_from_nobody_of_ours_is_refused() -> None:
+    play = OutboundPlaybook()
+    play.connected().gave()
+    play.client(opened("other.example", REMOTE)).then(
+        *refused(Condition.INVALID_FROM, before=own(1, sender=REMOTE, to="other.example"))
+    )
+
+
+def test_a_header_to_where_nothing_may_go_is_refused() -> None:
+    play = OutboundPlaybook(Peers(unreachable=(REMOTE,)))
+    play.connected().gave()
+    play.client(opened(LOCAL, REMOTE)).then(
+        *refused(Condition.HOST_UNKNOWN, before=own(1, to=LOCAL))
+    )
+
+
+def test_an_old_server_of_ours_gets_no_features() -> None:
+    play = OutboundPlaybook().to_way(opened(LOCAL, REMOTE, None)).to_handshake()
+    play.proved(REMOTE).gave()
+    play.server(answered("r2", REMOTE) + FEATURES).then(
+        *SHOWN, Send(CLIENT, answered("r2", REMOTE)), Resume()
+    )
+    play.client(REQUEST).then(Send(SERVER, REQUEST))
+
+
+def test_an_old_server_out_there_answers_at_once() -> None:
+    play = OutboundPlaybook().to_secured()
+    old = answered("r2", REMOTE, version=None)
+    play.server(old).then(*SHOWN, Send(CLIENT, old), Resume())
+    play.client(REQUEST).then(Send(SERVER, REQUEST))
+
+
+@pytest.mark.parametrize(
+    "offered", [f"<starttls xmlns='{ns.TLS}'/>", BIDI, "<mechanisms xmlns='" + ns.SASL + "'/>"]
+)
+def test_what_is_the_proxys_business_is_cut_out_of_features(offered: str) -> None:
+    play = OutboundPlaybook().to_secured()
+    said = f"<stream:features>{offered}{DIALBACK}</stream:features>".encode()
+    play.server(answered("r2", REMOTE) + said).then(
+        *SHOWN, Send(CLIENT, answered("r2", REMOTE)), Send(CLIENT, FEATURES), Resume()
+    )
+
+
+# EXTERNAL
+
+
+def test_external_is_done_by_the_proxy_and_dialback_answered_by_it() -> None:
+    play = OutboundPlaybook().to_accepted()
+    play.client(REQUEST).then(
+        Send(CLIENT, own_answer(REMOTE, LOCAL, "valid")), Disarm(Deadline.AUTHENTICATION)
+    )
+    play.client(STANZA).then(Send(SERVER, STANZA))
+    assert play.session.view.proof == "external"
+    assert b"<db:result" not in to_server(play.commands)
+
+
+def test_each_request_is_answered_once() -> None:
+    play = OutboundPlaybook().to_accepted()
+    play.client(REQUEST + REQUEST).gave()
+    assert to_client(play.commands).count(b"type='valid'") == 2
+    play.server(VALID).then()
+
+
+def test_external_does_not_let_stanzas_pass_that_nobody_asked_for() -> None:
+    play = OutboundPlaybook().to_accepted()
+    play.client(STANZA).then(*refused(Condition.NOT_AUTHORIZED))
+
+
+def test_after_external_another_domain_of_ours_does_dialback() -> None:
+    play = OutboundPlaybook().to_accepted()
+    asked = result(LOCAL_2, REMOTE)
+    play.client(asked).then(Send(SERVER, asked))
+
+
+@pytest.mark.parametrize("said", [FAILURE, b"<stream:error/>", FEATURES], ids=repr)
+def test_where_external_is_refused_dialback_is_tried_on_a_new_connection(said: bytes) -> None:
+    play = OutboundPlaybook().to_presented()
+    play.server(said).then(*AGAIN)
+    play.to_handshake().proved(REMOTE).then(Send(SERVER, opened(LOCAL, REMOTE)))
+    play.server(answered("r4", REMOTE) + WITH_EXTERNAL).then(
+        *SHOWN, Send(CLIENT, answered("r4", REMOTE)), Send(CLIENT, FEATURES), Resume()
+    )
+    play.client(REQUEST).then(Send(SERVER, REQUEST))
+
+
+def test_the_same_where_the_stream_or_the_connection_ends() -> None:
+    OutboundPlaybook().to_presented().server(FOOTER).then(*AGAIN)
+    OutboundPlaybook().to_presented().lost(SERVER).then(*AGAIN)
+
+
+def test_a_server_that_never_answers_external_is_given_up() -> None:
+    play = OutboundPlaybook().to_way()
+    play.to_handshake(more=True).proved(REMOTE).gave()
+    play.server(answered("r2", REMOTE) + WITH_EXTERNAL).gave()
+    play.server(b" ").then()
+    play.expired(Deadline.WAY).then(*GIVEN_UP)
+
+
+def test_external_takes_tls() -> None:
+    """A server that offers it in plaintext, where the policy lets that pass, does not get it."""
+    rules = Peers(policies={REMOTE: Policy(Pattern(REMOTE), Level.MAY)})
+    play = OutboundPlaybook(rules).to_way()
+    play.reached().then(Send(SERVER, OPENING_ABROAD))
+    play.server(answered("r1", REMOTE) + WITH_EXTERNAL).then(*AGAIN)
+    play.reached().then(Send(SERVER, opened(LOCAL, REMOTE)))
+    play.server(answered("r2", REMOTE) + WITH_EXTERNAL).then(
+        *SHOWN, Send(CLIENT, answered("r2", REMOTE)), Send(CLIENT, FEATURES), Resume()
+    )
+    assert b"<auth" not in to_server(play.commands)
+
+
+def test_what_the_other_server_says_before_its_answer_is_no_answer() -> None:
+    """A success that nobody has asked for proves nothing."""
+    play = OutboundPlaybook().to_secured()
+    play.server(answered("r2", REMOTE) + SUCCESS).gave()
+    play.client(REQUEST).then(Send(SERVER, REQUEST))
+
+
+# A policy that rules dialback out
+
+
+def rules_out() -> Peers:
+    return Peers(policies=never(REMOTE))
+
+
+def test_external_satisfies_such_a_policy() -> None:
+    play = OutboundPlaybook(rules_out()).to_accepted()
+    play.client(REQUEST).ending(Disarm(Deadline.AUTHENTICATION))
+    play.client(STANZA).then(Send(SERVER, STANZA))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        answered("r2", REMOTE) + FEATURES,
+        answered("r2", REMOTE, version=None),
+        answered("r2", REMOTE) + VALID,
+        answered("r2", REMOTE) + SUCCESS,
+    ],
+    ids=["not offered", "no version", "dialback at once", "success at once"],
+)
+def test_a_server_that_does_not_take_the_certificate_is_given_up(said: bytes) -> None:
+    play = OutboundPlaybook(rules_out()).to_secured()
+    play.server(said).then(*GIVEN_UP)
+    assert to_client(play.commands) == b""
+    play.stranded(Trouble.UNREACHABLE, "").then(
+        *LEFT, *refused(Condition.POLICY_VIOLATION, "dialback is ruled out", before=ABROAD)
+    )
+
+
+@pytest.mark.parametrize("said", [FAILURE, FOOTER, b"<stream:error/>"], ids=repr)
+def test_one_that_refuses_it_is_given_up(said: bytes) -> None:
+    play = OutboundPlaybook(rules_out()).to_presented()
+    play.server(said).then(*GIVEN_UP)
+
+
+def test_one_that_goes_away_instead_is_given_up() -> None:
+    OutboundPlaybook(rules_out()).to_presented().lost(SERVER).then(*GIVEN_UP)
+
+
+def test_the_next_one_may_take_it_all_the_same() -> None:
+    """One of several servers of a domain may be set up otherwise than the rest."""
+    play = OutboundPlaybook(rules_out()).to_presented()
+    play.server(FAILURE).then(*GIVEN_UP)
+    play.to_handshake().proved(REMOTE).gave()
+    play.server(answered("r4", REMOTE) + WITH_EXTERNAL).then(Send(SERVER, auth(LOCAL)))
+
+
+def test_another_domain_of_ours_cannot_fall_back_to_dialback_there() -> None:
+    play = OutboundPlaybook(rules_out()).to_accepted()
+    play.client(result(LOCAL_2, REMOTE)).then(
+        Send(CLIENT, own_error(REMOTE, LOCAL_2, "not-authorized"))
+    )
+
+
+def test_nor_can_another_domain_out_there_whose_policy_says_so() -> None:
+    play = OutboundPlaybook(Peers(policies=never(REMOTE_2))).to_streams(REMOTE_2)
+    play.client(result(LOCAL, REMOTE_2)).then(
+        Send(CLIENT, own_error(REMOTE_2, LOCAL, "not-authorized"))
+    )
+
+
+# Several domains out there on one stream (XEP-0220, section 2.5)
+
+
+@pytest.mark.parametrize("asked", [result(LOCAL, REMOTE_2), verify(LOCAL, REMOTE_2, "L1")])
+def test_a_second_domain_that_the_certificate_proves_is_spoken_to(asked: bytes) -> None:
+    play = OutboundPlaybook().to_streams(REMOTE_2)
+    play.client(asked).then(Send(SERVER, asked))
+
+
+def test_stanzas_to_a_second_domain_pass_once_it_has_agreed() -> None:
+    play = OutboundPlaybook().to_dialled(REMOTE_2)
+    stanza = message(f"b@{LOCAL}", f"a@{REMOTE_2}")
+    play.client(result(LOCAL, REMOTE_2)).gave()
+    said = answer(REMOTE_2, LOCAL, "valid")
+    play.server(said).then(Send(CLIENT, said))
+    play.client(stanza).then(Send(SERVER, stanza))
+
+
+def other_policy(**more: Any) -> Peers:
+    return Peers(policies={REMOTE_2: Policy(Pattern(REMOTE_2), **more)})
+
+
+def _broken() -> Any:
+    raise MemoryError
+
+
+def _second_breaks(judge: Callable[[], Any]) -> Peers:
+    """The first judgement is good; what comes of all others is ``judge``'s."""
+    verdicts = iter([lambda: Verdict(Status.VERIFIED, "DNS-ID remote.example", "")])
+    return Peers(verdict=lambda: next(verdicts, judge)())
+
+
+REFUSING: dict[str, tuple[Callable[[], Peers], list[str]]] = {
+    "not in the certificate": (Peers, []),
+    "may not be reached": (lambda: Peers(unreachable=(REMOTE_2,)), [REMOTE_2]),
+    "other roots": (lambda: other_policy(anchors=Path("/other.pem")), [REMOTE_2]),
+    "a newer version": (lambda: other_policy(min_version=Version.TLS_1_3), [REMOTE_2]),
+    "another place": (lambda: other_policy(s2s_server=("192.0.2.7", 5269)), [REMOTE_2]),
+    "the judge breaks": (lambda: _second_breaks(_broken), [REMOTE_2]),
+    "the judge doubts": (lambda: _second_breaks(_untrusted), [REMOTE_2]),
+    "trusted, not verified": (
+        lambda: _second_breaks(lambda: Verdict(Status.TRUSTED, "", "other name")),
+        [REMOTE_2],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSING)
+@pytest.mark.parametrize("name", ["result", "verify"])
+def test_a_second_domain_that_is_not_proved_is_not_spoken_to(case: str, name: str) -> None:
+    make, domains = REFUSING[case]
+    play = OutboundPlaybook(make()).to_streams(*domains)
+    stream_id = None if name == "result" else "L1"
+    asked = result(LOCAL, REMOTE_2) if stream_id is None else verify(LOCAL, REMOTE_2, stream_id)
+    before = to_server(play.commands)
+    play.client(asked).then(Send(CLIENT, own_error(REMOTE_2, LOCAL, "not-authorized", stream_id)))
+    assert to_server(play.commands) == before
+    play.server(answer(REMOTE_2, LOCAL, "valid", stream_id)).then()
+
+
+@pytest.mark.parametrize("rubbish", [None, True, "Verified", Status.VERIFIED], ids=repr)
+def test_a_judge_that_returns_rubbish_lets_nothing_pass(rubbish: object) -> None:
+    play = OutboundPlaybook(_second_breaks(lambda: rubbish)).to_streams(REMOTE_2)
+    play.client(result(LOCAL, REMOTE_2)).gave()
+    assert REMOTE_2.encode() not in to_server(play.commands)
+
+
+def test_a_server_without_tls_proves_no_second_domain() -> None:
+    may = Policy(Pattern("*"), Level.MAY)
+    play = OutboundPlaybook(Peers(policies={REMOTE: may, REMOTE_2: may})).to_way()
+    play.reached().gave()
+    play.server(answered("r1", REMOTE) + b"<stream:features/>").gave()
+    play.reached().gave()
+    play.server(answered("r2", REMOTE) + FEATURES).gave()
+    play.client(result(LOCAL, REMOTE_2)).then(
+        Send(CLIENT, own_error(REMOTE_2, LOCAL, "not-authorized"))
+    )
+
+
+# Unaddressed streams (jabberd2)
+
+
+def test_an_unaddressed_stream_is_opened_by_what_is_asked_on_it() -> None:
+    play = OutboundPlaybook().to_vouching()
+    play.server(VALID).then(
+        Send(CLIENT, own_answer(REMOTE, LOCAL, "valid")), Disarm(Deadline.AUTHENTICATION)
+    )
+    assert play.issued == 0
+    play.client(STANZA).then(Send(SERVER, STANZA))
+
+
+@pytest.mark.parametrize("kind", ["invalid", "error"])
+def test_the_other_server_does_not_believe_our_key(kind: str) -> None:
+    play = OutboundPlaybook().to_vouching()
+    said = own_answer(REMOTE, LOCAL, "invalid")
+    if kind == "error":
+        said = own_error(REMOTE, LOCAL, "not-authorized")
+    play.server(answer(REMOTE, LOCAL, kind)).then(Send(CLIENT, said))
+    assert play.issued == 0
+    play.client(STANZA).then(*refused(Condition.NOT_AUTHORIZED))
+
+
+def test_the_other_server_asks_about_our_key_on_its_way_in() -> None:
+    from tests.session.federation import InboundPlaybook
+
+    play = OutboundPlaybook().to_vouching()
+    key = key_of(play.commands)
+    inside = InboundPlaybook(play.rules)
+    play.rules.outgoing = False
+    inside.to_streams()
+    inside.client(verify(REMOTE, LOCAL, "r2", key)).then(
+        Send(CLIENT, own_answer(LOCAL, REMOTE, "valid", "r2"))
+    )
+    inside.client(verify(REMOTE, LOCAL, "r2", "x" + key[1:])).then(
+        Send(CLIENT, own_answer(LOCAL, REMOTE, "invalid", "r2"))
+    )
+
+
+def test_an_unaddressed_stream_goes_by_external_where_that_is_taken() -> None:
+    play = OutboundPlaybook().to_unaddressed()
+    play.client(REQUEST).then(*GOING_OUT)
+    play.to_handshake().proved(REMOTE).then(Send(SERVER, OPENING_FOR_UNADDRESSED))
+    play.server(answered("r2", REMOTE) + WITH_EXTERNAL).then(Send(SERVER, auth(LOCAL)))
+    play.server(SUCCESS).then(Send(SERVER, OPENING_FOR_UNADDRESSED))
+    play.server(answered("r3", REMOTE) + FEATURES).then(
+        *SHOWN,
+        Send(CLIENT, own_answer(REMOTE, LOCAL, "valid")),
+        Disarm(Deadline.AUTHENTICATION),
+        Resume(),
+    )
+    play.client(STANZA).then(Send(SERVER, STANZA))
+
+
+def test_an_unaddressed_stream_asks_about_keys() -> None:
+    play = OutboundPlaybook().to_unaddressed()
+    asked = verify(LOCAL, REMOTE, "L1")
+    play.client(asked).then(*GOING_OUT)
+    play.to_handshake().proved(REMOTE).then(Send(SERVER, OPENING_FOR_UNADDRESSED))
+    play.server(answered("r2", REMOTE) + FEATURES).then(*SHOWN, Send(SERVER, asked), Resume())
+    play.server(answer(REMOTE, LOCAL, "valid", "L1")).then(
+        Send(CLIENT, own_answer(REMOTE, LOCAL, "valid", "L1"))
+    )
+
+
+def test_what_an_unaddressed_stream_gets_is_namespace_well_formed() -> None:
+    """The other server's header does not reach ours there, so its prefixes must not either."""
+    from lxml import etree
+
+    play = OutboundPlaybook().to_unaddressed()
+    play.client(verify(LOCAL, REMOTE, "L1")).gave()
+    play.to_handshake().proved(REMOTE).gave()
+    play.server(answered("r2", REMOTE) + FEATURES).gave()
+    play.server(answer(REMOTE, LOCAL, "valid", "L1")).gave()
+    read = etree.fromstring(to_client(play.commands) + FOOTER)
+    assert read[0].tag == f"{{{ns.DIALBACK}}}verify"
+
+
+def test_an_unaddressed_stream_to_nobody_has_no_server_to_send_to() -> None:
+    play = OutboundPlaybook().to_unaddressed()
+    play.client(b" \n").then()
+    assert to_server(play.commands) == b""
+
+
+def test_an_unaddressed_stream_that_ends_is_ended() -> None:
+    play = OutboundPlaybook().to_unaddressed()
+    play.client(FOOTER).gave()
+    assert to_server(play.commands) == b""
+    assert to_client(play.commands).endswith(FOOTER)
+
+
+@pytest.mark.parametrize(
+    ("said", "condition"),
+    [
+        (STANZA, Condition.IMPROPER_ADDRESSING),
+        (auth(), Condition.IMPROPER_ADDRESSING),
+        (result("other.example", REMOTE), Condition.INVALID_FROM),
+        (result(LOCAL, "b@c"), Condition.IMPROPER_ADDRESSING),
+        (b"<db:other from='a' to='b'/>", Condition.BAD_FORMAT),
+    ],
+)
+def test_what_does_not_address_an_unaddressed_stream_ends_it(
+    said: bytes, condition: Condition
+) -> None:
+    play = OutboundPlaybook().to_unaddressed()
+    play.client(said).then(*refused(condition))
+    assert to_server(play.commands) == b""
+
+
+def test_an_unaddressed_stream_to_where_nothing_may_go_is_refused() -> None:
+    play = OutboundPlaybook(Peers(unreachable=(REMOTE,))).to_unaddressed()
+    play.client(REQUEST).then(*refused(Condition.HOST_UNKNOWN))
+
+
+def test_an_unaddressed_stream_is_held_to_a_policy_without_dialback() -> None:
+    play = OutboundPlaybook(rules_out()).to_unaddressed()
+    play.client(REQUEST).then(*GOING_OUT)
+    play.to_handshake().proved(REMOTE).then(Send(SERVER, OPENING_FOR_UNADDRESSED))
+    play.server(answered("r2", REMOTE) + FEATURES).then(*GIVEN_UP)
+    assert play.issued == 0
+
+
+def test_a_second_request_on_an_unaddressed_stream_is_vouched_for_too() -> None:
+    play = OutboundPlaybook().to_vouching()
+    play.client(result(LOCAL_2, REMOTE))
+    key = key_of(play.gave())
+    assert play.issued == 2
+    assert to_server(play.commands).endswith(own_result(LOCAL_2, REMOTE, key))
+    play.server(answer(REMOTE, LOCAL_2, "valid")).ending(Disarm(Deadline.AUTHENTICATION))
+    stanza = message(f"b@{LOCAL}", f"a@{REMOTE}")
+    play.client(stanza).then(*refused(Condition.INVALID_FROM))
+    assert play.issued == 0
+
+
+def test_a_pair_that_was_vouched_for_is_proved_no_longer_when_the_other_one_says_so() -> None:
+    play = OutboundPlaybook().to_vouching()
+    play.server(VALID).gave()
+    play.client(REQUEST).gave()
+    play.server(answer(REMOTE, LOCAL, "invalid")).gave()
+    play.client(STANZA).then(*refused(Condition.NOT_AUTHORIZED))
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda play: play.lost(CLIENT),
+        lambda play: play.lost(SERVER),
+        lambda play: play.server(FOOTER),
+        lambda play: play.server(b"<>"),
+        lambda play: play.client(b"<>"),
+        lambda play: play.shut_down(),
+        lambda play: play.expired(Deadline.AUTHENTICATION),
+    ],
+)
+def test_keys_are_withdrawn_however_the_session_ends(
+    end: Callable[[OutboundPlaybook], OutboundPlaybook],
+) -> None:
+    play = OutboundPlaybook().to_vouching()
+    assert play.issued == 1
+    end(play).gave()
+    assert play.issued == 0
+
+
+def test_keys_are_withdrawn_when_the_stream_has_ended_in_good_order() -> None:
+    play = OutboundPlaybook().to_vouching()
+    play.client(FOOTER).then(Send(SERVER, FOOTER), Arm(Deadline.ENDING))
+    play.server(FOOTER).then(Send(CLIENT, FOOTER), *finished(close=(CLIENT, SERVER)))
+    assert play.issued == 0
+
+
+def test_the_headers_to_servers_out_there_are_the_same_by_every_way() -> None:
+    play = OutboundPlaybook().to_way()
+    play.to_handshake(more=True).lost(SERVER).then(*GIVEN_UP)
+    play.reached().then(Send(SERVER, OPENING_ABROAD))
+    play.server(answered("r1", REMOTE) + OFFER).then(Send(SERVER, STARTTLS))
+    play.server(PROCEED).then(StartServerTLS(REMOTE, direct=False, sender=LOCAL))
+    play.proved(REMOTE).then(Send(SERVER, opened(LOCAL, REMOTE)))
+
+
+def test_an_answer_for_an_unaddressed_stream_opens_nothing() -> None:
+    play = OutboundPlaybook().to_unaddressed()
+    play.client(answer(LOCAL, REMOTE, "valid")).gave()
+    assert UNADDRESSED not in to_server(play.commands)
+    assert not any(isinstance(each, type(GOING_OUT[3])) for each in play.commands)

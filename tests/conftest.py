@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 
 from tests.authority import Authority
-from tests.servers import ejabberd, jabberd2
+from tests.servers import ejabberd, jabberd2, prosody
 from tests.servers.dns import unbound
 
 hypothesis.settings.register_profile("fast", max_examples=50, deadline=None)
@@ -61,6 +61,7 @@ LACKS: dict[str, Callable[[], str | None]] = {
     "jabberd2": _lack_of_jabberd2,
     "ejabberd": _lack_of_ejabberd,
     "unbound": lambda: None if unbound.program() else "unbound is not installed",
+    "lua-unbound": lambda: None if prosody.resolves() else "lua-unbound is not installed",
     "haproxy": _program("haproxy"),
     "mcabber": _program("mcabber"),
     "openssl": _program("openssl"),

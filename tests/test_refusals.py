@@ -13,14 +13,14 @@ from proxy.session.hooks import Condition
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/refusals.md"
-PROBE = ROOT / "proxy/net/probe.py"
-"""It looks at servers for nobody's session, so it refuses none."""
+PROBE = [ROOT / "proxy/net/probe.py", ROOT / "proxy/session/welcome.py"]
+"""They look at servers for nobody's session, so they refuse none."""
 
 SOURCES = sorted(
     file
     for room in ("proxy/xmpp", "proxy/session", "proxy/trust", "proxy/net", "plugins")
     for file in (ROOT / room).glob("*.py")
-    if file != PROBE
+    if file not in PROBE
 )
 BEHIND, ABROAD = "the server behind this proxy", "the server of .+"
 """What the server is called in `ServerSide.name`, by the direction of the listener."""
@@ -156,7 +156,8 @@ def reasons(call: ast.Call, scope: Scope) -> Iterator[str]:
                 yield from about_server(call, found)
         case _ if name in ENDS and len(call.args) > ENDS[name][0]:
             position, before = ENDS[name]
-            yield from (re.escape(before) + found for found in scope.texts(call.args[position]))
+            texts = filter(None, scope.texts(call.args[position]))
+            yield from (re.escape(before) + found for found in texts)
 
 
 def about_server(call: ast.Call, clause: str) -> Iterator[str]:

@@ -23,6 +23,7 @@ from proxy.daemon.exits import Exit
 from proxy.daemon.files import DEFAULT_PATH
 from proxy.daemon.model import Finding
 from proxy.daemon.show import show
+from proxy.session.kinds import Kind
 from proxy.session.options import one_line
 from proxy.xmpp.domains import domain as a_labels
 
@@ -136,21 +137,49 @@ def _is_absent(path: Path) -> bool:
     return False
 
 
-@cli.command(short_help="Show what becomes of clients of a domain, and why.")
+def _a_domain_or_none(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> str | None:
+    return None if text is None else _a_domain(context, parameter, text)
+
+
+@cli.command(short_help="Show what becomes of clients, or servers, of a domain, and why.")
 @click.argument("domain", callback=_a_domain)
 @_conf_option
+@click.option("--s2s", is_flag=True, help="Ask what becomes of servers instead of clients.")
+@click.option(
+    "--from",
+    "sender",
+    callback=_a_domain_or_none,
+    metavar="DOMAIN",
+    help="With --s2s, the [[domain]] whose server asks; by default the first one.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text for people.")
 @click.pass_context
-def probe(context: click.Context, domain: str, conf_path: Path, *, as_json: bool) -> int:
+def probe(
+    context: click.Context,
+    domain: str,
+    conf_path: Path,
+    *,
+    s2s: bool,
+    sender: str | None,
+    as_json: bool,
+) -> int:
     """Show whether clients of a forward listener would be carried to the server of DOMAIN.
 
     Every target that DNS or the policy names is connected to at each of its addresses, up to TLS
     and no further, and its certificate judged, as the daemon would. What the configuration says of
     listeners, DNS, policies and deadlines holds; the defaults if there is none and -c is not given.
 
-    The exit code is 0 if a listener allows the domain and a client would be carried to a server
-    that meets its policy; 1 if not, even where a listener with tls = "report" carries it.
+    With --s2s it is about servers: whether the server of a [[domain]] would be carried there. The
+    certificate of that domain is shown, and a stream is opened under TLS to see whether SASL
+    EXTERNAL and dialback are on offer; nobody authenticates.
+
+    The exit code is 0 if a listener allows the domain and a client, or server, would be carried to
+    a server that meets its policy; 1 if not, even where a listener with tls = "report" carries it.
     """
+    if sender is not None and not s2s:
+        raise click.UsageError("--from is for --s2s alone", context)
     conf = None
     chosen = context.get_parameter_source("conf_path") is not ParameterSource.DEFAULT
     if chosen or not _is_absent(conf_path):
@@ -159,10 +188,14 @@ def probe(context: click.Context, domain: str, conf_path: Path, *, as_json: bool
             _print_findings(loaded.mistakes)
             return Exit.CONFIG
         conf = loaded.conf
+    ours = () if conf is None else tuple(each.name for each in conf.domains)
+    if sender is not None and sender not in ours:
+        raise click.UsageError(f"--from: there is no [[domain]] with the name {sender}", context)
     # As in run: only this command needs what it brings along.
     from proxy.daemon import probe as probing  # noqa: PLC0415
 
-    return probing.run(conf, conf_path, domain, as_json=as_json)
+    question = probing.Question(domain, Kind.S2S if s2s else Kind.C2S, sender)
+    return probing.run(conf, conf_path, question, as_json=as_json)
 
 
 @cli.command()

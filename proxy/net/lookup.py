@@ -88,7 +88,23 @@ class Refused:
 
 Problem = Silence | Unreachable | Malformed | Refused
 
-Answered = Callable[[dns.message.QueryMessage, dns.message.ChainingResult], None]
+
+@attrs.frozen
+class Answer:
+    """An answer that says NOERROR or NXDOMAIN.
+
+    Attributes:
+        response: it, as it came. It may have ``errors``: TLSA records that could not be read.
+        chain: where its aliases lead.
+        server: who gave it.
+    """
+
+    response: dns.message.QueryMessage
+    chain: dns.message.ChainingResult
+    server: Server
+
+
+Answered = Callable[[Answer], None]
 Failed = Callable[[Sequence[Problem]], None]
 
 
@@ -105,7 +121,7 @@ class Lookup:
         servers: the name servers, in the order in which they are asked.
         name: the absolute name that is asked for.
         kind: the type of record.
-        answered: gets the answer, which says NOERROR or NXDOMAIN, and where its aliases lead.
+        answered: gets the answer.
         failed: gets what went wrong with each try, in order.
         seconds: how long all of it may take.
     """
@@ -161,9 +177,7 @@ class Lookup:
         self._wait(pause, self._next)
 
     def _ask(self, server: Server, *, tcp: bool = False) -> None:
-        query = dns.message.make_query(
-            self._name, self._kind, use_edns=0, want_dnssec=True, payload=_PAYLOAD
-        )
+        query = dns.message.make_query(self._name, self._kind, use_edns=0, payload=_PAYLOAD)
         query.flags = _QUERY_FLAGS
         self._wait(_EACH_SERVER, lambda: self._tried(server, Silence()))
         attempt = self._attempt = _Attempt(
@@ -192,7 +206,7 @@ class Lookup:
             elif (chain := _chain(outcome)) is None:
                 problem = Malformed()
             else:
-                self._answered(outcome, chain)
+                self._answered(Answer(outcome, chain, server))
                 return
         else:
             problem = outcome
@@ -313,7 +327,7 @@ class _Attempt:
         """Take an answer; whatever else comes has been sent by somebody else."""
         if wire[:2] != self._query.id.to_bytes(2):
             return
-        response = _parsed(wire)
+        response = self._parsed(wire)
         if response is None or not self._query.is_response(response):
             return
         self._end(_Truncated() if response.flags & dns.flags.TC else response)
@@ -333,9 +347,13 @@ class _Attempt:
             self._end(Malformed())
         elif len(self._received) >= 2 + length:
             # What is no answer here is no stranger's message: nothing better will come.
-            response = _parsed(bytes(self._received[2 : 2 + length]))
+            response = self._parsed(bytes(self._received[2 : 2 + length]))
             usable = response is not None and self._query.is_response(response)
             self._end(response if response is not None and usable else Malformed())
+
+    def _parsed(self, wire: bytes) -> dns.message.QueryMessage | None:
+        # A TLSA record whose digest is too short is there, unlike what else cannot be read.
+        return _parsed(wire, lenient=self._query.question[0].rdtype == RdataType.TLSA)
 
     def _rebuff(self, error: OSError) -> None:
         """Take the network's word; anybody can forge it, so that it is worth asking again."""
@@ -354,10 +372,12 @@ def _chain(answer: dns.message.QueryMessage) -> dns.message.ChainingResult | Non
         return None
 
 
-def _parsed(wire: bytes) -> dns.message.QueryMessage | None:
+def _parsed(wire: bytes, *, lenient: bool) -> dns.message.QueryMessage | None:
     """Return a message, cut where it says that it is truncated; None if it cannot be read."""
     try:
-        message: dns.message.Message = dns.message.from_wire(wire, raise_on_truncation=True)
+        message: dns.message.Message = dns.message.from_wire(
+            wire, raise_on_truncation=True, continue_on_error=lenient
+        )
     except dns.message.Truncated as error:
         message = error.message()  # type: ignore[no-untyped-call]
     except Exception:  # noqa: BLE001 - what cannot be read is no answer

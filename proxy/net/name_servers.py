@@ -3,14 +3,22 @@
 An answer that says "no such name" or "no such record" is an answer. Whatever else happens, from
 SERVFAIL (which is what a validating name server makes of forged records) to silence, is an error
 and never taken for one: else whoever can suppress an answer chooses where we connect to.
+
+Signatures are not checked here. A name server that does says by the AD bit that an answer is secure
+(RFC 4035, section 3.2.3); whether it may be believed depends on who it is and on the way to it. If
+any may, no others are asked: else what it has found to be forged would come from the next one, as
+if there were no signatures.
 """
 
+import io
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
+import dns.edns
 import dns.exception
 import dns.flags
 import dns.message
@@ -18,10 +26,13 @@ import dns.name
 import dns.rcode
 import dns.rdata
 import dns.resolver
+from dns.rdataclass import RdataClass
 from dns.rdatatype import RdataType
+from dns.rdtypes.ANY.TLSA import TLSA
 from dns.rdtypes.IN.SRV import SRV
 
-from proxy.net.lookup import Lookup, Malformed, Problem, Refused, Server, Unreachable
+from proxy.net.lookup import Answer, Lookup, Malformed, Problem, Refused, Server, Unreachable
+from proxy.net.targets import literal, unmapped
 from proxy.net.tcp import is_address
 
 LIFETIME: Final = 5.0
@@ -39,6 +50,45 @@ FAILURE: Final = 5.0
 _SYSTEM: Final = Path("/etc/resolv.conf")
 _LONGEST: Final = 86_400.0
 _LONGEST_NEGATIVE: Final = 300.0
+_TRUST_AD: Final = "trust-ad"
+
+_BOGUS: Final = frozenset(
+    (
+        dns.edns.EDECode.DNSSEC_BOGUS,
+        dns.edns.EDECode.SIGNATURE_EXPIRED,
+        dns.edns.EDECode.SIGNATURE_NOT_YET_VALID,
+        dns.edns.EDECode.DNSKEY_MISSING,
+        dns.edns.EDECode.RRSIGS_MISSING,
+        dns.edns.EDECode.NO_ZONE_KEY_BIT_SET,
+        dns.edns.EDECode.NSEC_MISSING,
+    )
+)
+"""What extended DNS errors (RFC 8914) call records that did not stand up to validation."""
+
+
+class Security(Enum):
+    """What is known of answers by DNSSEC (RFC 4035, section 4.3).
+
+    What is bogus is no answer but a failure, and what is indeterminate counts as insecure, as does
+    all that a name server says that is not believed.
+    """
+
+    SECURE = "secure"
+    """A name server that is believed has checked all signatures, of aliases too."""
+    INSECURE = "insecure"
+    """It has not, as there are none or nobody is believed: it may be forged."""
+
+
+class Validating(Enum):
+    """Which name servers are believed when they say that an answer is secure."""
+
+    AUTO = "auto"
+    """Those on loopback addresses; all in the system's configuration if ``trust-ad`` stands in it,
+    as with glibc."""
+    YES = "yes"
+    """All. The way to them must be safe as well."""
+    NO = "no"
+    """None."""
 
 
 class LookupFailedError(Exception):
@@ -48,12 +98,23 @@ class LookupFailedError(Exception):
         absent: whether it is certain that there is no such domain, host or service. False if
             that is not known, as after SERVFAIL, a timeout or a malformed answer.
         overload: whether it is we who have too much to do, which says nothing of the name.
+        bogus: whether a name server says that signatures are wrong or missing. Not all say why
+            they fail, so that False says nothing; who must tell bogus from absent needs `absent`.
     """
 
-    def __init__(self, reason: str, *, absent: bool = False, overload: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, absent: bool = False, overload: bool = False, bogus: bool = False
+    ) -> None:
         super().__init__(reason)
         self.absent = absent
         self.overload = overload
+        self.bogus = bogus
+
+    def again(self) -> "LookupFailedError":
+        """Return one that says the same; raising it leaves the traceback of this one alone."""
+        return LookupFailedError(
+            str(self), absent=self.absent, overload=self.overload, bogus=self.bogus
+        )
 
 
 @attrs.frozen
@@ -61,16 +122,17 @@ class Records:
     """What DNS says of one name and type.
 
     Attributes:
-        values: the records, at most `MOST_RECORDS`; of SRV those of the lowest priorities.
+        values: the records, at most `MOST_RECORDS`; of SRV those of the lowest priorities, of TLSA
+            all, and for each that is malformed one without parameters that anybody knows.
         exists: whether the name exists; False for NXDOMAIN.
-        authenticated: whether the name server vouches for it by DNSSEC (the AD bit, RFC 6840).
-            What that is worth depends on who the name server is and how it is reached.
+        security: whether that is secure: the records and all aliases on the way to them, or that
+            there are none.
         seconds: how long it holds.
     """
 
     values: tuple[dns.rdata.Rdata, ...]
     exists: bool
-    authenticated: bool
+    security: Security
     seconds: float
 
 
@@ -83,11 +145,13 @@ class NameServers:
     Args:
         servers: their addresses and ports; none for the system's, which are read anew when they
             change. Search lists are not looked at, nor are host files.
+        validating: which of them are believed. If any is, the others are not asked.
     """
 
-    def __init__(self, servers: Sequence[Server]) -> None:
+    def __init__(self, servers: Sequence[Server], validating: Validating = Validating.AUTO) -> None:
         self._own = tuple(servers)
-        self._system: tuple[int, dns.resolver.Resolver] | None = None
+        self._validating = validating
+        self._system: tuple[int, _System] | None = None
 
     def ask(
         self,
@@ -116,6 +180,8 @@ class NameServers:
             reason = f"{name} cannot be looked up: {type(error).__name__}"
             raise LookupFailedError(reason) from error
 
+        asked, believed = self._asked()
+
         def tell(make: Callable[[], Outcome]) -> None:
             try:
                 outcome = make()
@@ -125,10 +191,10 @@ class NameServers:
 
         return Lookup(
             reactor,
-            self.servers(),
+            asked,
             absolute,
             kind,
-            answered=lambda response, chain: tell(lambda: _records(response, chain, kind)),
+            answered=lambda answer: tell(lambda: _records(answer, kind, believed)),
             failed=lambda problems: tell(lambda: _complaint(problems, name, seconds)),
             seconds=seconds,
         )
@@ -139,24 +205,37 @@ class NameServers:
         Raises:
             LookupFailedError: there are none.
         """
-        if self._own:
-            return self._own
-        try:
-            resolver = self._resolver()
-        except (dns.resolver.NoResolverConfiguration, ValueError) as error:
-            raise LookupFailedError("no name server is configured") from error
-        servers = [
-            (address, resolver.port)
-            for address in resolver.nameservers
-            if isinstance(address, str) and is_address(address)
-        ]
-        if not servers:
-            raise LookupFailedError("no name server is configured")
-        if resolver.rotate:
-            random.shuffle(servers)
-        return tuple(servers)
+        return self._asked()[0]
 
-    def _resolver(self) -> dns.resolver.Resolver:
+    def _asked(self) -> tuple[tuple[Server, ...], frozenset[Server]]:
+        """Return who is asked, in order, and who of these is believed: all or none."""
+        servers, vouched = (self._own, False) if self._own else self._of_system()
+        believed = tuple(each for each in servers if self._believes(each, vouched=vouched))
+        return believed or servers, frozenset(believed)
+
+    def _believes(self, server: Server, *, vouched: bool) -> bool:
+        match self._validating:
+            case Validating.YES:
+                return True
+            case Validating.AUTO:
+                return vouched or _is_loopback(server[0])
+            case _:
+                return False
+
+    def _of_system(self) -> tuple[tuple[Server, ...], bool]:
+        """Return the system's, and whether it vouches for them."""
+        try:
+            system = self._read_system()
+        except (OSError, dns.exception.DNSException, ValueError) as error:
+            raise LookupFailedError("no name server is configured") from error
+        if not system.servers:
+            raise LookupFailedError("no name server is configured")
+        servers = list(system.servers)
+        if system.rotates:
+            random.shuffle(servers)
+        return tuple(servers), system.vouches
+
+    def _read_system(self) -> "_System":
         """Return what the system's configuration says."""
         try:
             stamp = _SYSTEM.stat().st_mtime_ns
@@ -164,28 +243,68 @@ class NameServers:
             stamp = -1
         system = self._system
         if system is None or system[0] != stamp:
-            system = self._system = stamp, dns.resolver.Resolver(str(_SYSTEM))
+            system = self._system = stamp, _System.read(_SYSTEM.read_text("utf-8", "replace"))
         return system[1]
 
 
-def _records(
-    response: dns.message.QueryMessage, chain: dns.message.ChainingResult, kind: RdataType
-) -> Records:
+@attrs.frozen
+class _System:
+    """The name servers of a ``resolv.conf``.
+
+    Attributes:
+        servers: they, in order.
+        rotates: whether they are asked by turns.
+        vouches: whether they, and the way to them, may be trusted (``trust-ad``).
+    """
+
+    servers: tuple[Server, ...]
+    rotates: bool
+    vouches: bool
+
+    @classmethod
+    def read(cls, text: str) -> "_System":
+        read = dns.resolver.Resolver(io.StringIO(text))
+        servers = [
+            (address, read.port)
+            for address in read.nameservers
+            if isinstance(address, str) and is_address(address)
+        ]
+        words = [line.split() for line in text.splitlines()]
+        vouches = any(line[:1] == ["options"] and _TRUST_AD in line for line in words)
+        return cls(tuple(servers), read.rotate, vouches)
+
+
+def _is_loopback(address: str) -> bool:
+    plain = literal(unmapped(address))
+    return plain is not None and plain.is_loopback
+
+
+def _records(answer: Answer, kind: RdataType, believed: Collection[Server]) -> Records:
     """Return what an answer holds."""
+    response, chain = answer.response, answer.chain
     values: list[dns.rdata.Rdata] = list(chain.answer or ())
     if kind is RdataType.SRV:
         values.sort(key=lambda record: record.priority if isinstance(record, SRV) else 0)
+    if kind is RdataType.TLSA:
+        # One that is left out may be the one that counts.
+        values += [_MALFORMED] * len(response.errors)
+    else:
+        del values[MOST_RECORDS:]
     longest = _LONGEST
     if not values:
         # Without a SOA record nothing says how long there will be none (RFC 2308, section 5).
         known = any(rrset.rdtype == RdataType.SOA for rrset in response.authority)
         longest = _LONGEST_NEGATIVE if known else SHORTEST
+    secure = response.flags & dns.flags.AD and answer.server in believed
     return Records(
-        values=tuple(values[:MOST_RECORDS]),
+        values=tuple(values),
         exists=response.rcode() != dns.rcode.NXDOMAIN,
-        authenticated=bool(response.flags & dns.flags.AD),
+        security=Security.SECURE if secure else Security.INSECURE,
         seconds=min(max(chain.minimum_ttl, SHORTEST), longest),
     )
+
+
+_MALFORMED: Final = TLSA(RdataClass.IN, RdataType.TLSA, 255, 255, 255, b"")  # private use
 
 
 def _complaint(problems: Iterable[Problem], name: str, seconds: float) -> LookupFailedError:
@@ -195,8 +314,10 @@ def _complaint(problems: Iterable[Problem], name: str, seconds: float) -> Lookup
         match problem:
             case Refused(response):
                 code = dns.rcode.to_text(response.rcode())
+                errors = {error.code for error in response.extended_errors()}
                 return LookupFailedError(
-                    f"the name server answered {code}{_explanation(response)} for {name}"
+                    f"the name server answered {code}{_explanation(response)} for {name}",
+                    bogus=not _BOGUS.isdisjoint(errors),
                 )
             case Unreachable(reason, ours):
                 said = LookupFailedError(

@@ -27,13 +27,13 @@ from proxy.session.hooks import Address, TLSFacts
 from proxy.session.ids import StreamIds
 from proxy.session.kinds import Kind
 from proxy.session.securing import CEILING, CircleError, RedirectedError, Securing, WayError
-from proxy.session.welcome import Proofs, Welcome, greeting
+from proxy.session.welcome import Proofs, Welcome
 from proxy.trust.evidence import Evidence
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import FOOTER, StreamError
 from proxy.xmpp.events import Element, Header
 from proxy.xmpp.framing import Framer
-from proxy.xmpp.headers import read
+from proxy.xmpp.headers import opening, read
 
 AT_ONCE: Final = 32
 """How many addresses are connected to at the same time."""
@@ -369,7 +369,7 @@ class _Approach:
             self._finish()
             return
         self._welcome = Welcome(self.ids)
-        self._leg.write(greeting(self._domain, self._terms.sender))
+        self._leg.write(opening(self._domain, self.kind.content, self._terms.sender))
 
     def tlsFailed(self, reason: str) -> None:
         """Take note that the handshake has failed."""

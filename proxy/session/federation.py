@@ -287,7 +287,7 @@ class Federation(Passage):
         if known is None:
             known = False
             with suppress(ValueError):
-                pair = Pair(_domain_of(sender.decode()), _domain_of(to.decode()))
+                pair = Pair(domain_of(sender.decode()), domain_of(to.decode()))
                 known = pair in self._proven
             if len(self._spellings) >= _MOST_SPELLINGS:
                 self._spellings.clear()
@@ -316,14 +316,14 @@ def addresses(stanza: Element) -> Pair:
             Condition.IMPROPER_ADDRESSING, "between servers a stanza needs both 'from' and 'to'"
         )
     try:
-        return Pair(_domain_of(sender), _domain_of(to))
+        return Pair(domain_of(sender), domain_of(to))
     except ValueError as error:
         raise StreamError(
             Condition.IMPROPER_ADDRESSING, f"an address of a stanza has no domain: {error}"
         ) from error
 
 
-def _domain_of(address: str) -> str:
+def domain_of(address: str) -> str:
     """Return the domain of an address (RFC 7622, section 3.2), as A-labels; raises ValueError."""
     bare = address.partition("/")[0]
     return unambiguous(bare.partition("@")[2] if "@" in bare else bare)

@@ -163,11 +163,6 @@ class Outward:
         """Whether the server leg is still to be secured, so that its bytes belong here."""
         return self._securing is not None
 
-    @property
-    def policy(self) -> Policy | None:
-        """How the domain must prove itself; None while none is looked for."""
-        return self._policy
-
     def connect(self, domain: str, sender: str = "") -> None:
         """Begin: look for the server of ``domain``, for the domain ``sender`` of ours if any.
 
@@ -252,14 +247,6 @@ class Outward:
         self._around.command(Report(Severity.INFO, "the server is connected to again", fields))
         self._leave()
         self._ask_for(Reconnect())
-
-    def give_up(self, text: str) -> None:
-        """Give this way up, for it does not lead where the policy demands; take the next.
-
-        Args:
-            text: what is wrong, as a clause about the server.
-        """
-        self._fail(text, Condition.POLICY_VIOLATION)
 
     def redirect(self, host: str, port: int | None) -> bool:
         """Go where the server points; whether that is still allowed."""

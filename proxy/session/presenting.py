@@ -41,11 +41,6 @@ class Presenting:
         """Whether the other server has still to say what it makes of it."""
         return self._progress is _Progress.ASKED
 
-    @property
-    def is_needed(self) -> bool:
-        """Whether our domain is not proved by it."""
-        return self._progress is not _Progress.ACCEPTED
-
     def begin_anew(self) -> None:
         """Begin on a new connection; what was refused once is not tried again."""
         if self._progress is not _Progress.REFUSED:

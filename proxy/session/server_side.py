@@ -20,7 +20,6 @@ from proxy.session.passage import Passage
 from proxy.session.presenting import Next, Presenting
 from proxy.session.securing import RedirectedError, redirected
 from proxy.trust.evidence import Evidence
-from proxy.trust.policy import Dialback as DialbackRule
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import Condition, StreamError
 from proxy.xmpp.events import Element, Footer, Header, WhiteSpace
@@ -198,7 +197,7 @@ class ServerSide:
         """
         if self.way is not None and header.attributes.get("version") is not None:
             self._kept = header
-        elif not self._lacks_proof():
+        else:
             self._answer(header)
 
     def server_sent(self, event: Element | WhiteSpace) -> None:
@@ -250,12 +249,12 @@ class ServerSide:
     def _presents(self, event: Element) -> bool:
         """Whether something is about our own authentication, and not for our server."""
         way = self.way
-        if way is None or way.policy is None or not isinstance(self._around.passage, Outbound):
+        if way is None or not isinstance(self._around.passage, Outbound):
             return False
         follows = self._presenting.take(event, self._around.passage.view)
         match follows:
             case Next.PASS:
-                return self._lacks_proof()
+                return False
             case Next.ASK:
                 self.send_server(self._presenting.request)
             case Next.RESTART:
@@ -267,30 +266,14 @@ class ServerSide:
                 self._turned_down("it refused SASL EXTERNAL")
         return True
 
-    def _lacks_proof(self) -> bool:
-        """Whether our domain is not proved as the policy demands; the way is given up then."""
-        way = self.way
-        if (
-            way is None
-            or way.policy is None
-            or way.policy.dialback is DialbackRule.ALLOW
-            or not self._presenting.is_needed
-            or self.kind is not Kind.S2S
-        ):
-            return False
-        way.give_up("does not take a certificate (SASL EXTERNAL), and dialback is ruled out")
-        return True
-
     def _turned_down(self, why: str) -> None:
-        """The server does not take our certificate: try again without it, if that will do."""
+        """The server does not take our certificate: go on without it, on a new connection.
+
+        What our server may do there without it is for the policy to say, when it asks.
+        """
         self._presenting.give_up()
-        way = self.way
-        if way is None or way.policy is None:
-            return
-        if way.policy.dialback is DialbackRule.NEVER:
-            way.give_up("does not take the certificate that it was shown (SASL EXTERNAL)")
-        else:
-            way.again(f"{why}; dialback remains")
+        if self.way is not None:
+            self.way.again(why)
 
     # What the way out asks for
 

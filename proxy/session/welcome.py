@@ -14,7 +14,7 @@ from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import StreamError, describe
 from proxy.xmpp.events import Element, Event, Footer, Header
 from proxy.xmpp.framing import Framer
-from proxy.xmpp.headers import opening, read
+from proxy.xmpp.headers import read
 
 _DIALBACK: Final = ns.qualified(ns.DIALBACK_FEATURE, "dialback")
 
@@ -31,16 +31,6 @@ class Proofs:
 
     external: bool
     dialback: bool
-
-
-def greeting(domain: str, sender: str) -> bytes:
-    """Return the header that asks the server of ``domain``, on behalf of the domain ``sender``.
-
-    Args:
-        domain: the domain, as A-labels.
-        sender: likewise; empty for nobody in particular.
-    """
-    return opening(domain, ns.SERVER, sender)[:-1] + f" xmlns:db='{ns.DIALBACK}'>".encode()
 
 
 class Welcome:

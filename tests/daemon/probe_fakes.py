@@ -5,6 +5,7 @@ from typing import Any
 
 import attrs
 
+from proxy.daemon.probe.judging import judged
 from proxy.daemon.probe.outcome import (
     JudgedTarget,
     Outcome,
@@ -12,12 +13,12 @@ from proxy.daemon.probe.outcome import (
     Serving,
     Wanted,
     course,
-    judged,
     outcome,
 )
 from proxy.net.probe import Attempt, Handshake, Probed
 from proxy.net.targets import Target
 from proxy.session.hooks import TLSFacts
+from proxy.session.kinds import Kind
 from proxy.session.rules import TLSRule
 from proxy.trust.evidence import Evidence
 from proxy.trust.policy import Level, Pattern, Policy
@@ -25,6 +26,7 @@ from tests.authority import now
 from tests.trust.showing import believed, chain_of
 
 DOMAIN = "example.net"
+SENDER = "example.com"
 TARGET = Target("one.example.net", 5222, direct=False)
 OTHER = Target("two.example.net", 5223, direct=True, priority=1)
 FACTS = TLSFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384", "X25519MLKEM768", "", DOMAIN, False, False)
@@ -66,9 +68,10 @@ def decide(
     rules: tuple[TLSRule, ...] = (TLSRule.REQUIRED,),
     default: bool = False,
     forbidden: str = "",
+    **more: Any,
 ) -> tuple[list[JudgedTarget], Outcome]:
-    """What becomes of clients of listeners with these rules."""
-    wanted = Wanted(DOMAIN, policy, default)
+    """What becomes of who connects to listeners with these rules; ``more`` is of `Wanted`."""
+    wanted = Wanted(DOMAIN, policy, default, **more)
     targets = [judged(wanted, each, now()) for each in probed]
     strict, lenient = course(targets), course(targets, report=True)
     listeners = [
@@ -83,3 +86,10 @@ def report(policy: Policy, *probed: Probed, **more: Any) -> Report:
     wanted = Wanted(DOMAIN, policy)
     made = Report(wanted, None, (), tuple(targets), result)
     return attrs.evolve(made, **more)
+
+
+def report_to_servers(policy: Policy, *probed: Probed, sender: str = SENDER) -> Report:
+    """The same, of a server of ours that wants to reach the domain."""
+    asked: dict[str, Any] = {"kind": Kind.S2S, "sender": sender}
+    targets, result = decide(policy, *probed, **asked)
+    return Report(Wanted(DOMAIN, policy, **asked), None, (), tuple(targets), result)

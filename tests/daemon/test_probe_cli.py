@@ -17,6 +17,7 @@ import proxy.daemon
 from proxy.daemon import cli
 from proxy.daemon.cli import main
 from proxy.daemon.model import Conf
+from proxy.daemon.probe import Question
 from proxy.xmpp.headers import opening
 from tests.authority import Authority
 from tests.net.name_server import NameServer
@@ -232,8 +233,11 @@ def test_a_domain_that_no_listener_allows(command: Command, authority: Authority
         text = command.run()
         found = command.structure(1)
     assert text.returncode == 1
-    assert "listener     no forward listener allows this domain" in text.stdout
-    why = f"client would not be carried to {DOMAIN}: no forward listener allows it; the server at"
+    assert "listener     no forward listener for clients allows this domain" in text.stdout
+    why = (
+        f"client would not be carried to {DOMAIN}: no forward listener for clients allows it; the "
+        "server at"
+    )
     assert f"A {why}" in text.stdout.splitlines()[-1]
     assert found["listeners"] == []
     outcome = found["outcome"]
@@ -260,7 +264,10 @@ address = "{HOST}:{free_port()}"
     with RemoteServer(authority.issue(DOMAIN)) as server:
         command.table = f'{command.roots}server = "{HOST}:{server.port}"'
         found = command.structure(1)
-    assert f"to {DOMAIN}: there is no forward listener; the server at" in found["outcome"]["text"]
+    assert (
+        f"to {DOMAIN}: there is no forward listener for clients; the server at"
+        in found["outcome"]["text"]
+    )
 
 
 def test_a_listener_that_only_reports(command: Command, authority: Authority) -> None:
@@ -392,13 +399,13 @@ class Run:
     """Stands in for `proxy.daemon.probe`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.seen: list[tuple[Conf | None, Path, str, bool]] = []
-        module = SimpleNamespace(run=self.run)
+        self.seen: list[tuple[Conf | None, Path, Question, bool]] = []
+        module = SimpleNamespace(run=self.run, Question=Question)
         monkeypatch.setitem(sys.modules, "proxy.daemon.probe", module)
         monkeypatch.setattr(proxy.daemon, "probe", module, raising=False)
 
-    def run(self, conf: Conf | None, file: Path, domain: str, *, as_json: bool) -> int:
-        self.seen.append((conf, file, domain, as_json))
+    def run(self, conf: Conf | None, file: Path, question: Question, *, as_json: bool) -> int:
+        self.seen.append((conf, file, question, as_json))
         return 1
 
 
@@ -418,7 +425,7 @@ def test_without_a_conf_the_defaults_hold(
 ) -> None:
     standard(monkeypatch, tmp_path / "none.toml")
     assert main(["probe", "Bücher.Example."]) == 1
-    assert ran.seen == [(None, tmp_path / "none.toml", "xn--bcher-kva.example", False)]
+    assert ran.seen == [(None, tmp_path / "none.toml", Question("xn--bcher-kva.example"), False)]
 
 
 def test_a_conf_in_its_usual_place_counts(

@@ -63,7 +63,7 @@ def test_what_was_judged_by(good: Evidence, capsys: Any) -> None:
     assert shown(made) == [
         f"judged by    {CONF}",
         'policy       "*": none',
-        "listener     no forward listener allows this domain",
+        "listener     no forward listener for clients allows this domain",
     ]
     assert structure(made)["configuration"] == str(CONF)
     assert structure(made)["policy"]["default"] is False

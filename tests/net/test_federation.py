@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from cryptography import x509
 
-from tests.authority import CLIENT, SERVER, Authority, now, self_signed
+from tests.authority import CLIENT, CODE, SERVER, Authority, now, self_signed
 from tests.net.federation import (
     APART,
     CLOSED,
@@ -181,7 +181,7 @@ def bad(grounds: Grounds, what: str, domain: str) -> Pair:
         stranger = Authority(authority.ca_path.parent / f"stranger-{domain}")
         return stranger.issue(domain)
     if what == "wrong use":
-        return authority.issue(domain, usages=[x509.ExtendedKeyUsageOID.CODE_SIGNING])
+        return authority.issue(domain, usages=[CODE])
     return self_signed(authority.ca_path.parent, domain)
 
 

@@ -8,9 +8,7 @@ import attrs
 import pytest
 
 from tests.authority import Authority, KeyKind
-from tests.conftest import LACKS
 from tests.servers import network
-from tests.servers import prosody as prosody_server
 from tests.servers.bascule import Bascule, ForwardBascule, Served
 from tests.servers.dns.unbound import NameServer
 from tests.servers.ejabberd import Ejabberd
@@ -19,10 +17,6 @@ from tests.servers.jabberd2 import Jabberd2
 from tests.servers.program import HOST, RUNNING
 from tests.servers.prosody import DOMAIN as PROSODY
 from tests.servers.prosody import Prosody
-
-LACKS["lua-unbound"] = lambda: (
-    None if prosody_server.resolves() else "Prosody's libunbound (lua-unbound) is not installed"
-)
 
 DOWN = "down.test"
 """A domain whose server is down."""

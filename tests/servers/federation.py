@@ -232,6 +232,27 @@ class Federation:
 
         asyncio.run(run())
 
+    def converse(self, one: str, other: str, messages: int) -> None:
+        """Let alice and bob write many messages at once; an AssertionError if order is lost.
+
+        Raises:
+            Bounced: if one of the messages came back.
+            TimeoutError: if not all came.
+        """
+
+        async def run() -> None:
+            async with self.client("alice", one) as alice, self.client("bob", other) as bob:
+                await _log_in(alice, bob)
+                texts = [f"Good day, number {next(_numbers)}." for _ in range(messages)]
+                for text in texts:
+                    alice.write(bob.jid, text)
+                    bob.write(alice.jid, text)
+                for sender, receiver in ((alice, bob), (bob, alice)):
+                    received = [await receiver.read() for _ in texts]
+                    assert received == [(sender.jid, text) for text in texts]
+
+        asyncio.run(run())
+
     def bounces(self, one: str, other: str) -> str:
         """Let alice at one domain write to bob at the other; return how that came back.
 

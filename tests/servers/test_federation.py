@@ -9,6 +9,7 @@ import pytest
 
 from tests.authority import Authority
 from tests.servers import federation as places
+from tests.servers.bascule import ServerBascule
 from tests.servers.federation import JABBERD2, PROSODY, Federation
 from tests.servers.jabberd2 import Jabberd2
 from tests.servers.program import Program, Way
@@ -59,13 +60,25 @@ def test_messages_go_both_ways(federation: Federation, legacy: str, remote: str)
     _expect(_between(federation, remote, legacy), set(_ways(legacy, remote)))
 
 
+@pytest.mark.parametrize("remote", [places.SECURE_PROSODY, places.DIALBACK_EJABBERD])
+@each_legacy
+def test_many_messages_keep_their_order(federation: Federation, legacy: str, remote: str) -> None:
+    federation.exchange(legacy, remote)
+    federation.converse(legacy, remote, messages=200)
+
+
 def test_both_domains_behind_bascules(federation: Federation) -> None:
-    """What each server sees is the dialback of the other."""
+    """What each server sees is the dialback of the other; each Bascule sees a certificate."""
     federation.exchange(PROSODY, JABBERD2)
     _expect(
         _between(federation, PROSODY, JABBERD2),
         {Way(PROSODY, JABBERD2, DIALBACK), Way(JABBERD2, PROSODY, DIALBACK)},
     )
+    _restart(federation.servers.prosody)
+    for domain, other in ((PROSODY, JABBERD2), (JABBERD2, PROSODY)):
+        _expect_proofs(
+            federation.bascules[domain], Way(domain, other, EXTERNAL), Way(other, domain, EXTERNAL)
+        )
 
 
 @pytest.mark.parametrize("remote", [places.STRANGER, places.NO_DIALBACK, places.NOWHERE])
@@ -81,7 +94,7 @@ def test_messages_flow_again_after_the_legacy_server_restarted(
 ) -> None:
     federation.exchange_again(legacy, remote)
     _restart(federation.servers.of(legacy))
-    _expect_proofs(federation, legacy, remote)
+    _expect_proofs(federation.bascules[legacy], *_ways(legacy, remote))
     federation.exchange_again(remote, legacy)
 
 
@@ -94,7 +107,7 @@ def test_messages_flow_again_after_the_remote_server_restarted(
 ) -> None:
     federation.exchange_again(legacy, remote)
     _restart(federation.servers.of(remote))
-    _expect_proofs(federation, legacy, remote)
+    _expect_proofs(federation.bascules[legacy], *_ways(legacy, remote))
     federation.exchange_again(legacy, remote)
 
 
@@ -153,11 +166,10 @@ def _between(federation: Federation, observer: str, other: str) -> Callable[[], 
     return ways
 
 
-def _expect_proofs(federation: Federation, legacy: str, remote: str) -> None:
-    """Wait for the ends of both streams between two domains in Bascule's log."""
-    there, back = _ways(legacy, remote)
+def _expect_proofs(bascule: ServerBascule, there: Way, back: Way) -> None:
+    """Wait until Bascule has logged the ends of a stream out and of one in."""
     expected = {("s2s-out", there), ("s2s-in", back)}
-    _expect(lambda: federation.bascules[legacy].proofs() & expected, expected)
+    _expect(lambda: bascule.proofs() & expected, expected)
 
 
 def _expect(seen: Callable[[], set[Any]], expected: set[Any]) -> None:

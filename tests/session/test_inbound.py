@@ -4,7 +4,9 @@ import pytest
 
 from proxy.session.commands import Abort, Arm, Connect, Deadline, Disarm, Hold, Resume, Send
 from proxy.session.hooks import Condition, Plugin, Reject, TLSRule, Verdict, View
+from proxy.trust import verdict
 from proxy.trust.policy import Level, Pattern, Policy
+from proxy.trust.verdict import Status
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import FOOTER
 from tests.session.federation import (
@@ -17,6 +19,7 @@ from tests.session.federation import (
     SUCCESS,
     WITH_EXTERNAL,
     InboundPlaybook,
+    OutboundPlaybook,
     Peers,
     answer,
     answered,
@@ -31,7 +34,7 @@ from tests.session.federation import (
     result,
     verify,
 )
-from tests.session.playbook import CLIENT, SERVER, finished, refused
+from tests.session.playbook import CLIENT, SERVER, STARTTLS, finished, refused
 from tests.session.sessions import to_client, to_server
 
 REQUEST, VALID = result(REMOTE, LOCAL), answer(LOCAL, REMOTE, "valid")
@@ -266,18 +269,15 @@ def test_external_satisfies_such_a_policy() -> None:
     play.client(message()).then(Send(SERVER, message()))
 
 
-def test_a_verdict_that_does_not_say_verified_is_no_proof() -> None:
+@pytest.mark.parametrize("status", [each for each in Status if each is not Status.VERIFIED])
+def test_a_verdict_that_does_not_say_verified_is_no_proof(status: Status) -> None:
     """Where the policy demands little, a judge lets all pass; it has proved nothing, though."""
-    from proxy.trust.verdict import Status
-    from proxy.trust.verdict import Verdict as Judgement
-
     weak = {REMOTE: Policy(Pattern(REMOTE), Level.MAY)}
-    for status in (Status.TRUSTED, Status.UNTRUSTED, Status.ANONYMOUS):
-        rules = Peers(policies=weak, judged=lambda status=status: Judgement(status, "", "no"))
-        play = InboundPlaybook(rules).to_streams(REMOTE)
-        assert b"EXTERNAL" not in to_client(play.commands)
-        play.client(auth()).gave()
-        assert SUCCESS not in to_client(play.commands)
+    rules = Peers(policies=weak, judged=lambda: verdict.Verdict(status, "", "no"))
+    play = InboundPlaybook(rules).to_streams(REMOTE)
+    assert b"EXTERNAL" not in to_client(play.commands)
+    play.client(auth()).gave()
+    assert SUCCESS not in to_client(play.commands)
 
 
 # EXTERNAL, and our server is convinced
@@ -325,8 +325,6 @@ def test_our_server_asks_about_the_key_on_its_way_out() -> None:
     play = InboundPlaybook().to_authenticated()
     play.client(message())
     key = key_of(play.gave())
-    from tests.session.federation import OutboundPlaybook
-
     out = OutboundPlaybook(play.rules).to_streams()
     out.client(verify(LOCAL, REMOTE, "L2", key)).then(
         Send(CLIENT, own_answer(REMOTE, LOCAL, "valid", "L2"))
@@ -463,8 +461,6 @@ def test_and_starttls_begins_anew() -> None:
     play.server_connected().gave()
     play.server(answered("L1", LOCAL) + FEATURES).gave()
     play.client(REQUEST).gave()
-    from tests.session.playbook import STARTTLS
-
     assert Abort(SERVER) in play.client(STARTTLS).gave()
     play.hello().gave()
     play.shown(()).gave()

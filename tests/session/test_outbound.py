@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lxml import etree
 
 from proxy.session.commands import (
     Abort,
@@ -39,6 +40,7 @@ from tests.session.federation import (
     SUCCESS,
     UNADDRESSED,
     WITH_EXTERNAL,
+    InboundPlaybook,
     OutboundPlaybook,
     Peers,
     answer,
@@ -381,8 +383,8 @@ def _broken() -> Any:
 
 def _second_breaks(judge: Callable[[], Any]) -> Peers:
     """The first judgement is good; what comes of all others is ``judge``'s."""
-    verdicts = iter([lambda: Verdict(Status.VERIFIED, "DNS-ID remote.example", "")])
-    return Peers(verdict=lambda: next(verdicts, judge)())
+    good = iter([Verdict(Status.VERIFIED, f"DNS-ID {REMOTE}", "")])
+    return Peers(verdict=lambda: next(good, None) or judge())
 
 
 REFUSING: dict[str, tuple[Callable[[], Peers], list[str]]] = {
@@ -456,8 +458,6 @@ def test_the_other_server_does_not_believe_our_key(kind: str) -> None:
 
 
 def test_the_other_server_asks_about_our_key_on_its_way_in() -> None:
-    from tests.session.federation import InboundPlaybook
-
     play = OutboundPlaybook().to_vouching()
     key = key_of(play.commands)
     inside = InboundPlaybook(play.rules)
@@ -499,8 +499,6 @@ def test_an_unaddressed_stream_asks_about_keys() -> None:
 
 def test_what_an_unaddressed_stream_gets_is_namespace_well_formed() -> None:
     """The other server's header does not reach ours there, so its prefixes must not either."""
-    from lxml import etree
-
     play = OutboundPlaybook().to_unaddressed()
     play.client(verify(LOCAL, REMOTE, "L1")).gave()
     play.to_handshake().proved(REMOTE).gave()

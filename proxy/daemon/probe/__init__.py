@@ -1,5 +1,5 @@
 """What the resolver, the policy and the verifier of the daemon make of a domain."""
 
-from proxy.daemon.probe.running import run
+from proxy.daemon.probe.running import Question, run
 
-__all__ = ["run"]
+__all__ = ["Question", "run"]

@@ -1,21 +1,19 @@
-"""What a policy makes of servers that were probed, and of the domain as a whole."""
+"""What was found of a domain's servers, and what becomes of who wants to reach the domain."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Final
 
 import attrs
 
-from proxy.daemon.probe.certificates import Shown, read
-from proxy.net.probe import Attempt, Probed
+from proxy.daemon.probe.certificates import Shown
+from proxy.net.probe import Attempt
 from proxy.net.targets import Target
+from proxy.session.kinds import Kind
 from proxy.session.rules import TLSRule
-from proxy.trust.evidence import Evidence
-from proxy.trust.identities import CLIENT_SERVICE
-from proxy.trust.policy import Level, Policy
-from proxy.trust.verdict import Status, UntrustedError, Verdict, judge
+from proxy.trust.policy import Policy
+from proxy.trust.verdict import Status, Verdict
 from proxy.xmpp.text import printable
 
 LONGEST_REASON: Final = 400
@@ -33,11 +31,31 @@ class Wanted:
         domain: the domain, as A-labels.
         policy: how it must prove itself.
         default: whether that is what holds where the conf has no policy for the domain.
+        kind: what is wanted of it: streams of clients, or of servers.
+        sender: the domain of ours on whose behalf a server asks; empty for none.
     """
 
     domain: str
     policy: Policy
     default: bool = False
+    kind: Kind = Kind.C2S
+    sender: str = ""
+
+    @property
+    def server(self) -> Target | None:
+        """The server that the policy sets; None if DNS is to name it."""
+        policy = self.policy
+        place, direct = policy.server, policy.direct_tls
+        if self.kind is Kind.S2S:
+            place, direct = policy.s2s_server, policy.s2s_direct_tls
+        return None if place is None else Target(*place, direct=direct)
+
+    @property
+    def who(self) -> str:
+        """Who would be carried to the domain's server."""
+        if self.kind is Kind.C2S:
+            return "a client"
+        return f"the server of {self.sender}" if self.sender else "a server"
 
     def __str__(self) -> str:
         name = "default policy" if self.default else f'policy "{self.policy.domain}"'
@@ -45,7 +63,7 @@ class Wanted:
 
 
 class Carried(Enum):
-    """How a client would be carried to a server."""
+    """How a client, or a server of ours, would be carried to a server."""
 
     BY_TLS = "tls"
     IN_PLAINTEXT = "plaintext"
@@ -60,7 +78,7 @@ class Judged:
         attempt: what came of it.
         shown: what the server showed of itself; None without TLS.
         verdict: what the verifier makes of that; None without TLS.
-        carried: how a client would be carried there.
+        carried: how one would be carried there.
         reason: why it would not, not yet fit to be shown; empty if it would.
         remedy: what in the conf might help, if that is known; not yet fit to be shown.
         by_report: how a listener with ``tls = "report"`` would carry it there.
@@ -89,7 +107,7 @@ class Course:
     """Where a session would come to.
 
     Attributes:
-        carried: how a client would be carried to a server.
+        carried: how one would be carried to a server.
         target: the target that it would be carried to; None if to none.
         at: the address; None if to none.
         reasons: why it would not be carried, not yet fit to be shown.
@@ -111,7 +129,7 @@ class Course:
 
     @property
     def why(self) -> str:
-        """Why a client would not be carried, and what might help."""
+        """Why one would not be carried, and what might help."""
         shown = [printable(reason, LONGEST_REASON) for reason in self.reasons[:MOST_REASONS]]
         if len(self.reasons) > MOST_REASONS:
             shown.append(f"and {len(self.reasons) - MOST_REASONS} more")
@@ -121,12 +139,12 @@ class Course:
 
 @attrs.frozen
 class Serving:
-    """A forward listener that lets its clients reach the domain.
+    """A forward listener that lets those who connect reach the domain.
 
     Attributes:
         name: its name.
         rule: what becomes of servers that do not meet the policy.
-        carried: how its clients would be carried.
+        carried: how they would be carried.
     """
 
     name: str
@@ -136,7 +154,7 @@ class Serving:
 
 @attrs.frozen
 class Outcome:
-    """Whether a client of a forward listener would be carried to the domain's server.
+    """Whether who connects to a forward listener would be carried to the domain's server.
 
     Attributes:
         carried: how, if the policy is met and a listener allows the domain.
@@ -158,7 +176,7 @@ class Report:
     Attributes:
         wanted: the domain, and how it must prove itself.
         conf: the file by which that was judged; None if there is none and the defaults hold.
-        listeners: the forward listeners that let clients reach the domain.
+        listeners: the forward listeners through which the domain may be reached.
         targets: its targets, in the order in which a session would try them.
         outcome: what a session would come to.
     """
@@ -171,108 +189,9 @@ class Report:
 
     def source(self, target: Target) -> str:
         """Return what named a target: ``srv``, ``fallback`` (the domain itself) or ``policy``."""
-        if self.wanted.policy.server is not None:
+        if self.wanted.server is not None:
             return "policy"
         return "fallback" if target.fallback else "srv"
-
-
-def judged(wanted: Wanted, probed: Probed, now: datetime) -> JudgedTarget:
-    """Judge the addresses of one target.
-
-    Args:
-        wanted: the domain, and how it must prove itself.
-        probed: what came of the target.
-        now: the time to judge validity by, with a time zone.
-    """
-    target = probed.target
-    addresses = [_judged(wanted, target, attempt, now) for attempt in probed.attempts]
-    return JudgedTarget(target, tuple(addresses), probed.problem)
-
-
-def _judged(wanted: Wanted, target: Target, attempt: Attempt, now: datetime) -> Judged:
-    policy = wanted.policy
-    shown = verdict = None
-    refusal = ""
-    if attempt.handshake is not None:
-        shown = read(attempt.handshake.evidence, now)
-        verdict, refusal = _verdict(wanted.domain, policy, attempt.handshake.evidence, now)
-    carried, reason = _carried(policy, target, attempt, refusal)
-    remedy = _remedy(wanted, target, attempt) if carried is Carried.NOT else ""
-    by_report = _by_report(policy, target, attempt, carried)
-    return Judged(attempt, shown, verdict, carried, reason, remedy, by_report)
-
-
-def _verdict(domain: str, policy: Policy, evidence: Evidence, now: datetime) -> tuple[Verdict, str]:
-    """Return the verdict, and why it is a refusal; that is empty if it is none."""
-    try:
-        return judge(domain, CLIENT_SERVICE, policy, evidence, now), ""
-    except UntrustedError as error:
-        text = str(error)
-    if policy.level is Level.SECURE:
-        # A level that demands no proof tells how far the same server has come.
-        lenient = attrs.evolve(policy, level=Level.ENCRYPT)
-        return attrs.evolve(
-            judge(domain, CLIENT_SERVICE, lenient, evidence, now), problem=text
-        ), text
-    status = Status.UNTRUSTED if evidence.chain else Status.ANONYMOUS
-    return Verdict(status, "", text), text
-
-
-def _carried(policy: Policy, target: Target, attempt: Attempt, refusal: str) -> tuple[Carried, str]:
-    """Return how a client would be carried there, and why it would not."""
-    detail = f" ({attempt.detail})" if attempt.detail else ""
-    reason = f"{target} {attempt.problem}{detail}"
-    if attempt.connected is None:
-        reason = attempt.forbidden or f"{target}: {attempt.problem}"
-    elif policy.level is Level.NONE:
-        if not target.direct:
-            return Carried.IN_PLAINTEXT, ""
-        reason = f"{target} speaks TLS only, which the policy rules out"
-    elif attempt.handshake is not None:
-        if not refusal:
-            return Carried.BY_TLS, ""
-        reason = refusal
-    elif attempt.redirection:
-        reason = f"{target} sends clients to {attempt.redirection}, which is not followed here"
-    elif attempt.without_tls and policy.level is Level.MAY and not target.direct:
-        return Carried.IN_PLAINTEXT, ""
-    return Carried.NOT, reason
-
-
-def _by_report(policy: Policy, target: Target, attempt: Attempt, carried: Carried) -> Carried:
-    """Return how a listener would carry a client there that refuses nobody for want of TLS."""
-    if attempt.connected is None or policy.level is Level.NONE:
-        return carried
-    # Such a listener does not ask for what is not offered.
-    if not target.direct and (attempt.offered is False or attempt.without_tls):
-        return Carried.IN_PLAINTEXT
-    return carried if attempt.handshake is None else Carried.BY_TLS
-
-
-_SPEECHLESS: Final = ("closed the connection", "does not speak XMPP", "did not get to TLS")
-"""How a problem begins that a server may have which waits for a ClientHello."""
-
-
-def _remedy(wanted: Wanted, target: Target, attempt: Attempt) -> str:
-    """Return what in the conf might help; empty if that is not known."""
-    fixed = wanted.policy.server is not None
-    if attempt.own:
-        return "" if fixed else f"{_policy_with(wanted, 'server')} says where it is instead"
-    if attempt.forbidden:
-        return f"{_policy_with(wanted, 'private_addresses = true')} allows it"
-    if not fixed or attempt.connected is None or attempt.handshake is not None:
-        return ""
-    if target.direct:
-        return "take direct_tls out of its policy if the server expects STARTTLS"
-    if attempt.offered is None and attempt.problem.startswith(_SPEECHLESS):
-        return "set direct_tls = true in its policy if the server expects TLS from the first byte"
-    return ""
-
-
-def _policy_with(wanted: Wanted, option: str) -> str:
-    if wanted.policy.domain.text == wanted.domain:
-        return f"{option} in its policy"
-    return f"a [[policy]] for {wanted.domain} with {option}"
 
 
 def course(targets: Iterable[JudgedTarget], *, report: bool = False) -> Course:
@@ -309,17 +228,17 @@ def outcome(
     *,
     forbidden: str = "",
 ) -> Outcome:
-    """Say what becomes of clients.
+    """Say what becomes of clients, or of servers of ours.
 
     Args:
         wanted: the domain, and how it must prove itself.
         strict: where a session comes to that the policy holds for.
         lenient: where one comes to by a listener with ``tls = "report"``.
-        listeners: those that let clients reach the domain.
+        listeners: those through which the domain may be reached.
         forbidden: why none does; empty if one does, or if there is no conf.
     """
     if forbidden:
-        text = f"a client would not be carried to {wanted.domain}: {forbidden}; "
+        text = f"{wanted.who} would not be carried to {wanted.domain}: {forbidden}; "
         if strict.carried is Carried.NOT:
             text += f"nor would it be under {wanted}: {strict.why}"
         else:
@@ -333,13 +252,15 @@ def outcome(
         if reporting and (strict.place, strict.carried) != (lenient.place, lenient.carried):
             text += f'; but with tls = "report" ({_named(reporting)}) at {there}'
     elif not reporting or lenient.carried is Carried.NOT:
-        text = f"a client would not be carried to {wanted.domain} under {wanted}: {strict.why}"
+        text = f"{wanted.who} would not be carried to {wanted.domain} under {wanted}: {strict.why}"
     elif enforcing:
-        text = f"a client would not be carried to {wanted.domain} under {wanted}: {strict.why}; "
+        text = (
+            f"{wanted.who} would not be carried to {wanted.domain} under {wanted}: {strict.why}; "
+        )
         text += f'but with tls = "report" ({_named(reporting)}) it would be, at {there}'
     else:
         text = (
-            f"a client would be carried to {wanted.domain} at {there}, but only because of "
+            f"{wanted.who} would be carried to {wanted.domain} at {there}, but only because of "
             f'tls = "report" ({_named(reporting)}): it would not be under {wanted}: {strict.why}'
         )
     address = "" if strict.at is None else strict.at.attempt.address
@@ -352,7 +273,7 @@ def _named(listeners: Sequence[Serving]) -> str:
 
 
 def _arrived(wanted: Wanted, strict: Course) -> str:
-    text = f"a client would be carried to {wanted.domain} at {strict.place} under {wanted}"
+    text = f"{wanted.who} would be carried to {wanted.domain} at {strict.place} under {wanted}"
     if strict.carried is Carried.IN_PLAINTEXT:
         return f"{text}, in plaintext"
     at = strict.at
@@ -363,4 +284,14 @@ def _arrived(wanted: Wanted, strict: Course) -> str:
             if at.verdict.status is Status.VERIFIED
             else f", which proves nothing: {at.verdict.problem}"
         )
-    return text
+    return text + _way_of_ours(wanted, strict)
+
+
+def _way_of_ours(wanted: Wanted, strict: Course) -> str:
+    """Say how a server of ours may prove itself; nothing of clients."""
+    proofs = None if strict.at is None else strict.at.attempt.proofs
+    if wanted.kind is not Kind.S2S or proofs is None:
+        return ""
+    if proofs.external:
+        return ", and may prove itself by its certificate (SASL EXTERNAL)"
+    return f", and may prove itself by dialback{', which is not announced' * (not proofs.dialback)}"

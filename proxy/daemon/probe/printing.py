@@ -19,7 +19,9 @@ from proxy.daemon.probe.outcome import (
     Wanted,
 )
 from proxy.net.probe import Attempt
+from proxy.session.kinds import Kind
 from proxy.session.rules import TLSRule
+from proxy.session.welcome import Proofs
 from proxy.trust.policy import Level
 from proxy.trust.verdict import Status, Verdict
 from proxy.xmpp.text import printable
@@ -70,12 +72,21 @@ def _judged_by(report: Report) -> Iterator[Line]:
     else:
         yield "judged by", Text(printable(str(report.conf)))
     yield from _policy(report.wanted)
+    if report.wanted.kind is Kind.S2S:
+        yield "from", _sender(report.wanted)
     for listener in report.listeners:
         enforces = "nothing" if listener.rule is TLSRule.REPORT else "the policy"
         text = f'{printable(listener.name)}, tls = "{listener.rule.value}": enforces {enforces}'
         yield "listener", Text(text, _FAIR if listener.rule is TLSRule.REPORT else "")
     if report.conf is not None and not report.listeners:
-        yield "listener", Text("no forward listener allows this domain", _BAD)
+        peers = report.wanted.kind.peers
+        yield "listener", Text(f"no forward listener for {peers} allows this domain", _BAD)
+
+
+def _sender(wanted: Wanted) -> Text:
+    if wanted.sender:
+        return Text(f"{wanted.sender}, whose certificate is shown")
+    return Text("no domain of ours, as there is no [[domain]]; no certificate is shown", _FAIR)
 
 
 def _policy(wanted: Wanted) -> Iterator[Line]:
@@ -88,6 +99,8 @@ def _policy(wanted: Wanted) -> Iterator[Line]:
         text += f", {len(policy.pins)} pins" if len(policy.pins) > 1 else ", 1 pin"
     if policy.private_addresses:
         text += ", private addresses allowed"
+    if wanted.kind is Kind.S2S and policy.level is not Level.NONE:
+        text += f', dialback = "{policy.dialback.value}"'
     yield "policy", Text(text)
     if policy.anchors is not None:
         yield "authorities", Text(printable(str(policy.anchors)))
@@ -142,9 +155,16 @@ def _address(judged: Judged, *, direct: bool) -> Iterator[Line]:
         yield "TLS", Text(f"{facts.version}, {facts.cipher}, {facts.group or 'group unknown'}")
         yield "TLS", Text(f"up after {_milliseconds(attempt.handshake.seconds)}")
         yield "ALPN", Text(printable(facts.protocol) or "none")
+    if attempt.proofs is not None:
+        yield from _proofs(attempt.proofs)
     if judged.shown is not None and judged.verdict is not None:
         yield from _shown(judged.shown, judged.verdict)
     yield from _accepted(judged)
+
+
+def _proofs(proofs: Proofs) -> Iterator[Line]:
+    yield "EXTERNAL", Text("offered") if proofs.external else Text("not offered", _FAIR)
+    yield "dialback", Text("announced") if proofs.dialback else Text("not announced", _FAIR)
 
 
 def _accepted(judged: Judged) -> Iterator[Line]:

@@ -9,13 +9,16 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
+import attrs
 import click
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from proxy.daemon.exits import Exit
 from proxy.daemon.forwarding import ForwardRules, Remote
 from proxy.daemon.model import FORWARD, Conf, Deadlines
+from proxy.daemon.probe.judging import judged
 from proxy.daemon.probe.outcome import (
     Carried,
     Course,
@@ -24,7 +27,6 @@ from proxy.daemon.probe.outcome import (
     Serving,
     Wanted,
     course,
-    judged,
     outcome,
 )
 from proxy.daemon.probe.printing import print_report
@@ -33,15 +35,15 @@ from proxy.daemon.remote import Resolver as ResolverConf
 from proxy.net.probe import Prober, Terms
 from proxy.net.resolver import LookupFailedError
 from proxy.net.route import Request
-from proxy.net.targets import Target
 from proxy.net.tcp import is_ours
-from proxy.net.tls import TLSSetupError
+from proxy.net.tls import TLSSetupError, client_context
+from proxy.session.kinds import Kind
 from proxy.session.options import one_line
 from proxy.session.rules import TLSRule
 from proxy.trust.policy import Level
 
 NOT_CARRIED: Final = 1
-"""The exit code when a client would not be carried to the domain's server."""
+"""The exit code when one would not be carried to the domain's server."""
 
 DEFAULTS: Final = Conf(
     plugins=(),
@@ -54,8 +56,30 @@ DEFAULTS: Final = Conf(
 """What holds without a conf: every domain must prove itself, and the system's DNS is asked."""
 
 
+@attrs.frozen
+class Question:
+    """What is asked about a domain.
+
+    Attributes:
+        domain: the domain, as A-labels.
+        kind: what is wanted of it: streams of clients, or of servers.
+        sender: the domain of ours on whose behalf a server asks; None for the conf's first.
+    """
+
+    domain: str
+    kind: Kind = Kind.C2S
+    sender: str | None = None
+
+    def sender_of(self, conf: Conf) -> str:
+        """Return the domain of the conf's that asks; empty if clients ask, or if it has none."""
+        if self.kind is not Kind.S2S:
+            return ""
+        names = [domain.name for domain in conf.domains]
+        return self.sender or next(iter(names), "")
+
+
 async def examine(
-    conf: Conf, file: Path | None, remote: Remote, domain: str, reactor: Any
+    conf: Conf, file: Path | None, remote: Remote, question: Question, reactor: Any
 ) -> Report:
     """Probe a domain and judge what was found.
 
@@ -63,19 +87,35 @@ async def examine(
         conf: the conf.
         file: where it was read; None if it is `DEFAULTS`.
         remote: what that says of remote domains.
-        domain: the domain, as A-labels.
+        question: the domain, and what is wanted of it.
         reactor: the reactor.
+
+    Raises:
+        TLSSetupError: the certificate of the domain that asks cannot be used.
     """
+    domain, kind = question.domain, question.kind
     policy = remote.ladder.find(domain)
-    server = None if policy.server is None else Target(*policy.server, direct=policy.direct_tls)
-    request = Request(domain, server=server, private_addresses=policy.private_addresses)
+    wanted = Wanted(
+        domain,
+        policy,
+        default=policy not in conf.policies,
+        kind=kind,
+        sender=question.sender_of(conf),
+    )
+    request = Request(
+        domain,
+        service=kind.service,
+        server=wanted.server,
+        private_addresses=policy.private_addresses,
+    )
     terms = Terms(
-        context=remote.context(domain),
+        context=_context(conf, remote, wanted),
         optional=policy.level in (Level.NONE, Level.MAY),
         seconds=conf.deadlines.connect,
         own=_own(conf),
+        kind=kind,
+        sender=wanted.sender,
     )
-    wanted = Wanted(domain, policy, default=policy not in conf.policies)
     targets: tuple[JudgedTarget, ...] = ()
     try:
         found = await Prober(reactor, remote.resolver, request, terms).probe()
@@ -85,7 +125,11 @@ async def examine(
         now = datetime.now(UTC)
         targets = tuple(judged(wanted, probed, now) for probed in found)
         strict, lenient = course(targets), course(targets, report=True)
-    forward = [listener for listener in conf.listeners if listener.direction == FORWARD]
+    forward = [
+        listener
+        for listener in conf.listeners
+        if listener.direction == FORWARD and listener.stream is kind
+    ]
     serving = tuple(
         Serving(
             listener.name,
@@ -97,9 +141,24 @@ async def examine(
     )
     forbidden = ""
     if file is not None and not serving:
-        forbidden = "no forward listener allows it" if forward else "there is no forward listener"
+        there = f"forward listener for {kind.peers}"
+        forbidden = f"no {there} allows it" if forward else f"there is no {there}"
     result = outcome(wanted, strict, lenient, serving, forbidden=forbidden)
     return Report(wanted, file, serving, targets, result)
+
+
+def _context(conf: Conf, remote: Remote, wanted: Wanted) -> SSL.Context:
+    """Return the TLS context for the domain, with the certificate of the domain that asks.
+
+    Raises:
+        TLSSetupError: it cannot be used.
+    """
+    own = [
+        files for each in conf.domains if each.name == wanted.sender for files in each.certificates
+    ]
+    if not own:
+        return remote.context(wanted.domain)
+    return client_context(wanted.policy, [(each.certificate, each.private_key) for each in own])
 
 
 def _own(conf: Conf) -> Callable[[str, int], bool]:
@@ -118,18 +177,18 @@ def _own(conf: Conf) -> Callable[[str, int], bool]:
     return own
 
 
-def run(conf: Conf | None, file: Path, domain: str, *, as_json: bool) -> int:
+def run(conf: Conf | None, file: Path, question: Question, *, as_json: bool) -> int:
     """Probe a domain and print what was found on standard output.
 
     Args:
         conf: the conf; `DEFAULTS` without one.
         file: where it was read.
-        domain: the domain, as A-labels.
+        question: the domain, and what is wanted of it.
         as_json: whether to print JSON, instead of text for people.
 
     Returns:
-        The exit code: 0 if a client would be carried to the domain's server, which meets the
-        policy, 1 if not, or one of `Exit`.
+        The exit code: 0 if one would be carried to the domain's server, which meets the policy, 1
+        if not, or one of `Exit`.
 
     Raises:
         OSError: standard output cannot be written.
@@ -138,7 +197,7 @@ def run(conf: Conf | None, file: Path, domain: str, *, as_json: bool) -> int:
 
     try:
         where = None if conf is None else file.absolute()
-        report = _reported(conf or DEFAULTS, where, domain, reactor)
+        report = _reported(conf or DEFAULTS, where, question, reactor)
     except TLSSetupError as error:
         click.echo(one_line(f"bascule: {error}"), err=True)
         return Exit.CONFIG
@@ -153,18 +212,20 @@ def run(conf: Conf | None, file: Path, domain: str, *, as_json: bool) -> int:
     return NOT_CARRIED if report.outcome.carried is Carried.NOT else Exit.OK
 
 
-def _reported(conf: Conf, file: Path | None, domain: str, reactor: Any) -> Report | None:
+def _reported(conf: Conf, file: Path | None, question: Question, reactor: Any) -> Report | None:
     """Run the reactor until there is a report; None if Ctrl-C comes first.
 
     Raises:
-        TLSSetupError: the roots of a policy cannot be read.
+        TLSSetupError: the roots of a policy, or the certificate of the domain that asks, cannot be
+            read.
     """
-    remote = Remote(conf, reactor)
+    # Private keys are for the service alone to read; of them at most the one that is shown is.
+    remote = Remote(attrs.evolve(conf, domains=()), reactor)
     reports: list[Report | Failure] = []
     stopping: list[bool] = []
 
     def probe() -> None:
-        Deferred.fromCoroutine(examine(conf, file, remote, domain, reactor)).addBoth(done)
+        Deferred.fromCoroutine(examine(conf, file, remote, question, reactor)).addBoth(done)
 
     def done(result: Report | Failure) -> None:
         if not stopping:  # else what came of it is that the connections were closed

@@ -15,14 +15,19 @@ from proxy.daemon.probe.outcome import (
     Wanted,
 )
 from proxy.net.probe import Handshake
+from proxy.session.kinds import Kind
 from proxy.trust.policy import Level
 from proxy.trust.verdict import Verdict
 from proxy.xmpp.text import printable
 
 
 def structure(report: Report) -> dict[str, Any]:
-    """Return a report as what JSON knows. Text of peers is escaped, absent values are None."""
-    return {
+    """Return a report as what JSON knows. Text of peers is escaped, absent values are None.
+
+    Some keys are there only where servers ask: ``from``, the policy's ``dialback``, and what an
+    address says of proofs.
+    """
+    made = {
         "domain": report.wanted.domain,
         "configuration": None if report.conf is None else str(report.conf),
         "policy": _policy(report.wanted),
@@ -30,6 +35,9 @@ def structure(report: Report) -> dict[str, Any]:
         "targets": [_target(report, target) for target in report.targets],
         "outcome": _outcome(report.outcome),
     }
+    if report.wanted.kind is Kind.S2S:
+        made["from"] = report.wanted.sender or None
+    return made
 
 
 def _listener(listener: Serving) -> dict[str, Any]:
@@ -43,9 +51,9 @@ def _listener(listener: Serving) -> dict[str, Any]:
 def _policy(wanted: Wanted) -> dict[str, Any]:
     policy = wanted.policy
     server = None
-    if policy.server is not None:
-        server = {"host": policy.server[0], "port": policy.server[1]}
-    return {
+    if wanted.server is not None:
+        server = {"host": wanted.server.host, "port": wanted.server.port}
+    made = {
         "domain": policy.domain.text,
         "default": wanted.default,
         "level": policy.level.value,
@@ -55,6 +63,9 @@ def _policy(wanted: Wanted) -> dict[str, Any]:
         "min_version": None if policy.level is Level.NONE else policy.min_version.value,
         "private_addresses": policy.private_addresses,
     }
+    if wanted.kind is Kind.S2S:
+        made["dialback"] = policy.dialback.value
+    return made
 
 
 def _target(report: Report, judged: JudgedTarget) -> dict[str, Any]:
@@ -68,16 +79,16 @@ def _target(report: Report, judged: JudgedTarget) -> dict[str, Any]:
         "priority": target.priority if source == "srv" else None,
         "weight": target.weight if source == "srv" else None,
         "problem": _text(judged.problem),
-        "addresses": [_address(address) for address in judged.addresses],
+        "addresses": [_address(report.wanted.kind, each) for each in judged.addresses],
     }
 
 
-def _address(judged: Judged) -> dict[str, Any]:
+def _address(kind: Kind, judged: Judged) -> dict[str, Any]:
     attempt = judged.attempt
     tls = None
     if attempt.handshake is not None and judged.shown is not None and judged.verdict is not None:
         tls = _tls(attempt.handshake, judged.shown, judged.verdict)
-    return {
+    made = {
         "address": attempt.address,
         "forbidden": _text(attempt.forbidden),
         "connect_seconds": _seconds(attempt.connected),
@@ -91,6 +102,11 @@ def _address(judged: Judged) -> dict[str, Any]:
         "reason": _text(judged.reason),
         "remedy": _text(judged.remedy),
     }
+    if kind is Kind.S2S:
+        proofs = attempt.proofs
+        made["external_offered"] = None if proofs is None else proofs.external
+        made["dialback_announced"] = None if proofs is None else proofs.dialback
+    return made
 
 
 def _tls(handshake: Handshake, shown: Shown, verdict: Verdict) -> dict[str, Any]:

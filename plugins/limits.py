@@ -18,6 +18,7 @@ from proxy.session.hooks import (
     Condition,
     Continue,
     Element,
+    Kind,
     Plugin,
     Reject,
     Replace,
@@ -67,7 +68,9 @@ class LimitsConfig:
         minimum=0,
         unit="connections",
         help="How many connections one address may have at a time; 0 sets no limit. IPv6 "
-        "addresses count by /64. Raise it where many clients come through one NAT gateway.",
+        "addresses count by /64. Raise it where many clients come through one NAT gateway, or "
+        "where one machine serves very many domains. A server of ours, which needs a connection "
+        "for each domain that it reaches by a forward listener, is not counted.",
     )
     handshakes_per_minute: int = option(
         default=120,
@@ -115,7 +118,7 @@ class Limits(Plugin):
     def on_client_connected(self, view: View) -> Verdict:
         """Count the connection to its address, and refuse it if there are too many."""
         limit = self.config.connections_per_address
-        if not limit:
+        if not limit or (view.outward and view.kind is Kind.S2S):
             return Continue()
         network = _network(view.client.host)
         count = self._connections.get(network, 0)

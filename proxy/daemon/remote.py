@@ -135,8 +135,8 @@ class PolicyTable:
             "not. allow: a server that connects, and whose certificate does not prove its domain, "
             "may prove it by dialback under TLS instead; and towards a server that does not take "
             "our certificate (SASL EXTERNAL), our own server's dialback is used. never: "
-            "certificates must prove both sides, and a server that does not take ours gets "
-            "nothing. What a server must prove that Bascule connects to, level alone says."
+            "certificates must prove both sides, and no stanza goes to a server that does not take "
+            "ours. What a server must prove that Bascule connects to, level alone says."
         ),
     )
     server: str = option(

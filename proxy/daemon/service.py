@@ -16,8 +16,9 @@ from proxy.daemon.log import Log
 from proxy.daemon.model import FORWARD, Conf
 from proxy.daemon.model import Listener as ListenerConf
 from proxy.daemon.own import OwnDomains, contexts, prefaces
-from proxy.net.bridge import ENDING, Bridge, Surroundings
+from proxy.net.bridge import ENDING, Bridge, Parted, Surroundings
 from proxy.net.deadlines import Deadlines
+from proxy.net.divider import Divider
 from proxy.net.hub import Hub
 from proxy.net.listener import Listener
 from proxy.net.proxied import Proxied, Taken
@@ -88,7 +89,7 @@ class Service:
         self._hub: Hub | None = None
         self._listeners: dict[str, Listener] = {}
         self._proxied: list[Proxied] = []
-        self._bridges: set[Bridge] = set()
+        self._bridges: set[Bridge | Divider] = set()
         self._emptied: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -247,6 +248,13 @@ class Service:
 
         around = self._surroundings(hub, abroad, remote.context)
 
+        def branch(connection: socket.socket, parted: Parted) -> None:
+            client, original = parted.view.client, parted.original
+            session = self._session(listener, client, rules, passage, rules, divides=False)
+            self._begin(Bridge(around, session, connection, peek=False, original=original))
+
+        trunk = attrs.evolve(around, divided=self._dividing(hub, around, branch))
+
         def accepted(connection: socket.socket, client: Address, _place: Address | None) -> None:
             try:
                 original = remote.original(connection, client, listener)
@@ -255,9 +263,39 @@ class Service:
                 self._turn_away(listener, client, error)
                 return
             session = self._session(listener, client, rules, passage, rules)
-            self._begin(Bridge(around, session, connection, peek=False, original=original))
+            self._begin(Bridge(trunk, session, connection, peek=False, original=original))
 
         return accepted
+
+    def _dividing(
+        self, hub: Hub, around: Surroundings, begin: Callable[[socket.socket, Parted], None]
+    ) -> Callable[[Bridge, Parted], None]:
+        """Return what goes on with a client whose stream is for several domains.
+
+        Each of them has a session of its own, which ``begin`` makes.
+        """
+
+        def divided(bridge: Bridge, parted: Parted) -> None:
+            divider = Divider(
+                hub=hub,
+                deadlines=around.deadlines,
+                connection=parted.connection,
+                waiting=parted.waiting,
+                header=parted.header,
+                view=parted.view,
+                started=parted.started,
+                begin=lambda connection: begin(connection, parted),
+                closed=self._divided_closed,
+            )
+            self._bridges.discard(bridge)
+            self._bridges.add(divider)
+            divider.start(parted.rest)
+
+        return divided
+
+    def _divided_closed(self, divider: Divider, summary: Summary) -> None:
+        self._chain.session_closed(divider.view)
+        self._closed(divider, summary)
 
     def _surroundings(
         self,
@@ -297,6 +335,8 @@ class Service:
         domains: Domains,
         passage: MakePassage,
         outward: Rules | None = None,
+        *,
+        divides: bool = True,
     ) -> Session:
         return Session(
             session_id=secrets.token_hex(_SESSION_ID_BYTES),
@@ -309,6 +349,7 @@ class Service:
             ids=self._ids,
             passage=passage,
             outward=outward,
+            divides=divides,
         )
 
     def _begin(self, bridge: Bridge) -> None:
@@ -329,7 +370,7 @@ class Service:
         if self._log is not None:
             self._log.write(severity, message, fields)
 
-    def _closed(self, bridge: Bridge, summary: Summary) -> None:
+    def _closed(self, bridge: Bridge | Divider, summary: Summary) -> None:
         self._bridges.discard(bridge)
         if self._log is not None:
             self._log.write(summary.severity, "session ended", _fields(summary))

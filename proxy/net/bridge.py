@@ -38,6 +38,7 @@ from proxy.session.commands import (
     ConnectNext,
     Deadline,
     Disarm,
+    Divide,
     Finish,
     Hold,
     Join,
@@ -63,6 +64,29 @@ ENDING: Final = 5.0
 
 
 @attrs.frozen
+class Parted:
+    """A client that goes on without its bridge.
+
+    Attributes:
+        connection: its socket.
+        waiting: what is still to be written to it.
+        header: its stream's header.
+        rest: what it has sent behind that.
+        view: the session as it stands.
+        started: when it began, by the monotonic clock.
+        original: where it wanted to go, if its connection was redirected.
+    """
+
+    connection: socket.socket
+    waiting: bytes
+    header: bytes
+    rest: bytes
+    view: View
+    started: float
+    original: Address | None
+
+
+@attrs.frozen
 class Surroundings:
     """What all bridges of a listener share.
 
@@ -81,6 +105,7 @@ class Surroundings:
         preface: writes what the server gets before anything else, from what is known of the
             session, where the client has connected to, and the certificates that it has shown;
             None if it gets nothing.
+        divided: takes over a client whose stream is for several domains; None if there is none.
     """
 
     reactor: Any
@@ -93,6 +118,7 @@ class Surroundings:
     report: Callable[[str, Report], None]
     closed: Callable[["Bridge", Summary], None]
     preface: Callable[[View, Address, Sequence[bytes]], bytes] | None = None
+    divided: Callable[["Bridge", Parted], None] | None = None
 
 
 class Bridge:
@@ -308,8 +334,8 @@ class Bridge:
                 self._arm(deadline)
             case Disarm(deadline):
                 self._disarm(deadline)
-            case Join():
-                self._join(command)
+            case Join() | Divide():
+                self._hand_over(command)
             case Report() | Finish():
                 self._take_note(command)
 
@@ -437,6 +463,13 @@ class Bridge:
         if self._session is not None:
             self._perform(self._session.expired(deadline))
 
+    def _hand_over(self, command: Join | Divide) -> None:
+        """Leave the rest to others."""
+        if isinstance(command, Join):
+            self._join(command)
+        else:
+            self._part(command.header, command.rest)
+
     def _join(self, command: Join) -> None:
         """Give the sockets to a relay and drop everything else."""
         if self._session is None or self._client is None or self._server is None:
@@ -458,6 +491,18 @@ class Bridge:
         self._relay = relay
         relay.wait(*waiting)
         relay.begin(command.to_server, command.to_client)
+
+    def _part(self, header: bytes, rest: bytes) -> None:
+        """Give the client up to a division."""
+        if self._client is None or self._around.divided is None:
+            raise RuntimeError("there is nobody to divide the stream")
+        view = self.view
+        connection, _, waiting = self._client.detach()
+        self._client = self._session = None
+        self._disarm_all()
+        self._around.divided(
+            self, Parted(connection, waiting, header, rest, view, self._started, self._original)
+        )
 
     def _relay_ended(self, reason: str) -> None:
         if self._relay is not None:

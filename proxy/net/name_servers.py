@@ -304,7 +304,10 @@ def _records(answer: Answer, kind: RdataType, believed: Collection[Server]) -> R
     )
 
 
-_MALFORMED: Final = TLSA(RdataClass.IN, RdataType.TLSA, 255, 255, 255, b"")  # private use
+_MALFORMED: Final[dns.rdata.Rdata] = TLSA(  # type: ignore[no-untyped-call]
+    RdataClass.IN, RdataType.TLSA, usage=255, selector=255, mtype=255, cert=b""
+)
+"""Its parameters are for private use (RFC 6698, section 7)."""
 
 
 def _complaint(problems: Iterable[Problem], name: str, seconds: float) -> LookupFailedError:

@@ -11,7 +11,7 @@ import attrs
 import dns.name
 from dns.rdatatype import RdataType
 from dns.rdtypes.IN.SRV import SRV
-from twisted.internet.defer import Deferred, FirstError, fail, gatherResults, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from proxy.net.lookup import Lookup
@@ -23,10 +23,24 @@ from proxy.net.name_servers import (
     NameServers,
     Outcome,
     Records,
+    Security,
+    Validating,
 )
 from proxy.net.targets import Target, host_name, literal, merged
+from proxy.net.tlsa import TLSARecords, find
+from proxy.net.together import together
 
-__all__ = ["LIFETIME", "MOST_ADDRESSES", "MOST_RECORDS", "LookupFailedError", "Records", "Resolver"]
+__all__ = [
+    "LIFETIME",
+    "MOST_ADDRESSES",
+    "MOST_RECORDS",
+    "LookupFailedError",
+    "Records",
+    "Resolver",
+    "Security",
+    "TLSARecords",
+    "Validating",
+]
 
 MOST_ADDRESSES: Final = 16
 """Addresses of one host that are taken."""
@@ -86,6 +100,7 @@ class Resolver:
         reactor: the reactor.
         servers: addresses and ports of the name servers; none for the system's, which are read
             anew when they change.
+        validating: which of them are believed when they say that DNSSEC vouches for an answer.
         chance: what orders targets of the same priority.
         now: tells the time in seconds.
     """
@@ -95,11 +110,12 @@ class Resolver:
         reactor: Any,
         servers: Sequence[tuple[str, int]] = (),
         *,
+        validating: Validating = Validating.AUTO,
         chance: random.Random | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reactor = reactor
-        self._name_servers = NameServers(servers)
+        self._name_servers = NameServers(servers, validating)
         self._chance = chance or random.SystemRandom()
         self._now = now
         self._closed = False
@@ -141,6 +157,17 @@ class Resolver:
         if known is not None:
             return succeed(known)
         return Deferred.fromCoroutine(self._addresses(host))
+
+    def tlsa(self, target: Target) -> Deferred[TLSARecords]:
+        """Return the TLSA records by which the server at a target proves itself (RFC 7673).
+
+        None are asked for, or count, unless all that leads to them is secure.
+
+        Raises:
+            LookupFailedError: (in the Deferred) that cannot be known, or is bogus. Nobody may
+                connect to the target then.
+        """
+        return Deferred.fromCoroutine(find(self.records, target))
 
     def records(self, name: str, kind: RdataType) -> Deferred[Records]:
         """Return what DNS says of ``name``, aliases followed.
@@ -222,8 +249,8 @@ class Resolver:
             raise LookupFailedError(f"{domain} is not a domain: {error}", absent=True) from error
         direct = f"_{service.replace('xmpp', 'xmpps', 1)}._tcp.{name}"
         plain = f"_{service}._tcp.{name}"
-        secured, upgraded = await _both(
-            self.records(direct, RdataType.SRV), self.records(plain, RdataType.SRV)
+        secured, upgraded = await together(
+            self.records(each, RdataType.SRV) for each in (direct, plain)
         )
         usable = self._usable(name, service, secured, upgraded)
         until = self._until((direct, RdataType.SRV), (plain, RdataType.SRV))
@@ -235,14 +262,16 @@ class Resolver:
     ) -> tuple[Target, ...]:
         """Return the targets that the answers to both questions name, in no order."""
         if not secured.values and not upgraded.values:
-            return (Target(name, _FALLBACK_PORTS[service], direct=False, fallback=True),)
-        offers = [(record, True) for record in _offers(secured)]
-        offers += [(record, False) for record in _offers(upgraded)]
+            secure = secured.security is upgraded.security is Security.SECURE
+            port = _FALLBACK_PORTS[service]
+            return (Target(name, port, direct=False, fallback=True, secure=secure),)
+        offers = [(record, True, secured.security) for record in _offers(secured)]
+        offers += [(record, False, upgraded.security) for record in _offers(upgraded)]
         if not offers:
             raise LookupFailedError(
                 f"{name} offers no XMPP service to {_PEERS[service]}", absent=True
             )
-        usable = [target for record, tls in offers if (target := _target(record, direct=tls))]
+        usable = [target for offer in offers if (target := _target(*offer)) is not None]
         if not usable:
             raise LookupFailedError(f"the SRV records of {name} name no host")
         return tuple(usable)
@@ -317,26 +346,13 @@ def _fire(deferred: Deferred[Records], outcome: Outcome) -> None:
     if isinstance(outcome, Records):
         deferred.callback(outcome)
     else:
-        # A new one for each: raising it adds to its traceback.
-        deferred.errback(
-            LookupFailedError(str(outcome), absent=outcome.absent, overload=outcome.overload)
-        )
+        deferred.errback(outcome.again())
 
 
 def _reason(failure: Failure) -> LookupFailedError:
     if isinstance(failure.value, LookupFailedError):
         return failure.value
     return LookupFailedError(f"the lookup failed: {failure.value!r}")
-
-
-async def _both(one: Deferred[Records], other: Deferred[Records]) -> tuple[Records, Records]:
-    """Wait for both; the first failure is that of the whole."""
-    try:
-        first, second = await gatherResults([one, other], consumeErrors=True)
-    except FirstError as error:
-        error.subFailure.raiseException()
-        raise
-    return first, second
 
 
 def _offers(records: Records) -> list[SRV]:
@@ -348,13 +364,14 @@ def _offers(records: Records) -> list[SRV]:
     ]
 
 
-def _target(record: SRV, *, direct: bool) -> Target | None:
+def _target(record: SRV, direct: bool, security: Security) -> Target | None:
     """Return what a record names; None if that can be no host."""
+    secure = security is Security.SECURE
     try:
         host = host_name(record.target.to_text(omit_final_dot=True))
     except ValueError:
         return None
-    return Target(host, record.port, direct, record.priority, record.weight)
+    return Target(host, record.port, direct, record.priority, record.weight, secure=secure)
 
 
 def _interleaved(host: str, outcomes: Sequence[Outcome | None]) -> tuple[str, ...]:

@@ -26,6 +26,9 @@ class Target:
         weight: of the SRV record: its share among those of the same priority.
         fallback: whether this is the domain itself, as it has no SRV records (RFC 6120, section
             3.2.2).
+        secure: whether DNSSEC vouches for the answer that names it, or, with ``fallback``, for
+            there being no SRV records. Without that its host is nobody's word (RFC 7673,
+            section 3.1): no reference identity, and no name to ask for TLSA records.
     """
 
     host: str
@@ -34,6 +37,7 @@ class Target:
     priority: int = 0
     weight: int = 0
     fallback: bool = False
+    secure: bool = False
 
     def __str__(self) -> str:
         return str(Address(self.host, self.port))

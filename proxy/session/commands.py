@@ -185,6 +185,21 @@ class Join:
 
 
 @attrs.frozen
+class Divide:
+    """The client's stream is for several domains: give it up to a division.
+
+    The session goes on there; nothing of it is left here.
+
+    Attributes:
+        header: the client's header, which has been answered.
+        rest: what the client has sent behind it.
+    """
+
+    header: bytes
+    rest: bytes
+
+
+@attrs.frozen
 class Report:
     """Something for the log."""
 
@@ -219,6 +234,7 @@ Command = (
     | Arm
     | Disarm
     | Join
+    | Divide
     | Report
     | Finish
 )

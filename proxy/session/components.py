@@ -45,7 +45,10 @@ class ComponentPassage(Passage):
     def from_server(self, element: Element) -> Step:
         """Pass on an element of the server's, and say what it brings about; raises StreamError."""
         accepted = self._awaiting_server and element.name == HANDSHAKE
-        self._pass(element, Direction.TO_CLIENT)
+        if element.name == ns.FEATURES and not self.established:
+            self._offer(element)  # XEP-0114 knows none, but no STARTTLS may be among them
+        else:
+            self._pass(element, Direction.TO_CLIENT)
         if not accepted:
             return Step.NONE
         self._awaiting_server = False

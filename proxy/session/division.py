@@ -127,7 +127,11 @@ class Division:
                     self._end("the client closed the stream")
                     return
                 case Element():
-                    self._take(event)
+                    try:
+                        self._take(event)
+                    except StreamError:
+                        if not self._over:
+                            raise
                 case _:
                     pass  # white space keeps only this connection alive
 

@@ -115,6 +115,7 @@ class View:
         rule: what that listener demands of TLS.
         client: where the client is.
         kind: the kind of stream, as the listener has it.
+        outward: whether the session leads from our side to the network (a forward listener).
         domain: the domain it speaks to, as A-labels; None until that is known.
         tls: what TLS on the client leg agreed on; None while the leg is plaintext.
         authenticated: whether the server has accepted the client's credentials; of a stream
@@ -138,6 +139,7 @@ class View:
     rule: TLSRule
     client: Address
     kind: Kind = Kind.C2S
+    outward: bool = False
     domain: str | None = None
     tls: TLSFacts | None = None
     authenticated: bool = False
@@ -170,6 +172,7 @@ class View:
             self.rule,
             self.client,
             self.kind,
+            self.outward,
             domain or self.domain,
             tls or self.tls,
             authenticated or self.authenticated,

@@ -104,6 +104,9 @@ class Surroundings(Protocol):
     def client_opened(self, header: Header) -> None:
         """Go on with a stream that may pass."""
 
+    def client_unaddressed(self, header: Header) -> None:
+        """Go on with a stream that does not say to which domain it is."""
+
     def client_sent(self, event: Element | WhiteSpace) -> None:
         """Go on with something that came in an open stream."""
 
@@ -272,7 +275,7 @@ class Receiving:
 
     def _open(self, header: Header) -> None:
         if self._around.passage.open_unaddressed(header, self._note_header(header)):
-            self._around.send_client(self.own_header())
+            self._around.client_unaddressed(header)
             return
         found = self._read_header(header)
         if not found.has_features and self.secured and not self._direct:

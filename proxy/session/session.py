@@ -23,6 +23,7 @@ from proxy.session.commands import (
     Command,
     Deadline,
     Disarm,
+    Divide,
     Finish,
     Hold,
     Join,
@@ -76,6 +77,7 @@ class Session:
         ids: makes the ids of the proxy's own streams.
         passage: makes the way between the legs, which is what the kind of stream makes it.
         outward: what a forward listener demands of servers; None on a reverse one.
+        divides: whether a stream that does not say to which domain it is may be for several.
     """
 
     def __init__(
@@ -91,7 +93,9 @@ class Session:
         ids: StreamIds,
         passage: MakePassage = ClientPassage,
         outward: Rules | None = None,
+        divides: bool = False,
     ) -> None:
+        self._divides = divides
         self.kind = kind
         self.rule = rule
         self.unread = 0
@@ -100,7 +104,14 @@ class Session:
         self._bounds = chain.bounds
         self.ids = ids
         self._out: list[Command] = []
-        view = View(id=session_id, listener=listener, rule=rule, client=client, kind=kind)
+        view = View(
+            id=session_id,
+            listener=listener,
+            rule=rule,
+            client=client,
+            kind=kind,
+            outward=outward is not None,
+        )
         self.passage = passage(view, chain, self._out)
         self._client = Receiving(self)
         self._server = ServerSide(self, outward)
@@ -338,6 +349,14 @@ class Session:
             self._server.leave()
             self.passage.begin_anew()
             self._held = False
+
+    def client_unaddressed(self, header: Header) -> None:
+        """Answer with a header of the proxy's own, and wait for what says to whom the stream is."""
+        self.send_client(self._client.own_header())
+        framer = self._client.framer
+        if self._divides and framer is not None:
+            self._out.append(Divide(header.raw, framer.release()))
+            self._over = True
 
     def client_sent(self, event: Element | WhiteSpace) -> None:
         """Pass on something that came from the client in an open stream."""

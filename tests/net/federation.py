@@ -11,7 +11,7 @@ import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import attrs
 
@@ -123,17 +123,7 @@ def zone(names: NameServer, port: int) -> None:
 
 
 class FederationFront(Front):
-    """The daemon as a process.
-
-    Args:
-        directory: its state.
-        authority: as for `configuration`, like those that follow.
-        legacy: the domains of ours.
-        names: the port of the name server.
-        told: domains whose server gets a PROXY header.
-        proxied: listeners behind proxies.
-        tables: what else stands in the conf.
-    """
+    """The daemon as a process; arguments as for `Federation`."""
 
     def __init__(
         self,
@@ -141,21 +131,10 @@ class FederationFront(Front):
         authority: Authority,
         legacy: Mapping[str, int],
         names: int,
-        *,
-        told: Sequence[str] = (),
-        proxied: Sequence[str] = (),
-        tables: Mapping[str, Mapping[str, object]] | None = None,
+        **conf: Any,
     ) -> None:
         super().__init__(directory, [], listeners={name: rule for name, (_, rule) in _RULES})
-        self._written = configuration(
-            authority,
-            legacy,
-            names=names,
-            listeners=self.named,
-            told=told,
-            proxied=proxied,
-            tables=tables,
-        )
+        self._written = configuration(authority, legacy, names=names, listeners=self.named, **conf)
 
     def configuration(self) -> str:
         return self._written
@@ -172,9 +151,7 @@ class Federation(Logged):
         authority: as for `configuration`, like those that follow.
         legacy: the domains of ours.
         names: the port of the name server.
-        rules: the listeners.
-        policies: more policies.
-        tables: what else stands in the conf.
+        conf: what else `configuration` takes.
     """
 
     def __init__(
@@ -183,20 +160,10 @@ class Federation(Logged):
         authority: Authority,
         legacy: Mapping[str, int],
         names: int,
-        *,
-        rules: Mapping[str, tuple[str, str]] = LISTENERS,
-        policies: Sequence[Mapping[str, object]] = (),
-        tables: Mapping[str, Mapping[str, object]] | None = None,
+        **conf: Any,
     ) -> None:
-        written = configuration(
-            authority,
-            legacy,
-            names=names,
-            listeners=dict.fromkeys(rules, 0),
-            rules=rules,
-            policies=policies,
-            tables=tables,
-        )
+        ports = dict.fromkeys(conf.get("rules", LISTENERS), 0)
+        written = configuration(authority, legacy, names=names, listeners=ports, **conf)
         super().__init__(directory / "federation.toml", written)
         self.secrets.add(KEY)
 
@@ -225,16 +192,8 @@ class Grounds:
 
     @classmethod
     @contextlib.contextmanager
-    def made(
-        cls,
-        directory: Path,
-        authority: Authority,
-        *,
-        rules: Mapping[str, tuple[str, str]] = LISTENERS,
-        policies: Sequence[Mapping[str, object]] = (),
-        tables: Mapping[str, Mapping[str, object]] | None = None,
-    ) -> Iterator[Self]:
-        """Give all that, running; arguments as for `configuration`."""
+    def made(cls, directory: Path, authority: Authority, **conf: Any) -> Iterator[Self]:
+        """Give all that, running; arguments as for `Federation`."""
         with contextlib.ExitStack() as stack:
             legacy, apart = (stack.enter_context(LegacyServer()) for _ in range(2))
             remote = stack.enter_context(Hostile())
@@ -246,15 +205,7 @@ class Grounds:
                 APART: apart.port,
                 CLOSED: CLOSED_PORT,
             }
-            service = Federation(
-                directory,
-                authority,
-                ports,
-                names.port,
-                rules=rules,
-                policies=policies,
-                tables=tables,
-            )
+            service = Federation(directory, authority, ports, names.port, **conf)
             domains = (REMOTE, DIRECT, STRICT, NOWHERE)
             certificates = {domain: authority.issue(domain) for domain in domains}
             grounds = cls(authority, service, legacy, apart, remote, names, certificates)
@@ -285,7 +236,7 @@ class Grounds:
         version: str | None = None,
         protocols: Sequence[str] = ("xmpp-server",),
         listener: str = "in",
-        port: int | None = None,
+        ahead: bytes = b"",
     ) -> Iterator[Sender]:
         """Connect as a server of the network, with TLS up and no stream begun.
 
@@ -297,10 +248,11 @@ class Grounds:
             version: the one version of TLS that it speaks.
             protocols: what it asks for by ALPN.
             listener: where it connects.
-            port: likewise, where that is not the service's own.
+            ahead: what is sent before anything else.
         """
         context = context_of(self.authority, pair, version, protocols)
-        with self.connecting(port or self.service.ports[listener], sender, to) as stream:
+        with self.connecting(self.service.ports[listener], sender, to) as stream:
+            stream.send(ahead)
             if way == "starttls":
                 stream.ask_for_tls()
             stream.secure(context)

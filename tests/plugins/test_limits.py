@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 
 from plugins import limits
 from plugins.limits import Limits, LimitsConfig
-from proxy.session.hooks import Bounds, ClientHello, Condition, Continue, Reject, Replace, Verdict
+from proxy.session.hooks import (
+    Bounds,
+    ClientHello,
+    Condition,
+    Continue,
+    Kind,
+    Reject,
+    Replace,
+    Verdict,
+)
 from proxy.xmpp import namespaces as ns
 from tests.plugins.views import features, view
 from tests.xmpp.streams import HEADER, read
@@ -99,6 +108,26 @@ def test_no_limit_on_connections() -> None:
     made = plugin(connections_per_address=0)
     assert set(connect(made, *["192.0.2.1"] * 500)) == {None}
     made.on_session_closed(view(session_id="0"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "outward", "last"),
+    [
+        (Kind.S2S, True, None),
+        (Kind.S2S, False, FULL),
+        (Kind.C2S, True, FULL),
+    ],
+)
+def test_a_server_of_ours_may_reach_many_domains(
+    kind: Kind, *, outward: bool, last: Condition | None
+) -> None:
+    made = plugin(connections_per_address=1)
+    one, other = (
+        attrs.evolve(view("127.0.0.1", session_id=number), kind=kind, outward=outward)
+        for number in "12"
+    )
+    assert condition(made.on_client_connected(one)) is None
+    assert condition(made.on_client_connected(other)) is last
 
 
 @given(

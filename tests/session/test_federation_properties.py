@@ -1,49 +1,24 @@
-"""What holds between servers whatever comes, in whatever order, and torn however.
+"""What holds between servers whatever comes, in whatever order, and torn however."""
 
-What a server may be sent is judged by what that server itself has been asked and has answered, on
-the connection it has now: the observers know nothing of what the session has taken note of.
-"""
-
-import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.session.commands import (
-    Abort,
-    Command,
-    Connect,
-    ConnectNext,
     Deadline,
-    Finish,
-    Join,
-    Reconnect,
-    Redirect,
-    Send,
     Side,
-    StartServerTLS,
-    StartTLS,
 )
-from proxy.session.hooks import Continue, Element, Plugin, Verdict
+from proxy.session.hooks import Plugin
 from proxy.session.securing import STARTTLS
-from proxy.session.session import Session
-from proxy.trust.evidence import Evidence
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import FOOTER, PROCEED
-from proxy.xmpp.events import Element as Parsed
-from proxy.xmpp.framing import Framer, Limits
 from tests.session.federation import (
-    EXTERNAL,
     FAILURE,
     FEATURES,
     LOCAL,
     LOCAL_2,
-    OPENING_ABROAD,
     REMOTE,
     REMOTE_2,
     SUCCESS,
@@ -63,31 +38,14 @@ from tests.session.federation import (
     result,
     verify,
 )
-from tests.session.forward import FACTS, OFFER, reached
-from tests.session.playbook import CLIENT, SERVER, client_hello, facts
+from tests.session.federation_observers import ADDRESSES, Event, Inwards, Observer, Outwards
+from tests.session.forward import OFFER
+from tests.session.playbook import CLIENT, client_hello
 from tests.xmpp.streams import cut_at
 
-Event = tuple[str, Any]
-Triple = tuple[str, str, str]
-
-ADDRESSES = {
-    REMOTE: REMOTE,
-    f"a@{REMOTE}/x@{VICTIM}": REMOTE,
-    f"a@{REMOTE.upper()}": REMOTE,
-    f"a@{REMOTE_2}": REMOTE_2,
-    f"a@{VICTIM}": VICTIM,
-    f"{VICTIM}/@{REMOTE}": VICTIM,
-    f"a@{VICTIM}@{REMOTE}": None,
-    f"b@{LOCAL}": LOCAL,
-    f"{LOCAL}/x": LOCAL,
-    f"b@{LOCAL_2}": LOCAL_2,
-    "": None,
-}
-"""Addresses, and the domain of each."""
 THERE, HERE = (REMOTE, REMOTE, REMOTE_2, VICTIM), (LOCAL, LOCAL, LOCAL_2)
 IDS = ("L1", "L2", "r2", "r3")
 KINDS = ("valid", "valid", "invalid", "error")
-_HEX = re.compile(r"[0-9a-f]{64}")
 
 
 # What the servers say
@@ -344,286 +302,6 @@ def stories(
 
 INWARD = stories([INTO_DIALBACK, INTO_EXTERNAL], INTO)
 OUTWARD = stories([OUT_DIALBACK, OUT_EXTERNAL, OUT_REFUSED, OUT_UNADDRESSED], OUT)
-
-
-# What is held against it
-
-
-def question(raw: bytes | Parsed) -> tuple[Triple | None, str]:
-    """Return what an element asks or answers, turned to what was asked, and its type."""
-    text = (raw if isinstance(raw, bytes) else raw.raw).decode(errors="replace")
-    found = re.match(r"<db:(result|verify) ", text)
-    if found is None:
-        return None, ""
-    said = {
-        name: value
-        for name, _, value in re.findall(r""" (\w+)=(['"])(.*?)\2""", text.split(">")[0])
-    }
-    pair = said["from"].lower(), said["to"].lower()
-    kind = said.get("type", "")
-    sender, to = pair[::-1] if kind else pair
-    about = found[1] if found[1] == "result" else f"verify {said.get('id', '')}"
-    return (about, sender, to), kind
-
-
-@attrs.define
-class Observer:
-    """Carries events to a session and holds each invariant after each of them."""
-
-    rules: Peers
-    session: Session
-    commands: list[Command] = attrs.field(factory=list)
-    open: bool = False
-    """Whether a server leg is there to be written to."""
-    framer: Framer = attrs.field(factory=lambda: Framer(Limits(element=1 << 20)))
-    received: list[Parsed] = attrs.field(factory=list)
-    """What the server has been sent on its present connection."""
-    waiting: Counter[Triple] = attrs.field(factory=Counter)
-    """What it has been asked there, and has not answered."""
-    granted: set[tuple[str, str]] = attrs.field(factory=set)
-    """What it has agreed to there."""
-    asked: Counter[Triple] = attrs.field(factory=Counter)
-    """What the client has asked for, and no answer has come."""
-    said: dict[Side, bytes] = attrs.field(factory=lambda: {CLIENT: b"", SERVER: b""})
-    passed: int = 0
-    """How many stanzas have reached the server."""
-    over: bool = False
-
-    def take(self, event: Event) -> None:
-        name, value = event
-        session = self.session
-        if name in ("client", "server"):
-            side = CLIENT if name == "client" else SERVER
-            value = self.marked(side, value)
-            self.hear(side, value)
-            out = session.received(side, value)
-        else:
-            calls: dict[str, Callable[[], list[Command]]] = {
-                "connected": session.connected,
-                "secured": lambda: session.secured(facts(), value),
-                "server connected": session.server_connected,
-                "reached": lambda: session.server_connected(reached(direct=value)),
-                "server secured": lambda: session.server_secured(FACTS, value),
-                "server TLS failed": lambda: session.server_tls_failed("bad"),
-                "unreachable": lambda: session.server_unreachable("refused"),
-                "shut down": session.shut_down,
-                "TLS failed": lambda: session.tls_failed("bad"),
-                "hello": lambda: session.hello(value),
-                "expired": lambda: session.expired(value),
-                "lost": lambda: session.lost(value, "gone"),
-            }
-            self.note(name, value)
-            out = calls[name]()
-        for command in out:
-            self.see(command)
-        self.commands += out
-        if self.over:
-            assert len(self.rules.ledger) == 0, "a key has outlived its session"
-
-    def marked(self, _side: Side, value: bytes) -> bytes:
-        return value
-
-    def note(self, name: str, value: Any) -> None:
-        """Take note of something that happens."""
-
-    def hear(self, side: Side, value: bytes) -> None:
-        """Take note of what a side says, element by element, before the session does."""
-        said = self.said[side] + value
-        while (end := said.find(b">")) >= 0:
-            whole = re.match(rb"[^<]*(<db:\w+ [^<>]*[^/<>]>[^<>]*</db:\w+>)", said)
-            if whole is None and re.match(rb"[^<]*<db:\w+ [^<>]*[^/<>]>", said):
-                break  # its end tag has not come yet
-            piece = whole[1] if whole is not None else said[: end + 1].lstrip()
-            said = said[whole.end() if whole is not None else end + 1 :]
-            self.heard(side, piece)
-        self.said[side] = said
-
-    def heard(self, side: Side, piece: bytes) -> None:
-        """Take note of a tag, or of an element of dialback, that a side has sent."""
-        triple, kind = question(piece[piece.find(b"<db:") :] if b"<db:" in piece else piece)
-        if triple is None:
-            return
-        if side is CLIENT and not kind:
-            self.asked[triple] += 1
-        elif side is SERVER and kind and self.waiting[triple]:
-            self.waiting[triple] -= 1
-            if triple[0] == "result":
-                (self.granted.add if kind == "valid" else self.granted.discard)(triple[1:])
-
-    def see(self, command: Command) -> None:
-        assert not self.over, "something came after the end"
-        match command:
-            case Send(Side.SERVER, data):
-                self.send(data)
-            case Send(Side.CLIENT, data):
-                self.reply(data)
-            case Connect() | ConnectNext() | Reconnect() | Redirect() | Abort(Side.SERVER):
-                self.renew()
-            case Join():
-                raise AssertionError("nobody looks any more")
-            case Finish():
-                self.over = True
-            case _:
-                pass
-
-    def renew(self) -> None:
-        """Take note that there is another connection to the server, or none."""
-        self.framer = Framer(Limits(element=1 << 20))
-        self.received.clear()
-        self.waiting.clear()
-        self.granted.clear()
-        self.said[SERVER] = b""
-
-    def send(self, data: bytes) -> None:
-        """Look at what the server is sent."""
-        if b"<stream:stream" in data:
-            self.framer = Framer(Limits(element=1 << 20))
-        self.framer.feed(data)
-        while (event := self.framer.next_event()) is not None:
-            if isinstance(event, Parsed):
-                self.received.append(event)
-                self.judge(event)
-
-    def judge(self, element: Parsed) -> None:
-        """Hold each element that the server is sent against what it has agreed to."""
-        _, local = ns.split(element.name)
-        if local in ("message", "iq", "presence"):
-            sender, to = (ADDRESSES[element.attributes[name]] for name in ("from", "to"))
-            assert (sender, to) in self.granted, f"{sender} -> {to} is not proved"
-            assert ns.split(element.name)[0] == ns.SERVER
-            self.passed += 1
-            return
-        triple, kind = question(element)
-        if triple is not None:
-            assert not kind, "an answer on a stream of the other direction"
-            self.waiting[triple] += 1
-            self.may_ask(triple, element)
-        else:
-            assert local in ("enable", "error"), f"the server was sent <{local}/>"
-            assert local == "error" or self.granted
-
-    def may_ask(self, triple: Triple, element: Parsed) -> None:
-        """Hold a request against what the server may be asked."""
-
-    def reply(self, data: bytes) -> None:
-        """Look at what the client is sent."""
-        assert data
-        for name in (b"message", b"iq ", b"presence"):
-            assert b"<" + name not in data, "a stanza on a stream of the other direction"
-        for part in re.findall(rb"<db:\w+ [^<>]*>", data):
-            triple, kind = question(part)
-            assert triple is not None
-            assert kind, "a request on a stream of the other direction"
-            assert self.asked[triple], "an answer that nobody has asked for"
-            self.asked[triple] -= 1
-
-
-PLAIN, SECRET = b"PLAINTEXT", b"ENCRYPTED"
-
-
-@attrs.define
-class Inwards(Observer):
-    """Of a session from a server out there to one of ours."""
-
-    secured: bool = False
-    starting: bool = False
-    authenticated: bool = False
-
-    def marked(self, side: Side, value: bytes) -> bytes:
-        return value.replace(b"MARK", SECRET if self.secured else PLAIN)
-
-    def note(self, name: str, value: Any) -> None:
-        if name == "secured" and self.starting:
-            self.secured = True
-            self.starting = False
-            self.said[CLIENT] = b""
-
-    def see(self, command: Command) -> None:
-        if isinstance(command, StartTLS):
-            self.starting = True
-        if isinstance(command, Connect):
-            assert self.secured, "the server was connected to before TLS"
-        super().see(command)
-
-    def send(self, data: bytes) -> None:
-        assert self.secured, "the server got something before TLS"
-        assert PLAIN not in data
-        super().send(data)
-
-    def may_ask(self, triple: Triple, element: Parsed) -> None:
-        about, sender, to = triple
-        assert sender in (REMOTE, REMOTE_2, VICTIM)
-        assert to in (LOCAL, LOCAL_2)
-        if _HEX.fullmatch(element.tree.text or ""):
-            assert self.authenticated
-            assert (about, sender) == ("result", REMOTE)
-        assert len(self.rules.ledger) <= 1
-
-    def reply(self, data: bytes) -> None:
-        if SUCCESS in data:
-            assert self.secured
-            assert self.session.view.origin == REMOTE
-            assert self.session.view.client_identity == f"DNS-ID {REMOTE}"
-            self.authenticated = True
-        assert EXTERNAL.encode() not in data or (self.secured and not self.authenticated)
-        super().reply(data)
-
-
-@attrs.define
-class Outwards(Observer):
-    """Of a session from a server of ours to one out there."""
-
-    handshaking: bool = False
-    proved: tuple[str, ...] = ()
-    """What the certificate of the present connection proves; nothing before it is judged."""
-    presented: bool = False
-
-    def note(self, name: str, value: Any) -> None:
-        if name == "server secured" and self.handshaking:
-            shown: Evidence = value
-            self.proved = tuple(shown.chain[0].decode().split(","))
-            self.handshaking = False
-
-    def see(self, command: Command) -> None:
-        if isinstance(command, StartServerTLS):
-            self.handshaking = True
-        super().see(command)
-
-    def renew(self) -> None:
-        super().renew()
-        self.proved = ()
-        self.handshaking = self.presented = False
-
-    def heard(self, side: Side, piece: bytes) -> None:
-        if side is SERVER and piece == SUCCESS and self.presented:
-            view = self.session.view
-            assert view.origin is not None
-            assert view.domain is not None
-            self.granted.add((view.origin, view.domain))
-        super().heard(side, piece)
-
-    def send(self, data: bytes) -> None:
-        domain = self.session.view.domain
-        if domain not in self.proved:
-            opening = OPENING_ABROAD.replace(REMOTE.encode(), (domain or "").encode())
-            opening = opening.replace(LOCAL.encode(), (self.session.view.origin or "").encode())
-            assert data in (opening, STARTTLS), "our server's bytes left before the verdict"
-            return
-        assert PLAIN not in data
-        super().send(data)
-
-    def judge(self, element: Parsed) -> None:
-        if element.name == ns.qualified(ns.SASL, "auth"):
-            self.presented = True
-            return
-        super().judge(element)
-
-    def may_ask(self, triple: Triple, element: Parsed) -> None:
-        about, sender, to = triple
-        assert sender in (LOCAL, LOCAL_2)
-        assert to in self.proved
-        if _HEX.fullmatch(element.tree.text or ""):
-            assert about == "result"
 
 
 def inwards(events: Iterable[Event], plugins: Sequence[Plugin] = ()) -> Inwards:

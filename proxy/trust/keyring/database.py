@@ -167,7 +167,7 @@ class Database:
     def _words(self, error: sqlite3.Error) -> str:
         # The codes of extended errors have those of plain ones in their lowest octet.
         code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-        if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}:
             return f"is locked by another process, for more than {self._patience:g} seconds"
         return _WORDS.get(code, f"cannot be used: {printable(str(error))}")
 
@@ -232,7 +232,7 @@ def _create(path: Path) -> None:
     """Make an empty keyring under another name, and give it its own once it is complete."""
     _check_directory(path.parent)
     left = [suffix for suffix in _BESIDE if _is_there(Path(f"{path}{suffix}"))]
-    if left:
+    if left and not _is_there(path):
         raise KeyringError(
             f"the keyring {printable(str(path))} is gone, but {path.name}{left[0]} is there: "
             "restore it from a backup, or move that away to begin with an empty one"

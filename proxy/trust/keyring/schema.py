@@ -61,6 +61,21 @@ CREATE TABLE seen (
     PRIMARY KEY (domain, stream)
 ) STRICT, WITHOUT ROWID
 """
+# A certificate that is missing shows as one, and does not hide what refers to it.
+_KNOWN = """
+CREATE VIEW known AS
+SELECT entry.domain, entry.stream, der, fingerprint, pin, subject, issuer, names,
+    not_before, not_after, how, permitted_by, permitted_at, first_seen, last_seen,
+    revoked_at, revoked_by
+FROM entry LEFT JOIN certificate ON certificate.number = entry.certificate
+"""
+_DOUBTED = """
+CREATE VIEW doubted AS
+SELECT held.domain, held.stream, der, fingerprint, pin, subject, issuer, names,
+    not_before, not_after, id, reason, change, first_seen, last_seen, count,
+    state, since, decided_by
+FROM held LEFT JOIN certificate ON certificate.number = held.certificate
+"""
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (
@@ -72,6 +87,8 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX held_certificate ON held (certificate)",
         "CREATE INDEX held_state ON held (state, count, last_seen)",
         _SEEN,
+        _KNOWN,
+        _DOUBTED,
         # What ids are derived from: who does not have it cannot aim at one.
         "CREATE TABLE secret (value BLOB NOT NULL CHECK (length(value) = 32)) STRICT",
         "INSERT INTO secret VALUES (randomblob(32))",

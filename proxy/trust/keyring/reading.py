@@ -1,0 +1,140 @@
+"""What the keyring's file says, read without ever writing to it."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from proxy.trust.keyring.database import PATIENCE, Database, KeyringError
+from proxy.trust.keyring.entry import STREAMS, Entry, Held, Seen
+from proxy.trust.keyring.facts import digest
+from proxy.trust.keyring.rows import entry_of, held_of, read_id, seconds, seen_of
+from proxy.xmpp.domains import domain as a_labels
+from proxy.xmpp.text import printable
+
+T = TypeVar("T")
+
+
+class NotFoundError(KeyringError):
+    """There is nothing in the keyring by that id, fingerprint or domain."""
+
+
+class Reading:
+    """A keyring's file, open, as far as it is read; `Keyring` is the whole of it.
+
+    Domains are in A-labels, kinds of streams one of `STREAMS`, certificates in DER, and times have
+    a time zone.
+
+    Every method raises `KeyringError` when the file cannot be read or changed, and `ValueError`
+    for an argument that is not in that form; nothing was changed then.
+
+    Args:
+        path: The file, in a directory that nobody else can write to.
+        create: Whether to make it, empty, if there is none.
+        patience: Seconds that another process's change is waited for.
+
+    Raises:
+        KeyringError: It cannot be opened or made, or is damaged.
+    """
+
+    def __init__(self, path: Path, *, create: bool = True, patience: float = PATIENCE) -> None:
+        self._file = Database(path, create=create, patience=patience)
+        self._version = self._file.version()
+
+    def find(self, domain: str, stream: str) -> tuple[Entry, ...]:
+        """Return the entries of a domain, revoked ones as well, oldest first; nothing is written.
+
+        It costs no more in a large keyring than in a small one.
+        """
+        query = "SELECT * FROM known WHERE domain = ? AND stream = ? ORDER BY first_seen"
+        return self._entries(query, *place_of(domain, stream))
+
+    def entries(self, domain: str | None = None) -> tuple[Entry, ...]:
+        """Return all entries, or those of a domain of both kinds of streams, by domain."""
+        if domain is None:
+            return self._entries("SELECT * FROM known ORDER BY domain, stream, first_seen")
+        query = "SELECT * FROM known WHERE domain = ? ORDER BY stream, first_seen"
+        return self._entries(query, domain)
+
+    def ending(self, after: datetime, before: datetime) -> tuple[Entry, ...]:
+        """Return the entries that are not revoked and whose life ends between two times."""
+        query = "SELECT * FROM known WHERE not_after BETWEEN ? AND ? AND revoked_at IS NULL"
+        return self._entries(query, seconds(after), seconds(before))
+
+    def held(self, held_id: str) -> Held:
+        """Return what is held, or was decided about, by its id, in whatever case it was typed.
+
+        Raises:
+            NotFoundError: Nothing has that id.
+        """
+        found = self._helds("SELECT * FROM doubted WHERE id = ?", read_id(held_id))
+        if not found:
+            raise NotFoundError(f'the keyring holds nothing by the id "{printable(held_id)}"')
+        return found[0]
+
+    def held_for(self, domain: str, stream: str, certificate: bytes) -> Held | None:
+        """Return what is held, or was decided about, by certificate; ``None`` if nothing is."""
+        found = self._helds(
+            "SELECT * FROM doubted WHERE domain = ? AND stream = ? AND fingerprint = ?",
+            *(*place_of(domain, stream), digest(certificate)),
+        )
+        return found[0] if found else None
+
+    def pending(self) -> tuple[Held, ...]:
+        """Return what waits for an operator, longest waiting first."""
+        return self._helds("SELECT * FROM doubted WHERE state = 'pending' ORDER BY since, id")
+
+    def rejected(self) -> tuple[Held, ...]:
+        """Return what was rejected or revoked, by domain."""
+        return self._helds("SELECT * FROM doubted WHERE state = 'rejected' ORDER BY domain, since")
+
+    def seen(self, domain: str, stream: str) -> Seen:
+        """Return what a domain was once reached with; nothing is written."""
+        query = "SELECT tls_since, dane_since FROM seen WHERE domain = ? AND stream = ?"
+        found = [
+            self._read(seen_of, row) for row in self._file.rows(query, *place_of(domain, stream))
+        ]
+        return found[0] if found else Seen()
+
+    def all_seen(self) -> tuple[tuple[str, str, Seen], ...]:
+        """Return every domain and kind of stream that something was noted of, and that."""
+        rows = self._file.rows("SELECT * FROM seen ORDER BY domain, stream")
+        return tuple((row[0], row[1], self._read(seen_of, row[2:])) for row in rows)
+
+    def changed(self) -> bool:
+        """Whether somebody else has changed the file since this was last asked, or opened."""
+        version = self._file.version()
+        before, self._version = self._version, version
+        return version != before
+
+    def close(self) -> None:
+        """Close the file; the keyring cannot be used any more."""
+        self._file.close()
+
+    def _entry(self, domain: str, stream: str, fingerprint: bytes) -> Entry | None:
+        query = "SELECT * FROM known WHERE domain = ? AND stream = ? AND fingerprint = ?"
+        found = self._entries(query, domain, stream, fingerprint)
+        return found[0] if found else None
+
+    def _entries(self, query: str, *values: Any) -> tuple[Entry, ...]:
+        return tuple(self._read(entry_of, row) for row in self._file.rows(query, *values))
+
+    def _helds(self, query: str, *values: Any) -> tuple[Held, ...]:
+        return tuple(self._read(held_of, row) for row in self._file.rows(query, *values))
+
+    def _read(self, read: Callable[[Sequence[Any]], T], row: Sequence[Any]) -> T:
+        try:
+            return read(row)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise self._file.damage() from error
+
+
+def place_of(domain: str, stream: str) -> tuple[str, str]:
+    """Return what entries are found by.
+
+    Raises:
+        ValueError: The domain is not in A-labels, or there is no such kind of stream.
+    """
+    if a_labels(domain) != domain or stream not in STREAMS:
+        raise ValueError("not a domain in A-labels and a kind of stream that keyrings know")
+    return domain, stream

@@ -183,6 +183,29 @@ def test_the_guide_shows_what_check_prints(tmp_path: Path, authority: Authority)
     assert (done.stderr + done.stdout).replace(str(tmp_path), "/etc/bascule") == sample
 
 
+def test_the_guide_shows_what_check_prints_of_federation(
+    tmp_path: Path, authority: Authority
+) -> None:
+    page = ROOT / "docs/guide.md"
+    [conf] = [text for text in blocks(page, "toml") if text.count("[[listener]]") == 3]
+    [sample] = [text for text in blocks(page, "text") if "S2S SERVER" in text]
+    done = bascule("check", "-c", put_in_place(tmp_path, authority, conf))
+    assert (done.returncode, done.stderr) == (0, "")
+    until = re.compile(r"\d{4}-\d\d-\d\d  \d+ +")
+    shown = done.stdout.replace(str(tmp_path), "/etc/bascule")
+    assert until.sub("UNTIL  ", shown) == until.sub("UNTIL  ", sample)
+
+
+def test_the_guide_explains_the_example_of_federation() -> None:
+    whole = tomllib.loads((ROOT / "conf/federation.toml").read_text())
+    [conf] = [
+        tomllib.loads(text)
+        for text in blocks(ROOT / "docs/guide.md", "toml")
+        if text.count("[[listener]]") == 3
+    ]
+    assert conf == {name: whole[name] for name in ("domain", "listener")}
+
+
 def test_the_first_confs_work_in_one_file(tmp_path: Path, authority: Authority) -> None:
     conf = "".join(blocks(ROOT / "README.md", "toml"))
     done = bascule("check", "-c", put_in_place(tmp_path, authority, conf))

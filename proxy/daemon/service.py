@@ -227,8 +227,10 @@ class Service:
         """Return what makes the way between the legs of a reverse listener's sessions."""
         if listener.stream is Kind.COMPONENT:
             return ComponentPassage
-        if self._peers is None or listener.stream is Kind.C2S:
+        if listener.stream is Kind.C2S:
             return ClientPassage
+        if self._peers is None:
+            raise RuntimeError("there are listeners for servers, and nobody who judges servers")
         rules = InboundRules(self._conf, self._peers, self._ledger)
         return lambda view, chain, out: Inbound(view, chain, out, rules)
 

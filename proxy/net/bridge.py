@@ -171,7 +171,12 @@ class Bridge:
         self._session: Session | None = session
         self._kind = session.kind
         self._client: Leg | None = Leg(
-            around.hub, client, BridgeEnd(self, Side.CLIENT), peek=peek, kind=self._kind
+            around.hub,
+            client,
+            BridgeEnd(self, Side.CLIENT),
+            peek=peek,
+            kind=self._kind,
+            answered=self._kind is Kind.S2S,
         )
         self._server: Leg | None = None
         self._original = original

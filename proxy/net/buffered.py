@@ -96,7 +96,12 @@ class BufferedSocket(TCPSocket, ABC):
         self._watch_writing(wanted=False)
         if self._closing:
             self._shut()
-        elif self._producer is not None and self._producer_paused:
+        else:
+            self._drained()
+
+    def _drained(self) -> None:
+        """Let those go on who have waited until everything is written."""
+        if self._producer is not None and self._producer_paused:
             self._producer_paused = False
             self._producer.resumeProducing()
 

@@ -7,7 +7,9 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Final
 
+import attrs
 from twisted.python.failure import Failure
 
 from proxy.net.client_hello import Hello
@@ -18,12 +20,24 @@ from proxy.net.summary import Summary
 from proxy.net.tls import describe
 from proxy.session import ceilings
 from proxy.session.commands import Deadline, Severity
-from proxy.session.division import Division, EndBranch, EndTrunk, Order, ToBranch, ToTrunk
+from proxy.session.division import (
+    Close,
+    Division,
+    EndBranch,
+    EndTrunk,
+    OpenBranch,
+    Order,
+    ToBranch,
+    ToTrunk,
+)
 from proxy.session.hooks import TLSFacts, View
 from proxy.xmpp.errors import Condition, StreamError
 
 Begin = Callable[[socket.socket], None]
 """Makes a session of a connected socket, for whatever comes from there."""
+
+_TRUNK: Final = ""
+"""No domain's: our server's own connection, among those that may be full."""
 
 
 class _End:
@@ -31,12 +45,23 @@ class _End:
 
     Args:
         received: takes what comes.
-        ended: told, in words, that nothing more does.
+        ended: told once, in words, that nothing more does.
+        gone: told last, when nothing is left of the leg.
     """
 
-    def __init__(self, received: Callable[[bytes], None], ended: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        received: Callable[[bytes], None],
+        ended: Callable[[str], None],
+        gone: Callable[[], None],
+    ) -> None:
         self._received = received
-        self._ended = ended
+        self._ended: Callable[[str], None] | None = ended
+        self._gone = gone
+
+    def dismiss(self) -> None:
+        """Tell no more that nothing comes."""
+        self._ended = None
 
     def makeConnection(self, _transport: object) -> None:
         """Nothing to do: the divider has made the leg."""
@@ -64,15 +89,27 @@ class _End:
 
     def readConnectionLost(self) -> None:
         """Tell of it."""
-        self._ended("connection closed")
+        self._end("connection closed")
 
     def connectionLost(self, reason: Failure) -> None:
         """Tell of it."""
-        self._ended(describe(reason.value))
+        self._end(describe(reason.value))
+        self._gone()
+
+    def _end(self, reason: str) -> None:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended(reason)
 
 
 class _Throttle:
-    """Has the trunk wait while a branch cannot take more."""
+    """Has the trunk wait while one of the legs cannot take more.
+
+    Args:
+        trunk: the leg that waits.
+        full: the legs that cannot, each by the domain of its branch.
+        domain: which one this is about.
+    """
 
     def __init__(self, trunk: Leg, full: set[str], domain: str) -> None:
         self._trunk = trunk
@@ -80,19 +117,26 @@ class _Throttle:
         self._domain = domain
 
     def pauseProducing(self) -> None:
-        """This branch is full."""
+        """This leg is full."""
         self._full.add(self._domain)
         self._trunk.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """This branch takes more."""
+        """This leg takes more, or nothing any more."""
         self._full.discard(self._domain)
         if not self._full:
             self._trunk.resumeProducing()
 
     def stopProducing(self) -> None:
-        """This branch takes nothing any more."""
+        """Do not wait for this leg."""
         self.resumeProducing()
+
+
+@attrs.frozen
+class _Branch:
+    leg: Leg
+    end: _End
+    throttle: _Throttle
 
 
 class Divider:
@@ -130,28 +174,33 @@ class Divider:
         self._started = started
         self._begin = begin
         self._closed: Callable[[Divider, Summary], None] | None = closed
-        self._reason = ""
+        self._reason = ""  # why our server's stream is to end
+        self._over: str | None = None  # why all has ended
         self._up = self._down = 0
         self._full: set[str] = set()
-        self._branches: dict[str, Leg] = {}
+        self._legs = 1
+        self._branches: dict[str, _Branch] = {}
         self._timer: Armed | None = deadlines.arm(Deadline.NEGOTIATION, self._expired)
-        self._trunk: Leg | None = Leg(
-            hub, connection, _End(self._received, self._trunk_ended), peek=False
-        )
-        self._trunk.write(waiting)
+        end = _End(self._received, self._trunk_ended, self._gone)
+        trunk = self._trunk = Leg(hub, connection, end, peek=False)
+        # Who does not read the answers must not ask on.
+        trunk.registerProducer(_Throttle(trunk, self._full, _TRUNK), streaming=True)
+        trunk.write(waiting)
 
     def start(self, rest: bytes) -> None:
         """Begin, with what our server has sent behind its header."""
-        if self._trunk is not None:
-            self._trunk.start()
+        self._trunk.start()
         if rest:
             self._received(rest)
 
     def shut_down(self) -> None:
         """End the session because the daemon ends."""
-        error = StreamError(Condition.SYSTEM_SHUTDOWN, "the proxy is shutting down")
+        self._refuse(StreamError(Condition.SYSTEM_SHUTDOWN, "the proxy is shutting down"))
+
+    def _refuse(self, error: StreamError) -> None:
         self._perform(self._division.shut_down(error))
-        self._end("system-shutdown: the proxy is shutting down")
+
+    # What the legs tell
 
     def _received(self, data: bytes) -> None:
         self._up += len(data)
@@ -166,74 +215,110 @@ class Divider:
     def _trunk_ended(self, reason: str) -> None:
         self._end(self._reason or f"the client went away: {reason}")
 
+    def _gone(self) -> None:
+        self._legs -= 1
+        self._settle()
+
     def _expired(self, deadline: Deadline) -> None:
         self._timer = None
         if deadline is Deadline.ENDING:
             self._end(self._reason)
         else:
-            error = StreamError(Condition.CONNECTION_TIMEOUT, "no domain was asked for in time")
-            self._perform(self._division.shut_down(error))
+            late = "no domain was asked for in time"
+            self._refuse(StreamError(Condition.CONNECTION_TIMEOUT, late))
+
+    # What the division orders
 
     def _perform(self, orders: Iterable[Order]) -> None:
         for order in orders:
+            if self._over is not None:
+                return
             match order:
                 case ToTrunk(data):
                     self._down += len(data)
-                    if self._trunk is not None:
-                        self._trunk.write(data)
+                    self._trunk.write(data)
+                case OpenBranch(domain):
+                    self._open(domain)
                 case ToBranch(domain, data):
-                    self._branch(domain).write(data)
+                    branch = self._branches.get(domain)
+                    if branch is not None:
+                        branch.leg.write(data)
                 case EndBranch(domain):
-                    self._full.discard(domain)
-                    leg = self._branches.pop(domain, None)
-                    if leg is not None:
-                        leg.loseConnection()
+                    self._leave(domain)
                 case EndTrunk(reason):
                     self._reason = reason
                     self._arm(Deadline.ENDING)
+                case Close(reason):
+                    self._end(reason)
 
-    def _branch(self, domain: str) -> Leg:
-        """Return the leg to a branch, which is made if there is none."""
-        leg = self._branches.get(domain)
-        if leg is None:
+    def _open(self, domain: str) -> None:
+        """Make a branch."""
+        try:
             ours, its = socket.socketpair()
-            for end in (ours, its):
-                end.setblocking(False)
-            leg = Leg(
-                self._hub,
-                ours,
-                _End(partial(self._branch_received, domain), partial(self._branch_ended, domain)),
-                peek=False,
-            )
-            self._branches[domain] = leg
-            if self._trunk is not None:
-                leg.registerProducer(_Throttle(self._trunk, self._full, domain), streaming=True)
-            if self._timer is not None:
-                self._timer.disarm()
-                self._timer = None
-            leg.start()
-            self._begin(its)
-        return leg
+        except OSError as error:
+            self._branch_ended(domain, describe(error))
+            return
+        for each in (ours, its):
+            each.setblocking(False)
+        received, ended = (
+            partial(told, domain) for told in (self._branch_received, self._branch_ended)
+        )
+        end = _End(received, ended, self._gone)
+        leg = Leg(self._hub, ours, end, peek=False)
+        throttle = _Throttle(self._trunk, self._full, domain)
+        leg.registerProducer(throttle, streaming=True)
+        self._legs += 1
+        self._branches[domain] = _Branch(leg, end, throttle)
+        self._disarm()
+        leg.start()
+        self._begin(its)
+
+    def _leave(self, domain: str) -> None:
+        """Close the leg to a branch; another one to the same domain has nothing to do with it."""
+        branch = self._branches.pop(domain, None)
+        if branch is None:
+            return
+        self._close(branch)
+        branch.throttle.stopProducing()
+        if not self._branches and not self._reason:
+            self._arm(Deadline.NEGOTIATION)
+
+    @staticmethod
+    def _close(branch: _Branch) -> None:
+        branch.end.dismiss()
+        branch.leg.loseConnection()
 
     def _arm(self, deadline: Deadline) -> None:
-        if self._timer is not None:
-            self._timer.disarm()
+        self._disarm()
         self._timer = self._deadlines.arm(deadline, self._expired)
 
+    def _disarm(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.disarm()
+
+    # The end
+
     def _end(self, reason: str) -> None:
-        """Close everything, and tell that the session is over."""
-        if self._closed is None:
+        """Close everything; the session is over when all is closed."""
+        if self._over is not None:
+            return
+        self._over = reason
+        self._disarm()
+        self._trunk.loseConnection()
+        for branch in self._branches.values():
+            self._close(branch)
+        self._branches.clear()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Tell that the session is over, once nothing is left of it."""
+        if self._over is None or self._legs or self._closed is None:
             return
         closed, self._closed = self._closed, None
-        if self._timer is not None:
-            self._timer.disarm()
-            self._timer = None
-        trunk, self._trunk = self._trunk, None
-        if trunk is not None:
-            trunk.loseConnection()
-        branches, self._branches = self._branches, {}
-        for leg in branches.values():
-            leg.loseConnection()
+        reason = self._over
+        if self._division.dropped:
+            reason += f"; stanzas dropped meanwhile: {self._division.dropped}"
         closed(self, self._summary(reason))
 
     def _summary(self, reason: str) -> Summary:

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from proxy.net import openssl
-from proxy.net.buffered import BufferedSocket
+from proxy.net.buffered import HIGH_WATER, BufferedSocket
 from proxy.net.client_hello import Hello, MalformedError
 from proxy.net.handshake import Handshake, HandshakeError, Next
 from proxy.net.hello_watch import HelloWatch, Wait
@@ -63,10 +63,14 @@ class Leg(BufferedSocket):
         protocol: is told what happens.
         peek: whether to begin with looking only, because TLS may follow.
         kind: the kind of stream, which ALPN names.
+        answered: whether the peer is answered by the proxy itself, for as long as it likes to ask.
+            It is not read then while it does not read: nobody else would stop it.
     """
 
     __slots__ = (
         "__weakref__",
+        "_answered",
+        "_choked",
         "_direct",
         "_ended_unread",
         "_handshake",
@@ -92,8 +96,11 @@ class Leg(BufferedSocket):
         *,
         peek: bool,
         kind: Kind = Kind.C2S,
+        answered: bool = False,
     ) -> None:
         super().__init__(reactor)
+        self._answered = answered
+        self._choked = False  # whether the peer has to read before it is read
         self._kind = kind
         self._socket = connection
         self._tls: SSL.Connection | None = None
@@ -119,6 +126,14 @@ class Leg(BufferedSocket):
             self._watch_reading(wanted=True)
 
     # ITCPTransport
+
+    def write(self, data: bytes) -> None:
+        """Send ``data``, at once as far as the socket takes it."""
+        super().write(data)
+        if self._answered and len(self._buffer) > HIGH_WATER:
+            self._choked = True
+            if not self._starved:
+                self._watch_reading(wanted=False)
 
     def loseConnection(self) -> None:
         """Send what is waiting, then close, as `close` does."""
@@ -179,6 +194,12 @@ class Leg(BufferedSocket):
         self._held = False
         self._watch_hang_up(wanted=False)
         self._read_on()
+
+    def _drained(self) -> None:
+        super()._drained()
+        if self._choked:
+            self._choked = False
+            self._read_on()
 
     def _read_on(self) -> None:
         self._watch_if_read()
@@ -438,7 +459,7 @@ class Leg(BufferedSocket):
     @property
     def _resting(self) -> bool:
         """Whether nothing is to be read now."""
-        return self._paused or self._held or self._closing
+        return self._paused or self._held or self._choked or self._closing
 
     def _shake_hands(self) -> None:
         if self._tls is None or self.protocol is None:

@@ -86,10 +86,8 @@ async def _has_secure_addresses(ask: Ask, host: str) -> bool:
     return False
 
 
-def _failure(failure: Failure) -> LookupFailedError:
-    failure.trap(LookupFailedError)
-    reason: LookupFailedError = failure.value
-    return reason
+def _failure(failure: Failure) -> LookupFailedError | Failure:
+    return failure.value if isinstance(failure.value, LookupFailedError) else failure
 
 
 def references(domain: str, service: str, target: Target) -> References:

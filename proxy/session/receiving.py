@@ -329,7 +329,8 @@ class Receiving:
         domain = hello.server_name
         if domain is None:
             domain = self.domain or self._around.domains.default()
-        if hello.protocols and self._around.kind.protocol not in hello.protocols:
+        protocol = self._around.kind.protocol
+        if hello.protocols and (not protocol or protocol not in hello.protocols):
             self._around.alert(NO_APPLICATION_PROTOCOL, "ALPN asks for another protocol")
         elif not self._around.domains.serves(domain) or (self.domain or domain) != domain:
             self._around.alert(UNRECOGNIZED_NAME, f"SNI names another domain: {domain}")

@@ -15,8 +15,10 @@ from proxy.xmpp.headers import opening
 from tests.authority import Authority
 from tests.daemon.test_probe_cli import DOMAIN, PROGRAM, Run
 from tests.net.hostile import Hostile
+from tests.net.legacy import LegacyServer
 from tests.net.name_server import NameServer
-from tests.net.server_streams import EXTERNAL, FEATURES, opened, script
+from tests.net.server_streams import EXTERNAL, FEATURES, opened, script, taking
+from tests.servers.bascule import ServerBascule
 from tests.servers.program import HOST, free_port
 
 OURS, OTHER = "example.com", "example.org"
@@ -178,6 +180,35 @@ def test_without_a_domain_no_certificate_is_shown(command: Command, server: Host
     peer = server.next()
     assert peer.plain.startswith(opening(DOMAIN, ns.SERVER))
     assert peer.shown is None
+
+
+def test_another_bascule(command: Command, tmp_path: Path, authority: Authority) -> None:
+    """It offers SASL EXTERNAL to those whose certificate proves their domain, and only to them."""
+    directory = tmp_path / "another"
+    place = f"{HOST}:{command.names.port}"
+    with LegacyServer() as legacy:
+        legacy.script = taking()
+        with ServerBascule(
+            directory,
+            DOMAIN,
+            authority.issue(DOMAIN),
+            legacy.port,
+            names=place,
+            authority=authority.ca_path,
+            no_dialback=[],
+        ) as other:
+            command.policy += f's2s_server = "{HOST}:{other.port}"\n'
+            for direct in (False, True):
+                (address,) = command.structure(0)["targets"][0]["addresses"]
+                assert (address["external_offered"], address["dialback_announced"]) == (True, True)
+                assert address["tls"]["alpn"] == ("xmpp-server" if direct else None)
+                command.policy += "s2s_direct_tls = true\n" * (not direct)
+            command.listeners = {"c2s": "*"}
+            wrong: dict[str, Any] = {OURS: authority.issue("elsewhere.example")}
+            for command.domains in (wrong, {}):
+                (address,) = command.structure(1)["targets"][0]["addresses"]
+                offered = address["external_offered"], address["dialback_announced"]
+                assert offered == (False, True)
 
 
 def test_a_key_that_cannot_be_used(command: Command, server: Hostile) -> None:

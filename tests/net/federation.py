@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import attrs
+import pytest
 
 from tests.authority import Authority
 from tests.net.forward import Logged, conf_table
@@ -123,7 +124,7 @@ def zone(names: NameServer, port: int) -> None:
 
 
 class FederationFront(Front):
-    """The daemon as a process; arguments as for `Federation`."""
+    """The daemon as a process; arguments as for `Federation`, and variables for the daemon."""
 
     def __init__(
         self,
@@ -131,16 +132,16 @@ class FederationFront(Front):
         authority: Authority,
         legacy: Mapping[str, int],
         names: int,
+        *,
+        environment: Mapping[str, str] | None = None,
         **conf: Any,
     ) -> None:
-        super().__init__(directory, [], listeners={name: rule for name, (_, rule) in _RULES})
+        rules = {name: rule for name, (_, rule) in LISTENERS.items()}
+        super().__init__(directory, [], listeners=rules, environment=environment)
         self._written = configuration(authority, legacy, names=names, listeners=self.named, **conf)
 
     def configuration(self) -> str:
         return self._written
-
-
-_RULES = tuple(LISTENERS.items())
 
 
 class Federation(Logged):
@@ -329,7 +330,7 @@ def context_of(
 def believe(grounds: Grounds, inbound: Connection, stream_id: str, to: str = LEGACY) -> None:
     """Let the legacy server be asked for a pair by the proxy, verify its key, and grant it.
 
-    The question goes out on a stream of its own, as it does in life.
+    The question goes out on a stream of its own, as it does in life. Nothing passes until then.
     """
     asked = inbound.read_until(rb"</db:result>").decode()
     (found,) = re.findall(r"<db:result [^>]*from='?\"?([^'\" ]+)[^>]*>([^<]+)</db:result>", asked)
@@ -341,4 +342,8 @@ def believe(grounds: Grounds, inbound: Connection, stream_id: str, to: str = LEG
         said = stream.read_until("<db:verify [^>]*>")
         assert re.search("type=['\"]valid['\"]", said), said
         assert f'id="{stream_id}"' in said or f"id='{stream_id}'" in said
+    inbound.socket.settimeout(0)
+    with pytest.raises(BlockingIOError):
+        inbound.socket.recv(1)
+    inbound.socket.settimeout(SECONDS)
     inbound.send(answer(to, sender).encode())

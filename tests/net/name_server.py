@@ -16,9 +16,12 @@ import dns.flags
 import dns.message
 import dns.name
 import dns.rcode
+import dns.rdata
 import dns.rdatatype
 import dns.rrset
+from dns.edns import EDECode
 from dns.rcode import Rcode
+from dns.rdataclass import RdataClass
 from dns.rdatatype import RdataType
 
 from tests.servers.program import HOST
@@ -38,18 +41,25 @@ class Asked:
 class NameServer:
     """Knows the records it is given; other names do not exist.
 
+    Args:
+        host: the address of this machine where it listens.
+
     Attributes:
         asked: the questions that came, in order.
         authenticated: whether it sets the AD bit.
         minimum: the TTL that a SOA record gives negative answers; None for no such record.
         bogus: whether SERVFAIL is explained by an extended DNS error.
+        explanation: which one that is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = HOST) -> None:
+        self._host = host
         self.asked: list[Asked] = []
         self.authenticated = False
         self.minimum: int | None = 60
         self.bogus = False
+        self.explanation = EDECode.DNSSEC_BOGUS
+        self._unsigned: set[dns.name.Name] = set()
         self._records: dict[tuple[dns.name.Name, RdataType], dns.rrset.RRset] = {}
         self._codes: dict[tuple[dns.name.Name, RdataType], Rcode] = {}
         self._silent: set[tuple[dns.name.Name, RdataType]] = set()
@@ -57,10 +67,10 @@ class NameServer:
         self._held = threading.Event()
         self._held.set()
         while True:
-            self._tcp = _TCPServer((HOST, 0), _OverTCP)
+            self._tcp = _TCPServer((host, 0), _OverTCP)
             self.port: int = self._tcp.server_address[1]
             with contextlib.suppress(OSError):  # the UDP port may be another's
-                self._udp = _UDPServer((HOST, self.port), _OverUDP)
+                self._udp = _UDPServer((host, self.port), _OverUDP)
                 break
             self._tcp.server_close()
         self._tcp.names = self._udp.names = self
@@ -88,12 +98,24 @@ class NameServer:
     @property
     def address(self) -> tuple[str, int]:
         """Where it listens."""
-        return HOST, self.port
+        return self._host, self.port
 
     def add(self, name: str, kind: str, *values: str, ttl: int = 300) -> None:
         """Know records, in the form of zone files (``0 5 5222 xmpp.example.net.``)."""
         rrset = dns.rrset.from_text(_absolute(name), ttl, "IN", kind, *values)
         self._records[rrset.name, rrset.rdtype] = rrset
+
+    def add_octets(self, name: str, kind: str, *values: bytes, ttl: int = 300) -> None:
+        """Know records whose data is not what that type asks for."""
+        owner, rdtype = _key(name, kind)
+        rrset = dns.rrset.RRset(owner, RdataClass.IN, rdtype)
+        for value in values:
+            rrset.add(dns.rdata.GenericRdata(RdataClass.IN, rdtype, value), ttl)
+        self._records[owner, rdtype] = rrset
+
+    def distrust(self, name: str) -> None:
+        """Leave the AD bit out where an answer has to do with a name or one below it."""
+        self._unsigned.add(_absolute(name))
 
     def fail(self, name: str, kind: str, code: Rcode = Rcode.SERVFAIL) -> None:
         """Answer a question with a response code."""
@@ -111,6 +133,7 @@ class NameServer:
         """Know nothing any more; what was asked is forgotten too."""
         for memory in (self._records, self._codes, self._silent, self._malformed, self.asked):
             memory.clear()
+        self._unsigned.clear()
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
@@ -148,11 +171,18 @@ class NameServer:
         if key in self._codes:
             response.set_rcode(self._codes[key])
             if self.bogus:
-                bogus = dns.edns.EDEOption(dns.edns.EDECode.DNSSEC_BOGUS, "text of the server")
+                bogus = dns.edns.EDEOption(self.explanation, "text of the server")
                 response.use_edns(0, options=[bogus])
         else:
             self._fill(response, *key)
+            if self._unsigned and self._touches_unsigned(response):
+                response.flags &= ~dns.flags.AD
         return _sized(response, query, tcp=tcp)
+
+    def _touches_unsigned(self, response: dns.message.Message) -> bool:
+        names = [each.name for each in (*response.question, *response.answer)]
+        names += [each[0].target for each in response.answer if each.rdtype == RdataType.CNAME]
+        return any(name.is_subdomain(above) for name in names for above in self._unsigned)
 
     def _fill(self, response: dns.message.Message, name: dns.name.Name, kind: RdataType) -> None:
         while (alias := self._records.get((name, RdataType.CNAME))) is not None:

@@ -334,3 +334,52 @@ def test_ours_restarts(grounds: Grounds, proof: str) -> None:
             ours.read_until(b"</message>")
             ours.close()
             assert stream.read_to_end() == ""
+
+
+def test_two_servers_at_once_are_kept_apart(grounds: Grounds) -> None:
+    """Both are authenticated, and ours asks about both keys while both are live."""
+    strict = grounds.certificates[STRICT]
+    with grounds.authenticated() as one, grounds.incoming(STRICT, pair=strict) as other:
+        grounds.legacy.next()
+        first = grounds.legacy.next()
+        other.authenticate()
+        grounds.legacy.next()
+        second = grounds.legacy.next()
+        one.send(message(REMOTE, LEGACY, "one") * 3)
+        other.send(message(STRICT, LEGACY, "other") * 3)
+        grounds.remote.play(script(strict, accepting()))
+        believe(grounds, second, "legacy-4")
+        assert (
+            second.read_until(rb"(</message>.*){3}")
+            == message(STRICT, LEGACY, "other").encode() * 3
+        )
+        # What one has proved is nothing to the other.
+        other.send(message(REMOTE, LEGACY, "forged"))
+        assert "<invalid-from " in other.read_to_end()
+        assert second.read_to_end() == b""
+        grounds.remote.play(script(grounds.certificates[REMOTE]))
+        believe(grounds, first, "legacy-2")
+        assert (
+            first.read_until(rb"(</message>.*){3}") == message(REMOTE, LEGACY, "one").encode() * 3
+        )
+
+
+def test_both_directions_at_once(grounds: Grounds) -> None:
+    """Each has a connection of its own, and what is proved on one counts on that one alone."""
+    with grounds.incoming() as inward, grounds.outgoing() as outward:
+        inward.open()
+        inward.read_features()
+        ours = grounds.legacy.next()
+        outward.open()
+        outward.read_features()
+        theirs = grounds.remote.next()
+        inward.let_pass(ours)
+        outward.let_pass(theirs)
+        for number in range(20):
+            there, here = message(LEGACY, REMOTE, f"{number}"), message(REMOTE, LEGACY, f"{number}")
+            inward.send(here)
+            outward.send(there)
+            assert ours.read_until(b"</message>") == here.encode()
+            assert theirs.read_until(b"</message>") == there.encode()
+        assert inward.is_silent(0.05)
+        assert outward.is_silent(0.05)

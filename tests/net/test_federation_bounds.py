@@ -2,11 +2,13 @@
 
 import contextlib
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from proxy.session.federation import MOST_PAIRS
 from tests.authority import Authority
 from tests.net.federation import (
     LEGACY,
@@ -20,14 +22,19 @@ from tests.net.legacy import LegacyServer
 from tests.net.name_server import NameServer
 from tests.net.server_streams import (
     Sender,
+    message,
     result,
     script,
     taking,
+    verify,
 )
 from tests.servers.stream import plaintext
 
 BOUND = 8 << 20
 """Bytes that one server may make the daemon hold."""
+
+FLOOD = 64 << 20
+"""Bytes that are more than sockets buffer."""
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +59,7 @@ def _front(
     with NameServer() as names:
         zone(names, remote.port)
         directory = tmp_path_factory.mktemp("bounds")
-        with FederationFront(
-            directory, authority, {LEGACY: behind.port}, names.port
-        ) as front:
+        with FederationFront(directory, authority, {LEGACY: behind.port}, names.port) as front:
             yield front
             assert front.alive()
 
@@ -93,39 +98,111 @@ def outgoing(front: FederationFront) -> Iterator[Sender]:
         yield stream
 
 
-def stuff(connection: socket.socket, data: bytes, seconds: float) -> tuple[int, bool]:
-    """Write something again and again for a while, or until nothing is taken for a second.
-
-    Returns:
-        How many bytes were written, and whether they got stuck.
-    """
+def stuff(connection: socket.socket, data: bytes, seconds: float) -> bool:
+    """Write something again and again for a while; return whether that got stuck for a second."""
     connection.settimeout(1)
-    sent, end = 0, time.monotonic() + seconds
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
             connection.sendall(data)
         except TimeoutError:
-            return sent, True
-        sent += len(data)
-    return sent, False
+            return True
+    return False
 
 
 NOBODY = ".".join(["x" * 60] * 3)
-
-ANSWERED = {
-    "nobody's": result(REMOTE, NOBODY),
-    "ours": result(REMOTE, NOBODY, "k" * 1000),
+ASKED = {
+    "a pair for nobody": result(REMOTE, NOBODY),
+    "a key of nobody's": verify(REMOTE, NOBODY, "x"),
 }
 
 
-@pytest.mark.parametrize("what", ANSWERED)
+@pytest.mark.parametrize("what", ASKED)
 def test_who_does_not_read_the_answers_is_not_read_either(
     front: FederationFront, authority: Authority, behind: LegacyServer, what: str
 ) -> None:
+    """The proxy answers itself: that must not pile up."""
     with incoming(front, authority) as stream:
         stream.let_pass(behind.next())
         stream.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         before = front.resident()
-        sent, stuck = stuff(stream.connection, (ANSWERED[what] * 10).encode(), 8)
-        print(sent, stuck, front.resident() - before, len(front.log()))
+        assert stuff(stream.connection, (ASKED[what] * 10).encode(), 10)
+        assert front.resident() - before < BOUND
+
+
+def test_a_server_of_ours_that_does_not_read_holds_the_other_one_up(
+    front: FederationFront, authority: Authority, behind: LegacyServer
+) -> None:
+    stanza = message(REMOTE, LEGACY, "x" * 1000).encode()
+    with incoming(front, authority) as stream:
+        ours = behind.next()
+        stream.let_pass(ours)
+        before = front.resident()
+        sent = held_up(stream.connection, stanza)
+        assert front.resident() - before < BOUND
+        assert ours.read(sent) == stanza * (sent // len(stanza))
+
+
+def test_another_server_that_does_not_read_holds_ours_up(
+    front: FederationFront, remote: Hostile
+) -> None:
+    stanza = message(LEGACY, REMOTE, "x" * 1000).encode()
+    with outgoing(front) as stream:
+        peer = remote.next()
+        stream.let_pass(peer)
+        before, heard = front.resident(), len(peer.sealed)
+        sent = held_up(stream.connection, stanza)
+        assert front.resident() - before < BOUND
+        while len(peer.sealed) - heard < sent:
+            peer.read_until(b"</message>")
+        assert peer.sealed[heard:] == stanza * (sent // len(stanza))
+
+
+def held_up(connection: socket.socket, stanza: bytes) -> int:
+    """Write stanzas until nothing more is taken, then the rest of them from a thread.
+
+    Returns:
+        How many bytes were written, or will be once they are taken.
+    """
+    sent = 0
+    while sent < FLOOD:
+        writing = threading.Thread(target=connection.sendall, args=(stanza * 100,), daemon=True)
+        writing.start()
+        writing.join(1)
+        sent += len(stanza) * 100
+        if writing.is_alive():
+            return sent
+    raise AssertionError("it does not get stuck")
+
+
+def test_a_flood_of_unanswered_pairs_costs_little(
+    front: FederationFront, authority: Authority, behind: LegacyServer
+) -> None:
+    with incoming(front, authority) as stream:
+        ours = behind.next()
+        stream.let_pass(ours)
+        before, begun = front.resident(), time.monotonic()
+        for number in range(20):
+            pairs = (result(f"{number}.{n}.example", LEGACY, "k" * 1000) for n in range(100))
+            stream.send("".join(pairs))
+        for _ in range(2_000 - MOST_PAIRS + 1):
+            stream.read_until("</db:result>")
+        assert time.monotonic() - begun < 10
+        assert front.resident() - before < BOUND
+
+
+def test_verifications_that_nobody_answers_cost_little_either(
+    front: FederationFront, remote: Hostile
+) -> None:
+    with outgoing(front) as stream:
+        peer = remote.next()
+        stream.let_pass(peer)
+        before = front.resident()
+        for number in range(20):
+            asked = (verify(LEGACY, REMOTE, f"{number}-{n}" + "i" * 900) for n in range(100))
+            stream.send("".join(asked))
+            if number < 9:
+                peer.read_until(b"</db:verify>")
+        for _ in range(2_000 - MOST_PAIRS + 1):
+            stream.read_until("</db:verify>")
         assert front.resident() - before < BOUND

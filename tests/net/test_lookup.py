@@ -21,6 +21,7 @@ from dns.rdatatype import RdataType
 from proxy.net import lookup
 from proxy.net.lookup import (
     LONGEST_MESSAGE,
+    Answer,
     Lookup,
     Malformed,
     Problem,
@@ -108,6 +109,7 @@ class Asked:
         self.turning = turning
         self.answers: list[str] = []
         self.problems: Sequence[Problem] | None = None
+        self.server: tuple[str, int] | None = None
         self.lookup = Lookup(
             turning.reactor,
             servers,
@@ -119,12 +121,11 @@ class Asked:
         )
         self.lookup.start()
 
-    def _answered(
-        self, response: dns.message.QueryMessage, chain: dns.message.ChainingResult
-    ) -> None:
-        assert response.answer
-        assert chain.answer is not None
-        self.answers += [record.to_text() for record in chain.answer]
+    def _answered(self, answer: Answer) -> None:
+        assert answer.response.answer
+        assert answer.chain.answer is not None
+        self.answers += [record.to_text() for record in answer.chain.answer]
+        self.server = answer.server
 
     def _failed(self, problems: Sequence[Problem]) -> None:
         assert self.problems is None
@@ -148,7 +149,8 @@ def test_a_question_is_answered(turning: Turning, host: str) -> None:
     query, whence = place.query()
     assert query.question == [dns.rrset.RRset(NAME, RdataClass.IN, RdataType.A)]
     assert query.flags == dns.flags.RD | dns.flags.AD
-    assert query.ednsflags == dns.flags.DO
+    assert query.edns == 0
+    assert query.ednsflags == 0  # DO would have name servers pass on others' AD bits
     place.udp.sendto(answer(query).to_wire(), whence)
     asked.wait()
     assert asked.answers == [RIGHT]
@@ -270,6 +272,7 @@ def test_who_is_silent_is_asked_again(turning: Turning, place: Place) -> None:
     other.udp.sendto(answer(query).to_wire(), whence)
     asked.wait()
     assert asked.answers == [RIGHT]
+    assert asked.server == other.address
     other.close()
 
 

@@ -29,6 +29,7 @@ from proxy.session.securing import STARTTLS
 from proxy.session.session import Session
 from proxy.trust.evidence import Evidence
 from proxy.xmpp import namespaces as ns
+from proxy.xmpp.errors import FOOTER
 from proxy.xmpp.events import Element
 from proxy.xmpp.framing import Framer, Limits
 from tests.session.federation import (
@@ -292,6 +293,8 @@ class Outwards(Observer):
     proved: tuple[str, ...] = ()
     """What the certificate of the present connection proves; nothing before it is judged."""
     presented: bool = False
+    sought: bool = False
+    """Whether a connection has been asked for."""
 
     def note(self, name: str, value: Any) -> None:
         if name == "server secured" and self.handshaking:
@@ -302,6 +305,7 @@ class Outwards(Observer):
     def see(self, command: Command) -> None:
         if isinstance(command, StartServerTLS):
             self.handshaking = True
+        self.sought = self.sought or isinstance(command, Connect)
         super().see(command)
 
     def renew(self) -> None:
@@ -315,6 +319,10 @@ class Outwards(Observer):
             self.granted.add((view.origin, view.domain))
 
     def send(self, data: bytes) -> None:
+        if not self.sought:
+            # An unaddressed stream: what is written to a leg that is not there goes nowhere.
+            assert data.strip() in (b"", FOOTER)
+            return
         domain = self.session.view.domain
         if domain not in self.proved:
             opening = OPENING_ABROAD.replace(REMOTE.encode(), (domain or "").encode())

@@ -288,20 +288,47 @@ OUT_UNADDRESSED: list[Event] = [
 ]
 
 
+@st.composite
 def stories(
-    wells: Iterable[list[Event]], events: st.SearchStrategy[list[Event]]
+    draw: st.DrawFn,
+    wells: Sequence[list[Event]],
+    events: st.SearchStrategy[list[Event]],
+    calm: st.SearchStrategy[list[Event]],
+) -> list[Event]:
+    """Sessions that go well for a while and then anyhow, or go well and on, or are disturbed."""
+    well = draw(st.sampled_from(wells))
+    way = draw(st.sampled_from(["anyhow", "on", "on", "disturbed"]))
+    if way == "anyhow":
+        story = well[: draw(st.integers(1, len(well)))]
+        for some in draw(st.lists(events, max_size=12)):
+            story = story + some
+        return story
+    later = [some for part in draw(st.lists(calm, min_size=1, max_size=12)) for some in part]
+    if way == "on":
+        return well + later
+    place = draw(st.integers(5, len(well)))
+    return well[:place] + later[: draw(st.integers(1, 3))] + well[place:]
+
+
+def calm(
+    senders: Sequence[str], to: Sequence[str], likely: tuple[str, str]
 ) -> st.SearchStrategy[list[Event]]:
-    """Sessions that go well for a while, and then anyhow."""
-    well = st.sampled_from(list(wells)).flatmap(
-        lambda well: st.integers(1, len(well)).map(lambda count: well[:count])
-    )
-    return st.tuples(well, st.lists(events, max_size=12)).map(
-        lambda parts: [*parts[0], *(event for some in parts[1] for event in some)]
+    """What does not end a session, but for a stanza that must not pass."""
+    asked = requests(senders, to)
+    stanzas = st.lists(st.just(message(*likely, "MARK")), min_size=1, max_size=4).map(b"".join)
+    burst = st.lists(st.one_of(asked, stanzas, st.just(b"\n")), min_size=1, max_size=4)
+    torn_burst = torn("client", burst.map(b"".join), 1)
+    said = torn("server", answers(to, senders), 1)
+    agreed = st.just([("server", answer(to[0], senders[0], "valid"))])
+    return st.one_of(
+        torn_burst, torn_burst, said, said, agreed, torn("client", st.one_of(STANZAS, asked), 1)
     )
 
 
-INWARD = stories([INTO_DIALBACK, INTO_EXTERNAL], INTO)
-OUTWARD = stories([OUT_DIALBACK, OUT_EXTERNAL, OUT_REFUSED, OUT_UNADDRESSED], OUT)
+INWARD = stories([INTO_DIALBACK, INTO_EXTERNAL], INTO, calm(THERE, HERE, LIKELY[0]))
+OUTWARD = stories(
+    [OUT_DIALBACK, OUT_EXTERNAL, OUT_REFUSED, OUT_UNADDRESSED], OUT, calm(HERE, THERE, LIKELY[1])
+)
 
 
 def inwards(events: Iterable[Event], plugins: Sequence[Plugin] = ()) -> Inwards:

@@ -314,31 +314,30 @@ def test_external_satisfies_such_a_policy() -> None:
     ],
     ids=["not offered", "no version", "dialback at once", "success at once"],
 )
-def test_a_server_that_does_not_take_the_certificate_is_given_up(said: bytes) -> None:
+def test_a_server_that_does_not_take_the_certificate_gets_nothing_else(said: bytes) -> None:
     play = OutboundPlaybook(rules_out()).to_secured()
-    play.server(said).then(*GIVEN_UP)
-    assert to_client(play.commands) == b""
-    play.stranded(Trouble.UNREACHABLE, "").then(
-        *LEFT, *refused(Condition.POLICY_VIOLATION, "dialback is ruled out", before=ABROAD)
-    )
+    play.server(said).gave()
+    assert b"<db:result" not in to_client(play.commands)
+    play.client(REQUEST).then(Send(CLIENT, own_error(REMOTE, LOCAL, "not-authorized")))
+    assert b"<db:result" not in to_server(play.commands)
+    play.server(VALID).then()
+    play.client(STANZA).then(*refused(Condition.NOT_AUTHORIZED))
 
 
 @pytest.mark.parametrize("said", [FAILURE, FOOTER, b"<stream:error/>"], ids=repr)
-def test_one_that_refuses_it_is_given_up(said: bytes) -> None:
+def test_nor_does_one_that_refuses_it(said: bytes) -> None:
     play = OutboundPlaybook(rules_out()).to_presented()
-    play.server(said).then(*GIVEN_UP)
-
-
-def test_one_that_goes_away_instead_is_given_up() -> None:
-    OutboundPlaybook(rules_out()).to_presented().lost(SERVER).then(*GIVEN_UP)
-
-
-def test_the_next_one_may_take_it_all_the_same() -> None:
-    """One of several servers of a domain may be set up otherwise than the rest."""
-    play = OutboundPlaybook(rules_out()).to_presented()
-    play.server(FAILURE).then(*GIVEN_UP)
+    play.server(said).then(*AGAIN)
     play.to_handshake().proved(REMOTE).gave()
-    play.server(answered("r4", REMOTE) + WITH_EXTERNAL).then(Send(SERVER, auth(LOCAL)))
+    play.server(answered("r4", REMOTE) + WITH_EXTERNAL).gave()
+    play.client(REQUEST).then(Send(CLIENT, own_error(REMOTE, LOCAL, "not-authorized")))
+
+
+def test_keys_may_be_asked_about_under_such_a_policy() -> None:
+    """That proves the other server's claim to us, not ours to it."""
+    play = OutboundPlaybook(rules_out()).to_streams()
+    asked = verify(LOCAL, REMOTE, "L1")
+    play.client(asked).then(Send(SERVER, asked))
 
 
 def test_another_domain_of_ours_cannot_fall_back_to_dialback_there() -> None:
@@ -508,19 +507,6 @@ def test_what_an_unaddressed_stream_gets_is_namespace_well_formed() -> None:
     assert read[0].tag == f"{{{ns.DIALBACK}}}verify"
 
 
-def test_an_unaddressed_stream_to_nobody_has_no_server_to_send_to() -> None:
-    play = OutboundPlaybook().to_unaddressed()
-    play.client(b" \n").then()
-    assert to_server(play.commands) == b""
-
-
-def test_an_unaddressed_stream_that_ends_is_ended() -> None:
-    play = OutboundPlaybook().to_unaddressed()
-    play.client(FOOTER).gave()
-    assert to_server(play.commands) == b""
-    assert to_client(play.commands).endswith(FOOTER)
-
-
 @pytest.mark.parametrize(
     ("said", "condition"),
     [
@@ -548,8 +534,10 @@ def test_an_unaddressed_stream_is_held_to_a_policy_without_dialback() -> None:
     play = OutboundPlaybook(rules_out()).to_unaddressed()
     play.client(REQUEST).then(*GOING_OUT)
     play.to_handshake().proved(REMOTE).then(Send(SERVER, OPENING_FOR_UNADDRESSED))
-    play.server(answered("r2", REMOTE) + FEATURES).then(*GIVEN_UP)
+    error = own_error(REMOTE, LOCAL, "not-authorized")
+    play.server(answered("r2", REMOTE) + FEATURES).then(*SHOWN, Send(CLIENT, error), Resume())
     assert play.issued == 0
+    play.client(STANZA).then(*refused(Condition.NOT_AUTHORIZED))
 
 
 def test_a_second_request_on_an_unaddressed_stream_is_vouched_for_too() -> None:

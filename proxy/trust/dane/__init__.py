@@ -1,1 +1,1 @@
-"""DANE: servers prove themselves by what DNSSEC says of their certificates (RFC 6698, RFC 7673)."""
+"""DANE: servers prove themselves by what DNSSEC says of their certificates (RFC 6698)."""

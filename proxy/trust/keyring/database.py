@@ -17,6 +17,9 @@ from typing import Any, Final
 from proxy.trust.keyring.schema import APPLICATION, MIGRATIONS
 from proxy.xmpp.text import printable
 
+FILE_NAME: Final = "keyring.sqlite"
+"""What the file is called in the state directory."""
+
 PATIENCE: Final = 2.0
 """Seconds that another process's change is waited for by default."""
 
@@ -71,7 +74,8 @@ class Database:
             raise self._error("is not a keyring, or is damaged")
         if version > len(MIGRATIONS):
             raise self._error(
-                f"is of version {version}, made by a newer Bascule; this one knows {_NEWEST}"
+                f"is of version {version}, made by a newer Bascule than this one, which knows "
+                f"{len(MIGRATIONS)}"
             )
         if version < len(MIGRATIONS):
             with self.changing():
@@ -105,7 +109,7 @@ class Database:
         Raises:
             KeyringError: It could not be begun or completed; nothing was changed.
         """
-        if self._connection.in_transaction:
+        if self._is_changing():
             yield
             return
         with self._told():
@@ -118,7 +122,7 @@ class Database:
                 self._check_place()
                 self._connection.execute("COMMIT")
         except BaseException:
-            if self._connection.in_transaction:
+            if self._is_changing():
                 with suppress(sqlite3.Error):  # closing it undoes the change as well
                     self._connection.execute("ROLLBACK")
             raise
@@ -127,7 +131,7 @@ class Database:
         """Return a number that is another one after somebody else has changed the file."""
         with self._told():
             self._check_place()
-            return self._value("PRAGMA data_version")
+            return int(self._value("PRAGMA data_version"))
 
     def close(self) -> None:
         """Close the file; it may be closed already."""
@@ -137,6 +141,9 @@ class Database:
     def damage(self) -> KeyringError:
         """Return the error to raise for contents that no keyring has."""
         return self._error("is damaged")
+
+    def _is_changing(self) -> bool:
+        return self._connection.in_transaction
 
     def _value(self, statement: str) -> Any:
         return self._connection.execute(statement).fetchone()[0]
@@ -172,7 +179,6 @@ class Database:
         return _WORDS.get(code, f"cannot be used: {printable(str(error))}")
 
 
-_NEWEST: Final = len(MIGRATIONS)
 _WORDS: Final = {
     sqlite3.SQLITE_FULL: "cannot be written: the disk is full",
     sqlite3.SQLITE_READONLY: "cannot be written: it is read-only",
@@ -258,7 +264,7 @@ def _create(path: Path) -> None:
         with suppress(FileExistsError):  # another process was faster
             os.link(name, path)
     finally:
-        os.unlink(name)
+        Path(name).unlink()
     _synchronise(path.parent)
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from proxy.trust.keyring.database import PATIENCE, Database, KeyringError
 from proxy.trust.keyring.entry import STREAMS, Entry, Held, Seen
-from proxy.trust.keyring.facts import digest
+from proxy.trust.keyring.facts import digest, fingerprint_octets
 from proxy.trust.keyring.rows import entry_of, held_of, read_id, seconds, seen_of
 from proxy.xmpp.domains import domain as a_labels
 from proxy.xmpp.text import printable
@@ -49,12 +49,20 @@ class Reading:
         query = "SELECT * FROM known WHERE domain = ? AND stream = ? ORDER BY first_seen"
         return self._entries(query, *place_of(domain, stream))
 
-    def entries(self, domain: str | None = None) -> tuple[Entry, ...]:
-        """Return all entries, or those of a domain of both kinds of streams, by domain."""
-        if domain is None:
+    def entries(self, which: str | None = None) -> tuple[Entry, ...]:
+        """Return all entries, or those of a domain or a fingerprint, by domain.
+
+        Raises:
+            ValueError: It is neither a domain nor a fingerprint.
+        """
+        if which is None:
             return self._entries("SELECT * FROM known ORDER BY domain, stream, first_seen")
+        fingerprint = fingerprint_octets(which)
+        if fingerprint is not None:
+            query = "SELECT * FROM known WHERE fingerprint = ? ORDER BY domain, stream"
+            return self._entries(query, fingerprint)
         query = "SELECT * FROM known WHERE domain = ? ORDER BY stream, first_seen"
-        return self._entries(query, domain)
+        return self._entries(query, a_labels(which))
 
     def ending(self, after: datetime, before: datetime) -> tuple[Entry, ...]:
         """Return the entries that are not revoked and whose life ends between two times."""
@@ -79,6 +87,11 @@ class Reading:
             *(*place_of(domain, stream), digest(certificate)),
         )
         return found[0] if found else None
+
+    def all_held(self, domain: str) -> tuple[Held, ...]:
+        """Return what of a domain is held or was decided about, the latest first."""
+        query = "SELECT * FROM doubted WHERE domain = ? ORDER BY last_seen DESC, id"
+        return self._helds(query, a_labels(domain))
 
     def pending(self) -> tuple[Held, ...]:
         """Return what waits for an operator, longest waiting first."""

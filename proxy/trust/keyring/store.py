@@ -12,7 +12,7 @@ from typing import Final
 import attrs
 
 from proxy.trust.keyring.entry import Entry, Held, How, Seen, State
-from proxy.trust.keyring.facts import Facts, digest, facts_of, fingerprint_octets
+from proxy.trust.keyring.facts import Facts, digest, facts_of
 from proxy.trust.keyring.reading import NotFoundError, Reading, place_of
 from proxy.trust.keyring.rows import certificate_row, new_id, seconds
 from proxy.xmpp.domains import domain as a_labels
@@ -26,6 +26,9 @@ MOST_PENDING: Final = 1000
 
 MOST_PENDING_OF_ONE: Final = 10
 """How many of one domain and kind of stream: anybody can show us any certificate in its name."""
+
+LONGEST_REASON: Final = 400
+"""How many characters of a reason are kept."""
 
 POLICY: Final = "policy"
 """Who permits what a policy lets in."""
@@ -47,9 +50,10 @@ class Keyring(Reading):
         domain: str,
         stream: str,
         certificate: bytes,
-        how: How,
-        permitted_by: str,
         now: datetime,
+        *,
+        how: How,
+        permitted_by: str = POLICY,
     ) -> Entry:
         """Add an entry, or note that it was seen again, at most once in `TOUCHED_AFTER`.
 
@@ -96,15 +100,18 @@ class Keyring(Reading):
             now: The present.
         """
         place = place_of(domain, stream)
+        reason = reason[:LONGEST_REASON]
         facts = facts_of(certificate)
         found = self.held_for(domain, stream, certificate)
         durable = found is None or found.state is State.APPROVED
         with self.changing(durable=durable):
             found = self.held_for(domain, stream, certificate)
             entry = self._entry(*place, digest(certificate))
+            if found is None and entry is not None and entry.revocation is not None:
+                revocation = entry.revocation
+                return self._bar(place, certificate, _REVOKED, revocation.by, revocation.at)
             if found is None:
-                state = State.REJECTED if entry is not None and entry.revoked else State.PENDING
-                return self._hold_anew(place, certificate, facts, reason, state, "", now)
+                return self._hold_anew(place, certificate, facts, reason, now)
             if found.state is State.APPROVED and (entry is None or not entry.authorised(now)):
                 self._decide(found.id, State.PENDING, "", now)
             self._file.rows(
@@ -174,13 +181,8 @@ class Keyring(Reading):
         Raises:
             NotFoundError: No certificate has that fingerprint, or none is that domain's.
         """
-        fingerprint = fingerprint_octets(which)
         with self.changing():
-            if fingerprint is not None:
-                query = "SELECT * FROM known WHERE fingerprint = ?"
-                entries = self._entries(query, fingerprint)
-            else:
-                entries = self.entries(a_labels(which))
+            entries = self.entries(which)
             if not entries:
                 raise NotFoundError(f"the keyring has no certificate of {printable(which)}")
             return tuple(self._revoke(entry, by, now) for entry in entries if not entry.revoked)
@@ -310,7 +312,9 @@ class Keyring(Reading):
         held = self.held_for(*place, certificate)
         if held is None:
             facts = facts_of(certificate)
-            return self._hold_anew(place, certificate, facts, reason, State.REJECTED, by, now)
+            return self._hold_anew(
+                place, certificate, facts, reason, now, state=State.REJECTED, by=by
+            )
         if held.state is not State.REJECTED:
             self._decide(held.id, State.REJECTED, by, now)
         return self.held(held.id)
@@ -321,9 +325,10 @@ class Keyring(Reading):
         certificate: bytes,
         facts: Facts,
         reason: str,
-        state: State,
-        by: str,
         now: datetime,
+        *,
+        state: State = State.PENDING,
+        by: str = "",
     ) -> Held:
         number = self._number(certificate, facts)
         held_id = self._free_id(place, digest(certificate))

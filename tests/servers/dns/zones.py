@@ -5,6 +5,7 @@ record.
 """
 
 import enum
+import time
 from collections.abc import Iterable
 
 import attrs
@@ -31,6 +32,8 @@ class State(enum.Enum):
     SIGNED = "secure"
     UNSIGNED = "insecure"
     BOGUS = "bogus"
+    EXPIRED = "expired"
+    """Bogus as well: the signatures were good until last week."""
 
 
 @attrs.frozen
@@ -78,7 +81,7 @@ def make_zone(name: str, records: Iterable[str], state: State, *, name_server: s
     delegation = [f"{origin} IN NS {name_server}"]
     key = None
     if state is not State.UNSIGNED:
-        public = _sign(zone)
+        public = _sign(zone, expired=state is State.EXPIRED)
         key = f"{origin} IN DNSKEY {public}"
         digest = dns.dnssec.make_ds(origin, public, dns.dnssectypes.DSDigest.SHA256)
         delegation.append(f"{origin} IN DS {digest}")
@@ -87,12 +90,14 @@ def make_zone(name: str, records: Iterable[str], state: State, *, name_server: s
     return Zone(str(origin), zone.to_text(want_origin=False), key, tuple(delegation))
 
 
-def _sign(zone: dns.zone.Zone) -> dns.rdtypes.ANY.DNSKEY.DNSKEY:
+def _sign(zone: dns.zone.Zone, *, expired: bool) -> dns.rdtypes.ANY.DNSKEY.DNSKEY:
     private = ec.generate_private_key(ec.SECP256R1())
     public = dns.dnssec.make_dnskey(
         private.public_key(), dns.dnssectypes.Algorithm.ECDSAP256SHA256, flags=_SEP_ZONE_KEY
     )
-    dns.dnssec.sign_zone(zone, keys=[(private, public)], lifetime=_LIFETIME)
+    end = int(time.time()) + (-_LIFETIME if expired else _LIFETIME)
+    begin = end - 2 * _LIFETIME
+    dns.dnssec.sign_zone(zone, keys=[(private, public)], inception=begin, expiration=end)
     return public
 
 

@@ -34,6 +34,7 @@ from proxy.session.options import one_line
 from proxy.trust.keyring.database import FILE_NAME, KeyringError
 from proxy.trust.keyring.entry import Entry, Held, Seen
 from proxy.trust.keyring.exchange import exported, import_into
+from proxy.trust.keyring.facts import fingerprint_octets
 from proxy.trust.keyring.reading import NotFoundError
 from proxy.trust.keyring.store import Keyring
 from proxy.xmpp.domains import domain as a_labels
@@ -226,14 +227,8 @@ def _shown(opened: Keyring, which: str) -> _Shown:
         raise NotFoundError(nothing) from None
     held: tuple[Held, ...] = ()
     seen: tuple[tuple[str, str, Seen], ...] = ()
-    if (
-        not entries
-        or entries[0].facts.fingerprint.replace(":", "") != which.replace(":", "").upper()
-    ):
-        try:
-            domain = a_labels(which)
-        except ValueError:
-            raise NotFoundError(nothing) from None
+    if fingerprint_octets(which) is None:
+        domain = a_labels(which)
         held = opened.all_held(domain)
         seen = tuple(each for each in opened.all_seen() if each[0] == domain)
     if not (entries or held or seen):

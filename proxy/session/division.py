@@ -301,6 +301,7 @@ class Division:
 
     def _close(self, reason: str) -> None:
         self._deaf = True
+        self._branches.clear()
         self._over = self._over or reason
         self._out.append(Close(self._over))
 

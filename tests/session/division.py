@@ -115,4 +115,5 @@ class Divided:
                     self.reason = reason
                 case Close(reason):
                     self.closed = reason
+                    self.open.clear()
         return self

@@ -296,6 +296,19 @@ def test_a_pair_that_is_taken_back_passes_no_more() -> None:
     play.client(message()).then(*refused(Condition.NOT_AUTHORIZED))
 
 
+def test_one_of_two_pairs_that_is_taken_back_passes_no_more() -> None:
+    """Not even by what is remembered of its addresses as they were written."""
+    play = InboundPlaybook().to_dialled()
+    play.client(result(REMOTE_2, LOCAL)).gave()
+    play.server(answer(LOCAL, REMOTE_2, "valid")).gave()
+    stanza = message(f"a@{REMOTE_2}")
+    play.client(stanza).then(Send(SERVER, stanza))
+    play.client(result(REMOTE_2, LOCAL, "again")).gave()
+    play.server(answer(LOCAL, REMOTE_2, "invalid")).gave()
+    play.client(message()).then(Send(SERVER, message()))
+    play.client(stanza).then(*refused(Condition.INVALID_FROM))
+
+
 def test_of_two_answers_the_last_one_counts() -> None:
     play = InboundPlaybook().to_streams()
     play.client(result(REMOTE, LOCAL, "good") + result(REMOTE, LOCAL, "bad")).gave()

@@ -23,7 +23,9 @@ from proxy.trust.dane.matching import (
     match,
 )
 from proxy.trust.dane.records import TLSA, Matching, Selector, Usage
+from proxy.trust.dane.references import References
 from proxy.trust.evidence import Evidence
+from proxy.trust.identities import CLIENT_SERVICE
 from proxy.trust.policy import Level, pin_of
 from tests.authority import CLIENT, CODE, MAIL, Authority, self_signed
 from tests.trust.dane import (
@@ -326,6 +328,14 @@ def test_attack_signatures_up_to_the_authority_must_be_strong(
     assert words in (problem(outcome) if words else proof(outcome))
 
 
+def test_who_has_signed_the_authority_of_a_record_and_how_does_not_matter(
+    new: Callable[..., Authority],
+) -> None:
+    old = new(name="old root", key="rsa", digest="sha1")
+    shown = unverified(*issued(old), der(old))
+    assert proof(matched([record(der(old), 2)], shown))
+
+
 @pytest.mark.parametrize("key", ["rsa 1024", "P-224"])
 def test_attack_keys_up_to_the_authority_must_be_strong(
     key: Any, new: Callable[..., Authority]
@@ -356,8 +366,13 @@ def test_attack_the_paths_to_verify_are_bounded(
     server = Server(DOMAIN, unverified(*sent), policy())
     assert problem(match(records, server, NOW, counting))
     assert len(asked) == MOST_PATHS
-    # Those that were sent come first.
+    # Those that were sent come first, and once.
     assert proof(match([*records, record(sent[1], 2)], server, NOW, counting))
+    assert len(asked) == MOST_PATHS + 1
+    elsewhere = Server(References("other.example", CLIENT_SERVICE), unverified(*sent), policy())
+    asked.clear()
+    assert problem(match([record(sent[1], 2, 0, 0)], elsewhere, NOW, counting))
+    assert asked == [sent[1]]
 
 
 # PKIX-EE and PKIX-TA

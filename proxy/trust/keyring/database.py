@@ -143,7 +143,8 @@ class Database:
         return self._error("is damaged")
 
     def _is_changing(self) -> bool:
-        return self._connection.in_transaction
+        with self._told():
+            return self._connection.in_transaction
 
     def _value(self, statement: str) -> Any:
         return self._connection.execute(statement).fetchone()[0]

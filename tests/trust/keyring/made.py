@@ -2,6 +2,8 @@
 
 import datetime as dt
 import functools
+import os
+import tempfile
 from pathlib import Path
 
 from proxy.trust.evidence import Evidence
@@ -24,17 +26,22 @@ EXPIRED = NOW + dt.timedelta(days=91)
 """A moment at which the certificates made here have ended."""
 
 
-@functools.cache
-def _original() -> bytes:
-    import tempfile
+HANDED_DOWN = "BASCULE_TEST_CERTIFICATE"
+"""The variable in which a child process finds the certificate of its parent's."""
 
+
+@functools.cache
+def original() -> bytes:
+    """The certificate that all others here are made of."""
+    if HANDED_DOWN in os.environ:
+        return bytes.fromhex(os.environ[HANDED_DOWN])
     with tempfile.TemporaryDirectory() as directory:
         return chain_of(self_signed(Path(directory), NAME)[0])[0]
 
 
 def certificate(number: int = 0) -> bytes:
     """One of many certificates, which differ in their signatures only: nobody checks them here."""
-    return _original()[:-4] + number.to_bytes(4, "big")
+    return original()[:-4] + number.to_bytes(4, "big")
 
 
 def shown(

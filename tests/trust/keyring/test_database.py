@@ -109,12 +109,15 @@ def test_files_of_others(filled: Path, change: str) -> None:
 @pytest.mark.parametrize("what", BREAKS)
 def test_damaged_contents_are_not_passed_over(filled: Path, what: str) -> None:
     altered(filled, BREAKS[what])
-    with closing(Keyring(filled)) as keyring, refused(filled, "is damaged"):
+    with refused(filled, "is damaged"), closing(Keyring(filled)) as keyring:
         keyring.find(NAME, "s2s")
         keyring.seen(NAME, "s2s")
 
 
 def test_damage_that_comes_while_it_is_open(filled: Path) -> None:
+    with closing(Keyring(filled)) as keyring, keyring.changing():
+        for number in range(3000):  # more than SQLite keeps in memory
+            keyring.remember("example.org", "s2s", certificate(number), NOW, how=How.PKIX)
     with closing(Keyring(filled)) as keyring:
         patch(filled, 4096, os.urandom(filled.stat().st_size - 4096))
         with refused(filled, "is damaged"):
@@ -318,14 +321,13 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(path: Path) -> None:
             for number in range(1000):
                 try:
                     keyring.remember(NAME, "s2s", certificate(number), NOW, how=How.PKIX)
-                except KeyringError as error:
-                    assert "cannot be" in str(error), error
+                except KeyringError:
                     break
                 acknowledged.write(f"{number}\n")
             else:
                 pytest.fail("the disk did not get full")
             assert len(keyring.find(NAME, "s2s")) == number
-            with pytest.raises(KeyringError):
+            with pytest.raises(KeyringError, match="cannot be"):
                 keyring.hold(NAME, "s2s", certificate(5000), "why", NOW)
             assert len(keyring.find(NAME, "s2s")) == number
 

@@ -177,7 +177,7 @@ def keyring() -> None:
     """
 
 
-@keyring.command("list")
+@keyring.command("list", short_help="List the certificates that were believed.")
 @click.argument("domain", required=False, callback=_domain)
 @_as_json
 @_command
@@ -192,7 +192,7 @@ def list_(place: _Place, domain: str | None, *, as_json: bool) -> int:
     return Exit.OK
 
 
-@keyring.command()
+@keyring.command(short_help="Show all that is known of a domain or a certificate.")
 @click.argument("which", metavar="DOMAIN|FINGERPRINT|ID")
 @_as_json
 @_command
@@ -236,7 +236,7 @@ def _shown(opened: Keyring, which: str) -> _Shown:
     return entries, held, seen
 
 
-@keyring.command()
+@keyring.command(short_help="Show the certificates that wait for a decision.")
 @_as_json
 @_command
 def pending(place: _Place, *, as_json: bool) -> int:
@@ -249,7 +249,7 @@ def pending(place: _Place, *, as_json: bool) -> int:
     return Exit.OK
 
 
-@keyring.command()
+@keyring.command(short_help="Let certificates that are held in.")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @_by
 @_command
@@ -266,7 +266,7 @@ def approve(place: _Place, ids: tuple[str, ...], by: str) -> int:
     return Exit.OK
 
 
-@keyring.command()
+@keyring.command(short_help="Refuse certificates that are held.")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @_by
 @_command
@@ -280,7 +280,7 @@ def reject(place: _Place, ids: tuple[str, ...], by: str) -> int:
     return Exit.OK
 
 
-@keyring.command()
+@keyring.command(short_help="Refuse certificates that were believed.")
 @click.argument("which", metavar="FINGERPRINT|DOMAIN")
 @_by
 @_command
@@ -301,7 +301,7 @@ def revoke(place: _Place, which: str, by: str) -> int:
     return Exit.OK
 
 
-@keyring.command()
+@keyring.command(short_help="Forget what a domain was once reached with.")
 @click.argument("domain", callback=_domain)
 @_command
 def forget(place: _Place, domain: str) -> int:
@@ -312,7 +312,7 @@ def forget(place: _Place, domain: str) -> int:
     return Exit.OK
 
 
-@keyring.command("export")
+@keyring.command("export", short_help="Print the keyring as JSON.")
 @click.argument("domains", metavar="[DOMAIN]...", nargs=-1, callback=_domain)
 @_command
 def export(place: _Place, domains: tuple[str, ...]) -> int:
@@ -326,7 +326,7 @@ def export(place: _Place, domains: tuple[str, ...]) -> int:
     return Exit.OK
 
 
-@keyring.command("import")
+@keyring.command("import", short_help="Take over what export has printed.")
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @_command
 def import_(place: _Place, file: Path) -> int:

@@ -66,6 +66,7 @@ def _announce(log: Log, conf: Conf, service: Service) -> None:
         fields = {
             "listener": listener.name,
             "direction": listener.direction,
+            "stream": listener.stream.value,
             "address": address,
             "tls": listener.tls.value,
         }

@@ -411,7 +411,7 @@ def _fields(summary: Summary) -> dict[str, object]:
         "server": summary.server,
         "server_tls": None if server_tls is None else _agreed(server_tls),
         "server_identity": view.server_identity,
-        "authenticated": "yes" if view.authenticated else "no",
+        "authenticated": "yes" if _is_authenticated(view) else "no",
         "proof": view.proof,
         "failed_logins": view.failed_logins or None,
         "seconds": f"{summary.seconds:.3f}",
@@ -419,6 +419,11 @@ def _fields(summary: Summary) -> dict[str, object]:
         "from_server": summary.from_server,
         "reason": summary.reason,
     }
+
+
+def _is_authenticated(view: View) -> bool:
+    """Whether who opened the stream was let in; between servers, whether for any domain."""
+    return bool(view.proof) if view.kind is Kind.S2S else view.authenticated
 
 
 def _agreed(tls: TLSFacts) -> str:

@@ -240,8 +240,7 @@ class Federation(Passage):
         self._spellings.clear()
         self.established = True
         self.view = self.view.but(proof=proof)
-        if not first:
-            self._report(Severity.INFO, "another pair of domains is proved", pair, by=proof)
+        self._report(Severity.INFO, "a pair of domains is proved", pair, by=proof)
         return Step.AUTHENTICATED if first else Step.NONE
 
     def _answer(self, asked: Dialback, kind: str, condition: str = "", problem: str = "") -> None:

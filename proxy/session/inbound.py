@@ -87,11 +87,28 @@ class Inbound(Federation):
 
     # Headers and features
 
-    def stream_opened(self, header: StreamHeader, domain: str) -> None:
-        """Judge who opens a stream; raises StreamError."""
+    def note_origin(self, header: StreamHeader) -> None:
+        """Take note of who opens a stream; raises StreamError if it is one of ours."""
         origin = self._origin(header)
+        if origin is not None and not self._external:
+            self.view = self.view.but(origin=origin)
         if origin is not None and self._rules.is_local(origin):
             raise StreamError(Condition.INVALID_FROM, f"{origin} is served here, not out there")
+
+    @property
+    def overdue(self) -> str:
+        """What our server is late with."""
+        if self._issued is None:
+            return super().overdue
+        return (
+            f"has not said in time whether it believes that {self._issued.sender} has proved "
+            "itself; its own connections to other servers must come through this proxy"
+        )
+
+    def stream_opened(self, header: StreamHeader, domain: str) -> None:
+        """Judge who opens a stream; raises StreamError."""
+        self.note_origin(header)
+        origin = self._origin(header)
         if self._external and origin != self.view.origin:
             raise StreamError(
                 Condition.NOT_AUTHORIZED,
@@ -172,7 +189,6 @@ class Inbound(Federation):
         if not condition:
             self._external = True
             self._offers = False
-            self.view = self.view.but(proof="external")
             self._out.append(Send(Side.CLIENT, external.SUCCESS))
             return Step.ANEW
         self._attempts += 1

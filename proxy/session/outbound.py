@@ -102,6 +102,7 @@ class Outbound(Federation):
 
     def stream_opened(self, header: StreamHeader, domain: str) -> None:
         """Judge for which domain of ours a stream is opened; raises StreamError."""
+        self._name(domain)
         origin = self._origin(header) or self._rules.only_local()
         if origin is None:
             raise StreamError(
@@ -182,7 +183,8 @@ class Outbound(Federation):
         if not self._rules.is_local(asked.pair.sender):
             raise StreamError(Condition.INVALID_FROM, f"{asked.pair.sender} is not served here")
         if not self._rules.reaches(asked.pair.to):
-            raise StreamError(Condition.HOST_UNKNOWN, f"{asked.pair.to} is not served here")
+            text = f"{asked.pair.to} is not among the domains of this listener"
+            raise StreamError(Condition.HOST_UNKNOWN, text)
         self._waiting = element
         self.view = self.view.but(origin=asked.pair.sender, domain=asked.pair.to)
         return Step.ADDRESSED
@@ -204,7 +206,10 @@ class Outbound(Federation):
         if problem:
             self._answer(asked, dialback.ERROR, "not-authorized", problem)
         elif self._rules.policy(pair.to).dialback is DialbackRule.NEVER:
-            problem = f"the policy of {pair.to} rules dialback out"
+            problem = (
+                f"the server of {pair.to} has not taken the certificate of {pair.sender} "
+                f"(SASL EXTERNAL), and the policy of {pair.to} rules dialback out"
+            )
             self._answer(asked, dialback.ERROR, "not-authorized", problem)
         elif self._unaddressed:
             self._vouch(asked)

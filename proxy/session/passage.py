@@ -101,6 +101,14 @@ class Passage(ABC):
         """Return what the client gets for the server's header."""
         return header.raw
 
+    def note_origin(self, _header: StreamHeader) -> None:  # noqa: B027 - clients say nothing
+        """Take note of who a stream says it is from; raises StreamError if that cannot be."""
+
+    @property
+    def overdue(self) -> str:
+        """What the server is late with, as a clause about it."""
+        return "did not answer in time"
+
     def open_unaddressed(self, _header: Header, _read: StreamHeader) -> bool:
         """Whether a stream may be open though its header does not say to which domain."""
         return False
@@ -188,6 +196,7 @@ class Passage(ABC):
             fields = {
                 "listener": self.view.listener,
                 "client": self.view.client,
+                "origin": self.view.origin,
                 "domain": self.view.domain,
             }
             text = "would be refused: authenticated without TLS"

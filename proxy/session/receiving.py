@@ -244,6 +244,7 @@ class Receiving:
     def _read_header(self, header: Header) -> StreamHeader:
         """Judge a header by all that binds the client."""
         found = self._note_header(header)
+        self._around.passage.note_origin(found)
         if self.bound and found.to != self.domain:
             raise StreamError(
                 Condition.POLICY_VIOLATION,
@@ -252,7 +253,10 @@ class Receiving:
         if found.to is None:
             raise StreamError(Condition.HOST_UNKNOWN, "the stream does not say to which domain")
         if not self._around.domains.serves(found.to):
-            raise StreamError(Condition.HOST_UNKNOWN, f"{found.to} is not served here")
+            where = "served here"
+            if self._around.passage.view.outward:
+                where = "among the domains of this listener"
+            raise StreamError(Condition.HOST_UNKNOWN, f"{found.to} is not {where}")
         self.domain = found.to
         self._around.passage.stream_opened(found, found.to)
         return found

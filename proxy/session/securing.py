@@ -135,7 +135,16 @@ class Securing:
         sender: the domain that asks, where a server does.
     """
 
-    __slots__ = ("_around", "_domain", "_framer", "_optional", "_sender", "direct", "state")
+    __slots__ = (
+        "_around",
+        "_domain",
+        "_framer",
+        "_offered",
+        "_optional",
+        "_sender",
+        "direct",
+        "state",
+    )
 
     def __init__(
         self, around: Surroundings, domain: str, *, optional: bool, sender: str = ""
@@ -145,6 +154,7 @@ class Securing:
         self._domain = domain
         self._sender = sender
         self._optional = optional
+        self._offered = False
         self._framer = Framer(CEILING)
         self.direct = False
         """Whether TLS begins with the first byte (XEP-0368)."""
@@ -216,7 +226,8 @@ class Securing:
 
     def _ask(self, features: Element) -> None:
         # A server that names TLS nowhere may take no notice of what it does not know.
-        if self._optional and ns.TLS.encode() not in features.raw:
+        self._offered = ns.TLS.encode() in features.raw
+        if self._optional and not self._offered:
             raise WayError("offers no TLS", no_tls=True)
         self._around.send_server(STARTTLS)
 
@@ -245,7 +256,10 @@ class Securing:
         """The server ends its stream: it redirects, or it does not know ``<starttls/>``."""
         redirected(error)
         asked = self.state is State.ANSWER
-        raise WayError("ended the stream before TLS", no_tls=asked, detail=error.child)
+        text = "ended the stream before TLS"
+        if asked and not self._offered:
+            text = "offers no TLS, and ended the stream when asked for it"
+        raise WayError(text, no_tls=asked, detail=ns.split(error.child)[1])
 
     def _ended(self, _footer: Footer) -> None:
         raise WayError("ended the stream before TLS", no_tls=self.state is State.ANSWER)

@@ -58,9 +58,10 @@ from proxy.xmpp.events import Element, Footer, Header, WhiteSpace
 
 _SEVERITIES: Final = {
     Condition.REMOTE_CONNECTION_FAILED: Severity.WARNING,
+    Condition.INVALID_FROM: Severity.WARNING,
     Condition.INTERNAL_SERVER_ERROR: Severity.ERROR,
 }
-"""Of ends that are nobody's out there to mend."""
+"""Of ends that are ours to mend, or of somebody who claims to be another."""
 
 
 class Session:
@@ -226,7 +227,7 @@ class Session:
         """Take note that a deadline has passed."""
         match deadline:
             case Deadline.CONNECT:
-                self._upstream_failed("did not answer in time")
+                self._upstream_failed(self.passage.overdue)
             case Deadline.WAY:
                 if self._server.way is not None:
                     self._guarded_server(self._server.way.expired)

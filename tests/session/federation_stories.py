@@ -307,6 +307,12 @@ def stories(
 _BARE = {domain: bare for bare, domain in ADDRESSES.items() if bare.endswith(f"@{domain}")}
 
 
+def _settled(one: str, other: str, kind: str, used: bool) -> list[Event]:
+    """A pair that is asked for and answered, and perhaps a stanza of it."""
+    events = [("client", result(one, other)), ("server", answer(other, one, kind))]
+    return [*events, ("client", message(_BARE[one], _BARE[other], "MARK"))] if used else events
+
+
 def calm(
     senders: Sequence[str], to: Sequence[str], likely: tuple[str, str]
 ) -> st.SearchStrategy[list[Event]]:
@@ -320,13 +326,11 @@ def calm(
     mixed = st.one_of(stanzas, stanzas, requests(senders, to), st.just(b"\n"), STANZAS, others)
     burst = st.lists(mixed, min_size=1, max_size=4).map(b"".join)
     settled = st.builds(
-        lambda one, other, kind: [
-            ("client", result(one, other)),
-            ("server", answer(other, one, kind)),
-        ],
+        _settled,
         st.sampled_from(senders),
         st.sampled_from(to),
         st.sampled_from(KINDS),
+        st.booleans(),
     )
     said = torn("server", answers(to, senders), 1)
     return st.one_of(torn("client", burst, 1), torn("client", burst, 1), settled, settled, said)

@@ -18,6 +18,7 @@ from tests.session.federation import (
     key_of,
     message,
     opened,
+    own,
     own_answer,
     result,
     verify,
@@ -180,3 +181,30 @@ def test_a_plugin_that_refuses_the_proved_server_has_its_way() -> None:
         Disarm(Deadline.AUTHENTICATION),
         *refused(Condition.POLICY_VIOLATION, "not today"),
     )
+
+
+def test_our_server_cannot_be_reached_again() -> None:
+    play = InboundPlaybook().to_external()
+    play.client(opened(REMOTE, LOCAL)).gave()
+    before = own(2, sender=LOCAL, to=REMOTE)
+    play.server_unreachable().then(
+        *refused(Condition.REMOTE_CONNECTION_FAILED, "cannot be reached", before=before)
+    )
+
+
+def test_an_answer_that_comes_before_the_question_convinces_nobody() -> None:
+    play = InboundPlaybook().to_authenticated()
+    play.server(VALID).then()
+    play.to_convincing()
+    assert b"<message" not in to_server(play.commands)
+
+
+def test_two_servers_are_convinced_of_apart() -> None:
+    """The end of one session takes no key of another's away."""
+    one = InboundPlaybook().to_authenticated().to_convincing()
+    two = InboundPlaybook(one.rules).to_external().to_stream(stream_id="L3").to_convincing()
+    assert one.issued == 2
+    two.lost(CLIENT).gave()
+    assert one.issued == 1
+    one.server(VALID).then(Disarm(Deadline.CONNECT), Send(SERVER, message()), Resume())
+    assert one.issued == 0

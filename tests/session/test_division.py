@@ -267,6 +267,13 @@ def test_a_branch_that_ends_after_a_proof_ends_the_stream(how: str) -> None:
     assert divided.closed is None
 
 
+def test_a_pair_that_is_proved_does_not_fail_for_being_asked_again() -> None:
+    divided = Divided().says(result(LOCAL, ONE) * 2, verify(LOCAL, ONE, "id-1"))
+    divided.branch(ONE, UNADDRESSED, answer(ONE, LOCAL, "valid"))
+    divided.hears(own_answer(ONE, LOCAL, "valid")).ends(ONE)
+    divided.hears(own_error(ONE, LOCAL, TIMEOUT, "id-1"), FOOTER)
+
+
 def test_what_was_under_way_to_others_still_passes() -> None:
     divided = Divided().proved(ONE, TWO).ends(ONE).hears(FOOTER)
     sent = [to(TWO, "1"), to(ONE), to(TWO, "2") + to(ONE) * 2 + to(TWO, "3"), to(THREE)]

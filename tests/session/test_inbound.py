@@ -254,6 +254,14 @@ def test_nor_behind_a_domain_that_need_not() -> None:
     play.client(REQUEST).then(Send(CLIENT, own_error(LOCAL, REMOTE, "not-authorized")))
 
 
+def test_such_a_policy_is_not_about_questions_about_keys() -> None:
+    """They prove our domain to the other server, and nothing to ours."""
+    play = InboundPlaybook(Peers(policies=never(REMOTE))).to_tls()
+    play.to_stream(opened(None, LOCAL))
+    asked = verify(REMOTE, LOCAL, "s1")
+    play.client(asked).then(Send(SERVER, asked))
+
+
 def test_a_certificate_and_dialback_satisfy_such_a_policy() -> None:
     """Without a way for EXTERNAL to our server, dialback comes on top of the certificate."""
     rules = Peers(policies=never(REMOTE), offers_external=False)

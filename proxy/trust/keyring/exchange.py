@@ -39,7 +39,7 @@ It is JSON (RFC 8259), one object::
       ]
     }
 
-What waits for an operator is not in it.
+What waits for an operator is not in it, and what was revoked is among the entries only.
 """
 
 import base64
@@ -95,11 +95,20 @@ def exported(keyring: Keyring, domains: Collection[str] | None = None) -> str:
     def wanted(domain: str) -> bool:
         return domains is None or domain in domains
 
+    entries = [entry for entry in keyring.entries() if wanted(entry.domain)]
+    revoked = {
+        (entry.domain, entry.stream, entry.certificate) for entry in entries if entry.revoked
+    }
+    rejected = [held for held in keyring.rejected() if wanted(held.domain)]
     whole = {
         "format": FORMAT,
         "version": VERSION,
-        "entries": [_entry(each) for each in keyring.entries() if wanted(each.domain)],
-        "rejected": [_rejected(each) for each in keyring.rejected() if wanted(each.domain)],
+        "entries": [_entry(entry) for entry in entries],
+        "rejected": [
+            _rejected(held)
+            for held in rejected
+            if (held.domain, held.stream, held.certificate) not in revoked
+        ],
         "seen": [
             _seen(domain, stream, seen)
             for domain, stream, seen in keyring.all_seen()

@@ -375,9 +375,11 @@ class Keyring(Reading):
 
 
 def _merged(mine: Entry, theirs: Entry) -> Entry:
-    """Join what two keyrings say of one certificate: any no, and the stronger yes."""
+    """Join what two keyrings say of one certificate: any no, and the stronger or later yes."""
     permitting = mine
-    if theirs.how is How.OPERATOR and mine.how is not How.OPERATOR:
+    if theirs.how is How.OPERATOR and (
+        mine.how is not How.OPERATOR or mine.permitted_at < theirs.permitted_at
+    ):
         permitting = theirs
     return attrs.evolve(
         mine,

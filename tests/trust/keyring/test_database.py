@@ -21,6 +21,13 @@ from proxy.trust.keyring.store import Keyring
 from tests.trust.keyring.made import certificate
 from tests.trust.showing import NAME, NOW
 
+HIDDEN = """
+PRAGMA writable_schema = ON;
+UPDATE sqlite_schema SET sql = 'CREATE INDEX entry_certificate ON entry (how)'
+WHERE name = 'entry_certificate'
+"""
+"""An index that leads elsewhere."""
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "cut off": lambda path: os.truncate(path, path.stat().st_size // 2),
@@ -37,6 +44,7 @@ CHANGES = {
 }
 BREAKS = {
     "a table is gone": "DROP VIEW known",
+    "an index is wrong": HIDDEN,
     "a column is gone": "ALTER TABLE seen RENAME COLUMN tls_since TO something",
     "a certificate is another one": "UPDATE certificate SET der = x'30'",
     "a certificate is gone": "PRAGMA foreign_keys = OFF; DELETE FROM certificate",

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 
-from proxy.daemon.forwarding import ForwardRules
+from proxy.daemon.forwarding import MOST_REMEMBERED, REMEMBERED, ForwardRules
 from proxy.daemon.model import FORWARD, Conf, Listener
 from proxy.daemon.own import OwnDomains
 from proxy.net.peer import Verifier
 from proxy.session.dialback import Ledger
 from proxy.session.kinds import Kind
+from proxy.trust.evidence import Evidence
 from proxy.trust.identities import SERVER_SERVICE
 from proxy.trust.policy import Ladder, Pattern, Policy
 from proxy.trust.verdict import Verdict, judge
@@ -37,6 +39,7 @@ class Peers:
             TLSSetupError: the roots of a policy cannot be read; all stays as it was.
         """
         self._verifier = Verifier(self._policies)
+        self._verified: dict[tuple[object, ...], tuple[datetime, Evidence]] = {}
 
     def judge(self, domain: str, chain: Sequence[bytes]) -> Verdict:
         """Judge the certificates that a server has shown which says it is that of ``domain``.
@@ -45,9 +48,23 @@ class Peers:
             UntrustedError: they do not do.
         """
         policy = self.ladder.find(domain)
-        evidence = self._verifier.evidence(policy, tuple(chain))
         now = datetime.now(UTC)
+        evidence = self._evidence(policy, tuple(chain), now)
         return judge(domain, SERVER_SERVICE, policy, evidence, now, initiating=True)
+
+    def _evidence(self, policy: Policy, chain: tuple[bytes, ...], now: datetime) -> Evidence:
+        """Verify a chain, unless the very same was verified a moment ago, by the same roots.
+
+        A server opens many streams, each with the same chain, and verifying one takes long.
+        """
+        key = (policy.anchors, *(sha256(each).digest() for each in chain))
+        at, evidence = self._verified.pop(key, (now, None))
+        if evidence is None or not at <= now < at + REMEMBERED:
+            at, evidence = now, self._verifier.evidence(policy, chain)
+        while len(self._verified) >= MOST_REMEMBERED:
+            del self._verified[next(iter(self._verified))]
+        self._verified[key] = (at, evidence)
+        return evidence
 
 
 class InboundRules:

@@ -315,7 +315,9 @@ class Bridge:
         """End everything at once, our own code having failed."""
         self._finished = self._finished or "fault in the proxy; see the log"
         self._severity = Severity.ERROR
-        self._session = None
+        if self._session is not None:
+            self._session.abandon()
+            self._session = None
         self._disarm_all()
         self._end(Abort(Side.SERVER))
         if self._client is not None:

@@ -7,7 +7,7 @@ whether it has issued it, for this pair of domains and this stream.
 import hmac
 import secrets
 from typing import Final
-from xml.sax.saxutils import quoteattr
+from xml.sax.saxutils import escape, quoteattr
 
 import attrs
 
@@ -29,6 +29,34 @@ ERROR: Final = "error"
 LONGEST: Final = 1024
 """Characters that a key or a stream's id may have."""
 
+_PREFIXED: Final = {RESULT: "db:result", VERIFY: "db:verify"}
+_CONDITIONS: Final = frozenset(
+    (
+        "bad-request",
+        "conflict",
+        "feature-not-implemented",
+        "forbidden",
+        "gone",
+        "internal-server-error",
+        "item-not-found",
+        "jid-malformed",
+        "not-acceptable",
+        "not-allowed",
+        "not-authorized",
+        "policy-violation",
+        "recipient-unavailable",
+        "redirect",
+        "registration-required",
+        "remote-connection-failed",
+        "remote-server-not-found",
+        "remote-server-timeout",
+        "resource-constraint",
+        "service-unavailable",
+        "subscription-required",
+        "undefined-condition",
+        "unexpected-request",
+    )
+)
 _TYPES: Final = frozenset((VALID, INVALID, ERROR))
 
 
@@ -63,6 +91,7 @@ class Dialback:
         kind: what ``type`` says: `VALID`, `INVALID` or `ERROR` in an answer; None in a request.
         id: the stream's id, of `VERIFY`.
         key: the key of a request. It must not be shown to anybody else.
+        condition: of an answer that is an `ERROR` (XEP-0220, section 2.4.2).
     """
 
     name: str
@@ -72,6 +101,7 @@ class Dialback:
     kind: str | None
     id: str = ""
     key: str = attrs.field(default="", repr=False)
+    condition: str = ""
 
 
 def read(element: Element) -> Dialback:
@@ -104,50 +134,58 @@ def read(element: Element) -> Dialback:
         raise StreamError(Condition.BAD_FORMAT, "a dialback request has no key")
     if element.name == VERIFY and not stream_id:
         raise StreamError(Condition.BAD_FORMAT, "<db:verify/> does not say of which stream")
-    return Dialback(element.name, pair, sender, to, kind, stream_id, key)
+    condition = _condition(element) if kind == ERROR else ""
+    return Dialback(element.name, pair, sender, to, kind, stream_id, key, condition)
 
 
-def request(pair: Pair, key: str) -> bytes:
-    """Return a ``<db:result/>`` that asks for ``pair`` to be let pass."""
-    return (
-        f"<db:result xmlns:db='{ns.DIALBACK}' from={quoteattr(pair.sender)} "
-        f"to={quoteattr(pair.to)}>{key}</db:result>"
-    ).encode()
+def _condition(element: Element) -> str:
+    """Return the condition of an error, if it is one that is known."""
+    for node in element.tree.iter():
+        namespace, local = ns.split(str(node.tag))
+        if namespace == ns.STANZA_ERRORS and local in _CONDITIONS:
+            return local
+    return "undefined-condition"
+
+
+def request(sender: str, to: str, key: str) -> bytes:
+    """Return a ``<db:result/>`` that asks for a pair of domains to be let pass."""
+    return question(Dialback(RESULT, Pair(sender, to), sender, to, None, key=key))
+
+
+def question(asked: Dialback) -> bytes:
+    """Return a request in our own words: nothing is in it but what was read."""
+    start = _start(asked)
+    return f"{start}>{escape(asked.key)}</{_PREFIXED[asked.name]}>".encode()
 
 
 def answer(asked: Dialback, kind: str, condition: str = "") -> bytes:
-    """Return the answer to a request.
+    """Return the answer to a request, in our own words and with its own spelling of the domains.
+
+    Another server's words do not reach one of ours: what that makes of attributes and names is not
+    what everybody makes of them.
 
     Args:
         asked: the request.
         kind: `VALID`, `INVALID` or `ERROR`.
         condition: the condition of an error (XEP-0220, section 2.4.2), such as ``forbidden``.
     """
-    return _written(attrs.evolve(asked, sender=asked.to, to=asked.sender, kind=kind), condition)
-
-
-def retold(told: Dialback) -> bytes:
-    """Return an answer again, for a stream on which its prefixes need not be declared.
-
-    What an error says besides is not kept.
-    """
-    return _written(told, "undefined-condition")
-
-
-def _written(answer: Dialback, condition: str) -> bytes:
-    name = "result" if answer.name == RESULT else "verify"
-    kind = answer.kind
-    stream_id = f" id={quoteattr(answer.id)}" if answer.name == VERIFY else ""
-    start = (
-        f"<db:{name} xmlns:db='{ns.DIALBACK}' from={quoteattr(answer.sender)} "
-        f"to={quoteattr(answer.to)}{stream_id} type='{kind}'"
-    )
+    turned = attrs.evolve(asked, sender=asked.to, to=asked.sender)
+    start = f"{_start(turned)} type='{kind}'"
     if kind != ERROR:
         return f"{start}/>".encode()
+    condition = condition or "undefined-condition"
     return (
         f"{start}><error type='cancel'><{condition} xmlns='{ns.STANZA_ERRORS}'/></error>"
-        f"</db:{name}>"
+        f"</{_PREFIXED[asked.name]}>"
     ).encode()
+
+
+def _start(element: Dialback) -> str:
+    stream_id = f" id={quoteattr(element.id)}" if element.name == VERIFY else ""
+    return (
+        f"<{_PREFIXED[element.name]} xmlns:db='{ns.DIALBACK}' from={quoteattr(element.sender)} "
+        f"to={quoteattr(element.to)}{stream_id}"
+    )
 
 
 class Ledger:

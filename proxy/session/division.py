@@ -254,7 +254,7 @@ class Division:
             del branch.waiting[question]
         if answer.name == dialback.RESULT and kind == dialback.VALID:
             branch.proved.add(waiting.asked.pair)
-        self._tell(dialback.retold(answer))
+        self._tell(dialback.answer(waiting.asked, kind, answer.condition))
 
     def _drop(self, domain: str, reason: str) -> None:
         """Give a branch up; what has waited for it is answered.

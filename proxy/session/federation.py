@@ -6,11 +6,11 @@ party. A stanza whose pair is not proved does not pass, and an answer that nobod
 not either (CVE-2012-3525).
 """
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
 
+import attrs
 from lxml import etree
 
 from proxy.session import dialback
@@ -25,6 +25,7 @@ from proxy.trust.verdict import Verdict
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.domains import unambiguous
 from proxy.xmpp.errors import StreamError
+from proxy.xmpp.events import replaced
 from proxy.xmpp.features import Rewrite, cut
 from proxy.xmpp.framing import Framer
 from proxy.xmpp.headers import StreamHeader
@@ -32,13 +33,24 @@ from proxy.xmpp.headers import StreamHeader
 MOST_PAIRS: Final = 1_000
 """How many pairs of domains one stream may carry, and as many requests may wait on it."""
 
-STANZAS: Final = frozenset(ns.qualified(ns.SERVER, name) for name in ("iq", "message", "presence"))
+_STANZA_NAMES: Final = frozenset(("iq", "message", "presence"))
+
+STANZAS: Final = frozenset(ns.qualified(ns.SERVER, name) for name in _STANZA_NAMES)
 """The stanzas of a stream between servers."""
 
 DIALBACK_FEATURE: Final = f"<dialback xmlns='{ns.DIALBACK_FEATURE}'/>".encode()
 """Says that dialback is spoken, without errors, in features that are ours."""
 
+MOST_REFUSALS: Final = 20
+"""How many requests of dialback may be refused on one stream."""
+
+MOST_DROPPED: Final = 100
+"""How many elements that are out of place may be let drop on one stream."""
+
+_MOST_REPORTED: Final = 5
 _MOST_SPELLINGS: Final = 4_096
+_LONGEST_SPELLING: Final = 256
+_ADDRESSING: Final = frozenset(("from", "to", "id", "type", "version"))
 
 _CUT: Final = frozenset(
     (
@@ -105,7 +117,16 @@ class Federation(Passage):
         rules: the listener's.
     """
 
-    __slots__ = ("_proven", "_rules", "_spellings", "_unanswered", "_watched")
+    __slots__ = (
+        "_dropped",
+        "_managed",
+        "_proven",
+        "_refusals",
+        "_rules",
+        "_spellings",
+        "_unanswered",
+        "_watched",
+    )
 
     def __init__(
         self, view: View, chain: Chain, out: list[Command], rules: FederationRules
@@ -113,7 +134,10 @@ class Federation(Passage):
         super().__init__(view, chain, out)
         self._rules = rules
         self._proven: set[Pair] = set()
-        self._unanswered: Counter[tuple[str, Pair, str]] = Counter()
+        self._dropped = 0
+        self._managed = False  # whether our side has asked for stream management
+        self._refusals = 0
+        self._unanswered: dict[tuple[str, Pair, str], list[Dialback]] = {}
         self._spellings: dict[tuple[bytes, bytes], bool] = {}  # of addresses: proved or not
         self._watched = chain.wants_stanzas(Direction.TO_SERVER)
 
@@ -141,6 +165,7 @@ class Federation(Passage):
     def from_client(self, element: Element) -> Step:
         """Pass on an element of the client's; raises StreamError."""
         self._count_element()
+        demand_plain(element.attributes)
         namespace, _ = ns.split(element.name)
         if namespace == ns.DIALBACK:
             return self._dialback_from_client(element, dialback.read(element))
@@ -150,7 +175,7 @@ class Federation(Passage):
             self._pass(element, Direction.TO_SERVER)
         elif element.name in STANZAS:
             self._stanza_from_client(element, addresses(element))
-        elif element.name in _STREAM_MANAGEMENT:
+        elif _manages(element):
             self._other_from_client(element)
         else:
             # To a server that does not mind namespaces it might be a stanza, from anybody.
@@ -159,6 +184,7 @@ class Federation(Passage):
 
     def from_server(self, element: Element) -> Step:
         """Pass on an element of the server's, and say what it brings about; raises StreamError."""
+        demand_plain(element.attributes)
         namespace, _ = ns.split(element.name)
         if namespace == ns.DIALBACK:
             return self._dialback_from_server(element, dialback.read(element))
@@ -168,7 +194,7 @@ class Federation(Passage):
             raise StreamError(
                 Condition.NOT_AUTHORIZED, "a stanza on a stream for those of the other direction"
             )
-        elif element.name == ns.ERROR or element.name in _STREAM_MANAGEMENT:
+        elif element.name == ns.ERROR or (self._managed and _manages(element)):
             self._pass(element, Direction.TO_CLIENT)
         else:
             # Not only what no feature has been left for: see `from_client`.
@@ -194,35 +220,38 @@ class Federation(Passage):
         """Pass on what belongs to the stream as a whole: stream management (XEP-0198)."""
         if not self._proven:
             raise StreamError(Condition.NOT_AUTHORIZED, "no domain is proved on this stream yet")
+        self._managed = True
         self._pass(element, Direction.TO_SERVER)
 
     # Dialback
 
     def _ask(self, element: Element, asked: Dialback) -> None:
         """Pass a request on, and wait for its answer."""
-        if self._unanswered.total() + len(self._proven) >= MOST_PAIRS:
-            self._answer(asked, dialback.ERROR, "resource-constraint", "too many pairs of domains")
+        waiting = sum(map(len, self._unanswered.values()))
+        if waiting + len(self._proven) >= MOST_PAIRS:
+            self._decline(asked, "resource-constraint", "too many pairs of domains")
             return
-        if self._pass(element, Direction.TO_SERVER):
-            self._unanswered[asked.name, asked.pair, asked.id] += 1
+        if self._pass(replaced(element, dialback.question(asked)), Direction.TO_SERVER):
+            self._unanswered.setdefault(_question(asked), []).append(asked)
 
     def _dialback_from_server(self, element: Element, answer: Dialback) -> Step:
         """Pass on an answer that was waited for; let others drop."""
-        pair = answer.pair.turned
         if answer.kind is None:
             self._drop("a request of dialback from the wrong side")
             return Step.NONE
-        question = (answer.name, pair, answer.id)
-        if question not in self._unanswered:
+        question = _question(attrs.evolve(answer, pair=answer.pair.turned))
+        asked = self._unanswered.get(question)
+        if asked is None:
             self._drop("an answer of dialback that nobody has asked for")
             return Step.NONE
-        self._unanswered[question] -= 1
-        if not self._unanswered[question]:
+        first = asked.pop(0)
+        if not asked:
             del self._unanswered[question]
         step = Step.NONE
         if answer.name == dialback.RESULT:
-            step = self._heed_result(pair, answer.kind)
-        self._pass(element, Direction.TO_CLIENT)
+            step = self._heed_result(first.pair, answer.kind)
+        told = dialback.answer(first, answer.kind, answer.condition)
+        self._pass(replaced(element, told), Direction.TO_CLIENT)
         return step
 
     def _heed_result(self, pair: Pair, kind: str) -> Step:
@@ -243,15 +272,38 @@ class Federation(Passage):
         self._report(Severity.INFO, "a pair of domains is proved", pair, by=proof)
         return Step.AUTHENTICATED if first else Step.NONE
 
-    def _answer(self, asked: Dialback, kind: str, condition: str = "", problem: str = "") -> None:
-        """Answer a request of the client's in the server's stead."""
+    def _answer(self, asked: Dialback, kind: str, condition: str = "") -> None:
+        """Answer a request of the client's."""
         self._out.append(Send(Side.CLIENT, dialback.answer(asked, kind, condition)))
-        if problem:
-            self._report(Severity.WARNING, f"dialback refused: {problem}", asked.pair)
+
+    def _decline(self, asked: Dialback, condition: str, problem: str) -> None:
+        """Answer a request with an error, and say why; one who goes on asking is let go.
+
+        Raises:
+            StreamError: it is one too many.
+        """
+        self._refusals += 1
+        if self._refusals > MOST_REFUSALS:
+            raise StreamError(
+                Condition.POLICY_VIOLATION, f"more than {MOST_REFUSALS} requests were refused"
+            )
+        self._answer(asked, dialback.ERROR, condition)
+        self._report(Severity.WARNING, f"dialback refused: {problem}", asked.pair)
 
     def _drop(self, what: str) -> None:
-        fields = {"domain": self.view.domain, "origin": self.view.origin}
-        self._out.append(Report(Severity.WARNING, f"dropped: {what}", fields))
+        """Let something drop; one who goes on sending such is let go.
+
+        Raises:
+            StreamError: it is one too many.
+        """
+        self._dropped += 1
+        if self._dropped > MOST_DROPPED:
+            raise StreamError(
+                Condition.POLICY_VIOLATION, f"more than {MOST_DROPPED} elements were out of place"
+            )
+        if self._dropped <= _MOST_REPORTED:
+            fields = {"domain": self.view.domain, "origin": self.view.origin}
+            self._out.append(Report(Severity.WARNING, f"dropped: {what}", fields))
 
     def _report(self, severity: Severity, text: str, pair: Pair, **more: object) -> None:
         fields = {"sender": pair.sender, "to": pair.to, **more}
@@ -290,7 +342,8 @@ class Federation(Passage):
                 known = pair in self._proven
             if len(self._spellings) >= _MOST_SPELLINGS:
                 self._spellings.clear()
-            self._spellings[spelling] = known
+            if len(sender) + len(to) <= _LONGEST_SPELLING:
+                self._spellings[spelling] = known
         return known
 
     def _origin(self, header: StreamHeader) -> str | None:
@@ -301,6 +354,36 @@ class Federation(Passage):
             return unambiguous(header.sender)
         except ValueError as error:
             raise StreamError(Condition.INVALID_FROM, f"'from' names no domain: {error}") from error
+
+
+def demand_plain(attributes: Mapping[str, str]) -> None:
+    """Refuse attributes that some server might take for an address, in spite of their namespace.
+
+    Raises:
+        StreamError: there is one.
+    """
+    for name in attributes:
+        namespace, local = ns.split(name)
+        if namespace and local in _ADDRESSING:
+            raise StreamError(
+                Condition.BAD_FORMAT, f"the attribute '{local}' is in a namespace that it is not of"
+            )
+
+
+def _manages(element: Element) -> bool:
+    """Whether an element is one of stream management, and nothing else is in it."""
+    attributes = element.attributes
+    return (
+        element.name in _STREAM_MANAGEMENT
+        and "from" not in attributes
+        and "to" not in attributes
+        and ns.split(element.child)[1] not in _STANZA_NAMES
+    )
+
+
+def _question(asked: Dialback) -> tuple[str, Pair, str]:
+    """Return what tells a request from others."""
+    return asked.name, asked.pair, asked.id
 
 
 def addresses(stanza: Element) -> Pair:
@@ -324,8 +407,13 @@ def addresses(stanza: Element) -> Pair:
 
 def domain_of(address: str) -> str:
     """Return the domain of an address (RFC 7622, section 3.2), as A-labels; raises ValueError."""
+    return unambiguous(spelling_of(address))
+
+
+def spelling_of(address: str) -> str:
+    """Return the domain of an address as it is written there."""
     bare = address.partition("/")[0]
-    return unambiguous(bare.partition("@")[2] if "@" in bare else bare)
+    return bare.partition("@")[2] if "@" in bare else bare
 
 
 def cut_features(element: etree._Element) -> Rewrite | None:

@@ -19,9 +19,12 @@ from proxy.session.dialback import Dialback, Pair
 from proxy.session.faults import located
 from proxy.session.federation import (
     DIALBACK_FEATURE,
+    MOST_PAIRS,
     Federation,
     FederationRules,
     cut_features,
+    demand_plain,
+    spelling_of,
 )
 from proxy.session.hooks import Condition, Direction, Element, StreamHeader, TLSFacts, View
 from proxy.session.passage import NO_FEATURES, STARTTLS_OFFER, RefusalError
@@ -47,7 +50,9 @@ class Inbound(Federation):
         "_features_due",
         "_issued",
         "_offers",
+        "_spelling",
         "_stream_id",
+        "_verdicts",
         "_versioned",
         "_waiting",
     )
@@ -61,7 +66,9 @@ class Inbound(Federation):
         self._external = False  # whether EXTERNAL has authenticated the origin
         self._issued: Pair | None = None  # for which our server has a key of the proxy's
         self._offers = False  # whether EXTERNAL is on offer
+        self._spelling = ""  # of the origin, as its header has it
         self._stream_id = ""  # our server's
+        self._verdicts: dict[str, Verdict] = {}  # on what was shown, by domain
         self._versioned = True
         self._waiting: Element | None = None  # what has to wait for its pair to be proved
 
@@ -83,6 +90,7 @@ class Inbound(Federation):
     def tls_established(self, facts: TLSFacts, shown: Sequence[bytes]) -> None:
         """Take note of TLS, and of the certificates; raises StreamError."""
         self._chain_shown = shown
+        self._verdicts.clear()
         super().tls_established(facts, shown)
 
     # Headers and features
@@ -90,6 +98,7 @@ class Inbound(Federation):
     def note_origin(self, header: StreamHeader) -> None:
         """Take note of who opens a stream; raises StreamError if it is one of ours."""
         origin = self._origin(header)
+        self._spelling = header.sender or ""
         if origin is not None and not self._external:
             self.view = self.view.but(origin=origin)
         if origin is not None and self._rules.is_local(origin):
@@ -136,6 +145,14 @@ class Inbound(Federation):
 
     def _judged(self, origin: str) -> Verdict:
         """Judge the certificates shown; whatever goes wrong, they prove nothing then."""
+        verdict = self._verdicts.get(origin)
+        if verdict is None:
+            verdict = self._verdicts[origin] = self._judged_now(origin)
+            if len(self._verdicts) > MOST_PAIRS:
+                self._verdicts.clear()
+        return verdict
+
+    def _judged_now(self, origin: str) -> Verdict:
         try:
             return _checked(self._rules.judge_client(origin, self._chain_shown))
         except UntrustedError as error:
@@ -150,7 +167,12 @@ class Inbound(Federation):
         return self._rules.policy(origin).dialback is DialbackRule.NEVER and not self.view.exempt
 
     def opening(self, header: Header) -> bytes:
-        """Return the header that our server gets: the other one's, dialback announced in it."""
+        """Return the header that our server gets: the other one's, dialback announced in it.
+
+        Raises:
+            StreamError: our server might take it for that of another domain.
+        """
+        demand_plain(header.attributes)
         return completed(header, xmlns_db=ns.DIALBACK)
 
     def answer(self, header: Header) -> bytes:
@@ -206,20 +228,20 @@ class Inbound(Federation):
             self._drop("an answer of dialback that nobody has asked for")
             return Step.NONE
         pair = asked.pair
-        if asked.name == dialback.VERIFY:
-            good = self._rules.ledger.check(pair.turned, asked.id, asked.key)
-            if good is not None:
-                self._answer(asked, dialback.VALID if good else dialback.INVALID)
-                return Step.NONE
         if self._rules.is_local(pair.sender):
             raise StreamError(
                 Condition.INVALID_FROM, f"{pair.sender} is served here, not out there"
             )
+        if asked.name == dialback.VERIFY and self._rules.is_local(pair.to):
+            good = self._rules.ledger.check(pair.turned, asked.id, asked.key)
+            if good is not None:
+                self._answer(asked, dialback.VALID if good else dialback.INVALID)
+                return Step.NONE
         if self.view.domain is None or not self._rules.together(pair.to, self.view.domain):
-            self._answer(asked, dialback.ERROR, "item-not-found", f"{pair.to} is not served here")
+            self._decline(asked, "item-not-found", f"{pair.to} is not served here")
         elif asked.name == dialback.RESULT and self._is_refused(pair.sender):
             problem = f"the certificate does not prove {pair.sender}"
-            self._answer(asked, dialback.ERROR, "not-authorized", problem)
+            self._decline(asked, "not-authorized", problem)
         else:
             self._ask(element, asked)
         return Step.NONE
@@ -262,9 +284,10 @@ class Inbound(Federation):
         self._waiting = element
         self._issued = pair
         key = self._rules.ledger.issue(pair, self._stream_id)
+        to = element.attributes.get("to", pair.to)
         self._out += (
             Arm(Deadline.CONNECT),
-            Send(Side.SERVER, dialback.request(pair, key)),
+            Send(Side.SERVER, dialback.request(self._spelling, spelling_of(to), key)),
         )
 
     def _dialback_from_server(self, element: Element, answer: Dialback) -> Step:
@@ -278,11 +301,11 @@ class Inbound(Federation):
                 f"does not believe that {pair.sender} has proved itself ({answer.kind}); its own "
                 "connections to other servers must come through this proxy"
             )
-        self._prove(pair, "external")
+        step = self._prove(pair, "external")
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             self._pass(waiting, Direction.TO_SERVER)
-        return Step.NONE
+        return step
 
     def _withdraw(self) -> None:
         if self._issued is not None:

@@ -19,7 +19,13 @@ from proxy.session.chain import Chain
 from proxy.session.commands import Command, Send, Severity, Side
 from proxy.session.dialback import Dialback, Pair
 from proxy.session.faults import located
-from proxy.session.federation import MOST_PAIRS, Federation, FederationRules, cut_features
+from proxy.session.federation import (
+    MOST_PAIRS,
+    Federation,
+    FederationRules,
+    cut_features,
+    demand_plain,
+)
 from proxy.session.hooks import Condition, Element, StreamHeader, TLSFacts, View
 from proxy.session.outward import Rules
 from proxy.trust.evidence import Evidence
@@ -27,7 +33,7 @@ from proxy.trust.policy import Dialback as DialbackRule
 from proxy.trust.verdict import Status, UntrustedError
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import StreamError
-from proxy.xmpp.events import Header, replaced
+from proxy.xmpp.events import Header
 from proxy.xmpp.features import edit
 from proxy.xmpp.headers import completed
 
@@ -142,7 +148,12 @@ class Outbound(Federation):
         return completed(header, **{"from": sender}, version="1.0", xmlns_db=ns.DIALBACK)
 
     def answer(self, header: Header) -> bytes:
-        """Return the other server's header, unless ours has got one already."""
+        """Return the other server's header, unless ours has got one already.
+
+        Raises:
+            StreamError: ours might read something in it that is not there.
+        """
+        demand_plain(header.attributes)
         self._stream_id = header.attributes.get("id", "")
         return b"" if self._unaddressed else header.raw
 
@@ -204,13 +215,13 @@ class Outbound(Federation):
             return self._prove(pair, "external")
         problem = self._problem(pair.to)
         if problem:
-            self._answer(asked, dialback.ERROR, "not-authorized", problem)
+            self._decline(asked, "not-authorized", problem)
         elif self._rules.policy(pair.to).dialback is DialbackRule.NEVER:
             problem = (
                 f"the server of {pair.to} has not taken the certificate of {pair.sender} "
                 f"(SASL EXTERNAL), and the policy of {pair.to} rules dialback out"
             )
-            self._answer(asked, dialback.ERROR, "not-authorized", problem)
+            self._decline(asked, "not-authorized", problem)
         elif self._unaddressed:
             self._vouch(asked)
         else:
@@ -221,21 +232,19 @@ class Outbound(Federation):
         """Ask the other server to let a pair pass, with a key of the proxy's own."""
         if not self._stream_id or len(self._vouched) + len(self._proven) >= MOST_PAIRS:
             problem = "too many pairs of domains, or no stream id"
-            self._answer(asked, dialback.ERROR, "resource-constraint", problem)
+            self._decline(asked, "resource-constraint", problem)
             return
         self._vouched[asked.pair] = asked
         key = self._rules.ledger.issue(asked.pair, self._stream_id)
-        self._out.append(Send(Side.SERVER, dialback.request(asked.pair, key)))
+        self._out.append(Send(Side.SERVER, dialback.request(asked.sender, asked.to, key)))
 
     def _dialback_from_server(self, element: Element, answer: Dialback) -> Step:
         pair = answer.pair.turned
         if answer.kind is None or answer.name != dialback.RESULT or pair not in self._vouched:
-            if self._unaddressed and answer.kind is not None:
-                element = replaced(element, dialback.retold(answer))
             return super()._dialback_from_server(element, answer)
         asked = self._vouched.pop(pair)
         self._rules.ledger.withdraw(pair, self._stream_id)
-        self._answer(asked, answer.kind, "not-authorized")
+        self._answer(asked, answer.kind, answer.condition)
         return self._heed_result(pair, answer.kind)
 
     def _withdraw(self) -> None:
@@ -252,7 +261,7 @@ class Outbound(Federation):
         # The answer must come from the domain asked, and from nobody else.
         problem = self._problem(asked.pair.to)
         if problem:
-            self._answer(asked, dialback.ERROR, "not-authorized", problem)
+            self._decline(asked, "not-authorized", problem)
         else:
             self._ask(element, asked)
 

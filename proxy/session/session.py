@@ -411,8 +411,9 @@ class Session:
             self._client.domain = self.view.domain
             self._begin_server(self.passage.opening_anew())
             return
-        if not self.view.authenticated:
+        if not self.view.authenticated or step is Step.AUTHENTICATED:
             self._out.append(Disarm(Deadline.AUTHENTICATION))
+        if not self.view.authenticated:
             self.passage.authenticated()
             if self._client.framer is not None:
                 self._client.framer.limits = self.passage.client_limits()
@@ -420,6 +421,8 @@ class Session:
             self._client.take(receiving.Input.AUTHENTICATED)
             self._server.authenticated()
         elif step is Step.ANEW:
+            # The server knows nothing of it yet, and has to learn it before long.
+            self._out.append(Arm(Deadline.AUTHENTICATION))
             self._client.take(receiving.Input.AUTHENTICATED)
             self.leave_server()
         elif step is Step.ESTABLISHED and self._server.framer is not None:
@@ -464,6 +467,11 @@ class Session:
             self._upstream_failed(f"does not speak XMPP for {self.kind.peers}: {error}")
         except BaseException as error:  # noqa: BLE001 - whatever it was, it must not pass
             self._fault(error)
+
+    def abandon(self) -> None:
+        """Let go of everything: the code around this has failed."""
+        self._over = True
+        self.passage.ended()
 
     def _fault(self, error: BaseException) -> None:
         self._out.append(Report(Severity.ERROR, "fault in the proxy", {"error": located(error)}))

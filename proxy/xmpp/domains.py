@@ -1,6 +1,7 @@
 """XMPP domains in the one form that is compared: A-labels in lower case (RFC 7622, RFC 5891)."""
 
 import re
+from encodings.idna import ToASCII  # noqa: TID251 - it is what old servers do
 from sys import intern
 from typing import Final
 
@@ -41,22 +42,32 @@ def domain(text: str) -> str:
     return intern(encoded)
 
 
-_DEVIATIONS: Final = frozenset("\u00df\u1e9e\u03c2\u200c\u200d")
-"""Characters of which IDNA 2003 makes others, or nothing (UTS #46, section 7)."""
-
-
 def unambiguous(text: str) -> str:
     """Return the domain that ``text`` names, as `domain` does, if every server reads it so.
 
-    A server that reads names by IDNA 2003, as old ones do, takes ``fa\u00df.de`` for ``fass.de``:
-    who has proved the one must not be taken for the other.
+    A server that reads names by IDNA 2003, as old ones do, takes ``fa\u00df.de`` for ``fass.de``,
+    and some characters are normalised otherwise since Unicode 3.2: who has proved the one domain
+    must not be taken for the other.
 
     Raises:
         ValueError: ``text`` names no domain, or not to every server the same.
     """
-    if not (text.isascii() or _DEVIATIONS.isdisjoint(text)):
+    name = domain(text)
+    if not text.isascii() and _as_in_2003(text) not in (None, name):
         raise ValueError("old servers and new ones read this domain as two different ones")
-    return domain(text)
+    return name
+
+
+def _as_in_2003(text: str) -> str | None:
+    """Return the domain that an old server reads (RFC 3490); None if it is none to such a one."""
+    labels = _FULL_STOPS.split(text.removesuffix("."))
+    try:
+        return ".".join(ToASCII(label).decode("ascii").lower() for label in labels)
+    except (UnicodeError, ValueError):
+        return None
+
+
+_FULL_STOPS: Final = re.compile("[.\u3002\uff0e\uff61]")
 
 
 _STRANGERS: Final = (

@@ -168,6 +168,13 @@ class Federation(Logged):
         super().__init__(directory / "federation.toml", written)
         self.secrets.add(KEY)
 
+    def settle(self) -> None:
+        """Wait until every session has ended, so that its summary is not taken for another's."""
+        end = time.monotonic() + SECONDS
+        while self._service._bridges:
+            assert time.monotonic() < end, "a session does not end"
+            time.sleep(0.005)
+
 
 @attrs.frozen
 class Grounds:
@@ -225,6 +232,7 @@ class Grounds:
             self.service.secrets |= {key.decode() for key in _KEYS.findall(data)}
         self.service.lines()
         self.remote.play(script(self.certificates[REMOTE]))
+        self.service.settle()
 
     @contextlib.contextmanager
     def incoming(

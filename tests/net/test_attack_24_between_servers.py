@@ -109,7 +109,7 @@ def test_attack_24_dialback_forges_nothing(grounds: Grounds, nasty: str) -> None
             stream.read_features()
             stream.send(element + "</stream:stream>")
             grounds.legacy.next().close()
-            read_all(stream.connection)  # type: ignore[arg-type]
+            read_all(stream.connection)
     judged(grounds, since)
 
 
@@ -139,7 +139,7 @@ def test_attack_24_no_key_is_logged_whatever_goes_wrong(grounds: Grounds) -> Non
             stream.send(element)
             stream.send("</stream:stream>")
             grounds.legacy.next().close()
-            read_all(stream.connection)  # type: ignore[arg-type]
+            read_all(stream.connection)
         with grounds.outgoing() as stream:
             stream.open()
             stream.read_features()

@@ -100,12 +100,12 @@ def summaries(grounds: Grounds, ports: Collection[int], count: int) -> list[str]
     end = time.monotonic() + SECONDS
     while True:
         lines = grounds.service.lines()
-        found = re.findall(r".* session ended .*client=(\S+).*", "\n".join(lines))
+        found = re.findall(r".* session ended .* client=(\S+).*", "\n".join(lines))
         if sum(client in clients for client in found) >= count:
             break
         assert time.monotonic() < end, lines
         time.sleep(0.01)
-    ended = [line for line in lines if re.search(" session ended .*client=", line)]
+    ended = [line for line in lines if re.search(" session ended .* client=", line)]
     mine = [line for line, client in zip(ended, found, strict=True) if client in clients]
     assert len(mine) == count
     return mine

@@ -75,12 +75,13 @@ def test_without_an_address_nobody_else_may_be_named(grounds: Grounds) -> None:
 
 def test_one_such_stream_may_lead_to_several_servers(grounds: Grounds) -> None:
     """What is said to one of them, or is proved to it, is nothing to the other."""
+    grounds.remote.play(
+        script(grounds.certificates[REMOTE]), script(grounds.certificates[DIRECT], direct=True)
+    )
     with grounds.outgoing() as stream:
         unaddressed(stream)
         peers = {}
         for to in (REMOTE, DIRECT):
-            peer_script = script(grounds.certificates[to], direct=to == DIRECT)
-            grounds.remote._scripts = (peer_script,)
             stream.send(result(LEGACY, to))
             peers[to] = grounds.remote.next()
             grounds.service.secrets.add(key_of(peers[to]))

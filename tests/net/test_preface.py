@@ -14,7 +14,7 @@ from tests.net.test_proxy_protocol import walked
 from tests.plugins.views import view
 
 
-def server_session(client_identity: str | None) -> View:
+def server_session(client_identity: str) -> View:
     """The session of a server that has connected, with what its certificate has proved."""
     facts = TLSFacts("TLSv1.2", "ECDHE-RSA-AES128-GCM-SHA256", "X25519", "", None, False, False)
     return attrs.evolve(
@@ -39,10 +39,10 @@ def told_of_tls(header: bytes) -> tuple[bytes, dict[int, bytes]]:
     return tls[:5], dict(walked(tls[5:]))
 
 
-@pytest.mark.parametrize("identity", ["DNS-ID example.net", None])
+@pytest.mark.parametrize("identity", ["DNS-ID example.net", ""])
 @pytest.mark.parametrize("name", ["a name", "ü" * 32, None])
 def test_the_preface_tells_of_a_server_and_its_certificate(
-    authority: Authority, identity: str | None, name: str | None
+    authority: Authority, identity: str, name: str | None
 ) -> None:
     session = server_session(identity)
     header = preface(session, PLACE, (der(authority, name), b"an authority's"))
@@ -60,13 +60,13 @@ def test_the_preface_tells_of_a_server_and_its_certificate(
 
 
 def test_the_preface_tells_of_a_server_without_a_certificate() -> None:
-    fixed, values = told_of_tls(preface(server_session(None), PLACE, ()))
+    fixed, values = told_of_tls(preface(server_session(""), PLACE, ()))
     assert fixed == b"\1\0\0\0\1"
     assert values.keys() == {0x21, 0x23}
 
 
 @pytest.mark.parametrize("shown", [b"", b"\x30\x03\x02\x01\x00", bytes(1000)])
 def test_a_certificate_that_cannot_be_read_has_no_name(shown: bytes) -> None:
-    fixed, values = told_of_tls(preface(server_session(None), PLACE, (shown,)))
+    fixed, values = told_of_tls(preface(server_session(""), PLACE, (shown,)))
     assert fixed == b"\3\0\0\0\1"
     assert values.keys() == {0x21, 0x23}

@@ -167,4 +167,5 @@ def test_without_a_header_a_proxied_connection_is_closed(grounds: Grounds, ahead
         with grounds.connecting(grounds.service.ports[listener], REMOTE, LEGACY) as stream:
             stream.send(ahead + stream.header().encode())
             assert read_all(stream.connection) == b""
-    assert grounds.legacy.connections == grounds.remote.peers == []
+    assert grounds.legacy.connections == []
+    assert grounds.remote.peers == []

@@ -1,8 +1,10 @@
 """Legacy servers that know only server dialback federate with a network that requires TLS."""
 
 import contextlib
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -133,15 +135,71 @@ def test_jabberd2_that_names_the_domains_at_once(federation: Federation) -> None
 
 def test_jabberd2_that_has_one_stream_for_all_domains(federation: Federation) -> None:
     """As the package configures it: where all targets are one, it sends everything there."""
-    server = federation.servers.jabberd2
+    remotes = (places.SECURE_PROSODY, places.SECURE_EJABBERD, places.DIALBACK_PROSODY)
+    bascule = federation.bascules[JABBERD2]
+    with _one_stream(federation.servers.jabberd2) as server:
+        for remote in remotes:
+            federation.exchange_again(JABBERD2, remote)
+        settled = _out_of(bascule)
+        for _ in range(3):
+            for remote in remotes:
+                federation.exchange(JABBERD2, remote)
+        # No stream has ended or begun meanwhile, neither jabberd2's nor those to the others.
+        assert _out_of(bascule) == settled
+        server.stop()
+        _expect_more(bascule, settled, {None: 1, **dict.fromkeys(remotes, 1)})
+
+
+@pytest.mark.parametrize("remote", [places.STRANGER, places.NO_DIALBACK, places.NOWHERE])
+def test_a_domain_that_is_refused_does_not_stop_mail_to_others_on_one_stream(
+    federation: Federation, remote: str
+) -> None:
+    """jabberd2 itself ends its stream when a domain is refused, and opens another at need."""
+    others = (places.SECURE_PROSODY, places.DIALBACK_PROSODY)
+    with _one_stream(federation.servers.jabberd2):
+        for other in others:
+            federation.exchange_again(JABBERD2, other)
+        for _ in range(2):
+            assert f"by bob@{remote}: " in federation.bounces(JABBERD2, remote)
+            began = time.monotonic()
+            for other in others:
+                federation.exchange_again(JABBERD2, other)
+            assert time.monotonic() - began < SECONDS
+
+
+@contextlib.contextmanager
+def _one_stream(server: Jabberd2) -> Iterator[Jabberd2]:
+    """Have jabberd2 send everything that goes to one place on one stream."""
     server.one_stream = True
     try:
         _restart(server)
-        for remote in (places.SECURE_PROSODY, places.SECURE_EJABBERD, places.DIALBACK_PROSODY):
-            federation.exchange_again(JABBERD2, remote)
+        yield server
     finally:
         server.one_stream = False
         _restart(server)
+
+
+def _out_of(bascule: ServerBascule) -> Counter[str | None]:
+    """Return how many streams of the legacy server's have ended, by the domain each was to.
+
+    None stands for those that were for several domains. For each domain it also says, as
+    ``TLS DOMAIN``, how often a server has been reached.
+    """
+    log = bascule.whole_log()
+    ended = re.findall(r" session ended .* listener=s2s-out (.*)", log)
+    domains = [re.search(r"(?:^| )domain=(\S+)", fields) for fields in ended]
+    reached = re.findall(r" Verified TLS connection established to ([^\[\s]+)", log)
+    found: Counter[str | None] = Counter(domain and domain[1] for domain in domains)
+    found.update(f"TLS {domain}" for domain in reached)
+    return found
+
+
+def _expect_more(
+    bascule: ServerBascule, before: Counter[str | None], more: Mapping[str | None, int]
+) -> None:
+    """Wait until so many more streams have ended, and no others."""
+    expected = dict(before + Counter(more))
+    _expect(lambda: set(_out_of(bascule).items()), set(expected.items()))
 
 
 def _restart(program: Program) -> None:

@@ -153,6 +153,21 @@ def test_revoked_it_stays_out_even_if_it_is_proved(
     assert isinstance(shown(keyring, OLD, verdict, now=LATER), Accepted)
 
 
+@pytest.mark.parametrize("verdict", [UNPROVED, PROVED])
+def test_that_it_was_revoked_is_enough(keyring: Keyring, verdict: Verdict) -> None:
+    """Even where the keyring does not have it as rejected too."""
+    keyring.approve(waiting(shown(keyring, OLD)), "alice", NOW)
+    keyring.revoke(NAME, "bob", NOW)
+    keyring._file.rows("DELETE FROM held")
+    assert not keyring.find(NAME, "s2s")[0].authorised(NOW)
+    came = shown(keyring, OLD, verdict)
+    assert isinstance(came, Refused)
+    assert told(came).kind is Kind.REVOKED
+    (held,) = keyring.rejected()
+    assert came.held == held, "and it has it so again"
+    assert held.by == "bob"
+
+
 def test_an_approved_one_that_is_revoked(keyring: Keyring) -> None:
     keyring.approve(waiting(shown(keyring, OLD)), "alice", NOW)
     keyring.revoke(NAME, "bob", NOW)
@@ -333,5 +348,5 @@ def test_what_must_last_is_written_so_even_if_that_shows_late(
 
     monkeypatch.setattr(keyring, "changing", changing)
     waiting(shown(keyring, OLD, now=NOW + dt.timedelta(days=1)))
-    assert asked[:2] == [False, True]
+    assert asked == [False, True, True], "begun anew, and then held within that"
     assert other.pending()[0].count == 1

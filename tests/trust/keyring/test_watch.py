@@ -127,6 +127,14 @@ def test_no_warning_of_what_was_replaced(keyring: Keyring, authority: Authority)
     assert len(endings(keyring, NOW + DAY)) == 1, "the old one is in use again"
 
 
+def test_a_revoked_one_takes_nobodys_place(keyring: Keyring, authority: Authority) -> None:
+    old, new = issued(authority, not_after=NOW + 5 * DAY)[0], issued(authority)[0]
+    keyring.remember(NAME, "s2s", old, NOW, how=How.PKIX)
+    replacing = keyring.remember(NAME, "s2s", new, LATER, how=How.PKIX)
+    keyring.revoke(replacing.facts.fingerprint, "bob", LATER)
+    assert len(endings(keyring, LATER)) == 1
+
+
 def test_no_warning_of_what_was_revoked(keyring: Keyring, authority: Authority) -> None:
     keyring.remember(NAME, "s2s", issued(authority, not_after=NOW + DAY)[0], NOW, how=How.PKIX)
     keyring.revoke(NAME, "bob", NOW)

@@ -163,9 +163,12 @@ class Limits(Plugin):
         return Continue()
 
     def on_features(self, view: View, features: Element) -> Verdict:
-        """Announce the limit that holds, unless the server's own is lower (XEP-0478)."""
+        """Announce the limit that holds, unless the server's own is lower (XEP-0478).
+
+        Between servers no features follow once a domain is proved, so what holds then is told.
+        """
         ours = self.config.stanza_bytes
-        if not view.authenticated:
+        if not view.authenticated and view.kind is not Kind.S2S:
             ours = min(ours, self.config.unauthenticated_bytes)
         own = f"<max-bytes xmlns='{ns.STREAM_LIMITS}'>{ours}</max-bytes>".encode()
         limits = features.tree.find(_LIMITS)

@@ -362,12 +362,17 @@ class Session:
     def client_sent(self, event: Element | WhiteSpace) -> None:
         """Pass on something that came from the client in an open stream."""
         if isinstance(event, WhiteSpace):
-            self._server.send_server(event.raw)
+            if not self._server.absent:
+                self._server.send_server(event.raw)
             return
         self._advance(self.passage.from_client(event))
 
     def client_ended(self, footer: Footer) -> None:
         """Pass on the end of the client's stream and wait for the server's."""
+        if self._server.absent:
+            self.send_client(FOOTER)
+            self.close_client("the client closed the stream")
+            return
         self._server.send_server(footer.raw)
         self._out.append(Arm(Deadline.ENDING))
 

@@ -53,7 +53,7 @@ ENDS = {
     "LookupFailedError": (0, ""),
     "_UnprovenError": (1, ""),
     "Verdict": (2, ""),
-    "_answer": (3, "dialback refused: "),
+    "_decline": (2, "dialback refused: "),
     "_drop": (0, "dropped: "),
     "_unconvinced": (
         0,

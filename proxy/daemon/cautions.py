@@ -1,18 +1,20 @@
 """What works in a configuration, but hardly as its author wishes."""
 
+import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from proxy.daemon.crosscheck import Values, Ways, way
-from proxy.daemon.model import FORWARD, REVERSE, Caution
+from proxy.daemon.endpoints import Endpoint
+from proxy.daemon.model import BY_SRV, FORWARD, REVERSE, Caution
 from proxy.daemon.plugin_tables import Chain
-from proxy.daemon.remote import FIXED, PolicyTable
+from proxy.daemon.remote import BY_DNS, FIXED, PolicyTable
 from proxy.daemon.served import NO_SERVER, SERVERS, own_endpoint
 from proxy.daemon.tables import Placed
 from proxy.session.kinds import Kind
 from proxy.session.options import options_of
 from proxy.session.rules import TLSRule
-from proxy.trust.policy import Level, Pattern
+from proxy.trust.policy import Dialback, Level, Pattern
 
 
 def lax(
@@ -69,7 +71,14 @@ def _lax_listener(table: Placed[Values]) -> Iterator[Caution]:
             f"{address} is not loopback: {_BARED[kind]} cross the network in plaintext, and "
             f"whoever can connect to it can {_USE[kind]}"
         )
+        if _is_public(address) and table.value.get("destination") == BY_SRV:
+            text += ": listen on 127.0.0.1"
         yield Caution(table.file, f"{table.key}.address", text)
+
+
+def _is_public(address: Endpoint) -> bool:
+    """Whether an address to listen on is one of the public Internet, or every address."""
+    return address.is_global or ipaddress.ip_address(address.host).is_unspecified
 
 
 _BARED: Final = {
@@ -118,17 +127,83 @@ def idle(
         for table in tables
         for name, why in reasons(table, ways, listeners)
     ]
-    if ways.lack(FORWARD, Kind.S2S):
-        text = (
-            "servers are not offered SASL EXTERNAL here and must use server dialback: no listener "
-            f"has {way(FORWARD, Kind.S2S)}"
-        )
-        found += [
-            Caution(table.file, table.key, text)
-            for table in listeners
-            if (table.value["direction"], table.value["stream"]) == (REVERSE, Kind.S2S)
-        ]
+    found += _one_way(ways, listeners, policies)
+    found += _shut_out(ways, listeners, policies)
+    found += _our_own(ways, domains, listeners, policies)
     return found
+
+
+def _one_way(
+    ways: Ways, listeners: Iterable[Placed[Values]], policies: Iterable[Placed[Values]]
+) -> Iterator[Caution]:
+    """Find listeners for other servers that lack the one for ours, about which ours must ask."""
+    if not ways.lack(FORWARD, Kind.S2S):
+        return
+    text = (
+        f"no listener has {way(FORWARD, Kind.S2S)}: servers are not offered SASL EXTERNAL, and "
+        "dialback ends only if your server reaches others without Bascule"
+    )
+    if any(table.value.get("dialback") is Dialback.NEVER for table in policies):
+        text += '; and nobody can prove a domain that a policy with dialback = "never" is about'
+    for table in _welcoming(listeners):
+        yield Caution(table.file, table.key, text)
+
+
+def _shut_out(
+    ways: Ways, listeners: Iterable[Placed[Values]], policies: Iterable[Placed[Values]]
+) -> Iterator[Caution]:
+    """Find policies for servers without TLS, where no such server may connect to ours."""
+    demands = [table.value.get("tls") for table in _welcoming(listeners)]
+    if not (ways.sure and demands and set(demands) <= {TLSRule.REQUIRED, TLSRule.DIRECT}):
+        return
+    text = (
+        "a server that knows no TLS cannot connect to yours, nor can dialback with it end: every "
+        "reverse listener for servers demands TLS"
+    )
+    for table in policies:
+        if table.value.get("level") is Level.NONE:
+            yield Caution(table.file, f"{table.key}.level", text)
+
+
+def _welcoming(listeners: Iterable[Placed[Values]]) -> Iterator[Placed[Values]]:
+    """Find the listeners for other servers."""
+    for table in listeners:
+        if (table.value.get("direction"), table.value.get("stream")) == (REVERSE, Kind.S2S):
+            yield table
+
+
+def _our_own(
+    ways: Ways,
+    domains: Iterable[Placed[Values]],
+    listeners: Sequence[Placed[Values]],
+    policies: Iterable[Placed[Values]],
+) -> Iterator[Caution]:
+    """Find domains of ours where those of others are meant.
+
+    A fixed server may well be that of another domain of ours, and clients may be led to any.
+    """
+    about = [(table.value["domain"], table) for table in policies if "domain" in table.value]
+    names = {table.value.get("name") for table in domains}
+    names -= {
+        pattern.text
+        for pattern, table in about
+        if table.value.get(FIXED[Kind.S2S], BY_DNS) != BY_DNS
+    }
+    for table in listeners:
+        if (table.value.get("direction"), table.value.get("stream")) == (FORWARD, Kind.S2S):
+            for each in table.value.get("domains", ()):
+                if each.text in names:
+                    text = f'{_ONE_OF_OURS.format(each)} that your server may reach, "*" for all'
+                    yield Caution(table.file, f"{table.key}.domains", text)
+    for_clients = [table for table in listeners if table.value.get("stream") is not Kind.S2S]
+    for pattern, table in about:
+        used = not ways.lack(REVERSE, Kind.S2S) or _reached(pattern, listeners)
+        if pattern.text in names and used and not _reached(pattern, for_clients):
+            text = f"{_ONE_OF_OURS.format(pattern)}, which must prove themselves"
+            yield Caution(table.file, f"{table.key}.domain", text)
+
+
+_ONE_OF_OURS: Final = "{} is a [[domain]]; what is meant here are domains of others"
 
 
 def _idle_domain(

@@ -53,8 +53,14 @@ def inspect(path: Path, now: datetime, plugins: Mapping[str, type[Any]] | None =
     )
 
 
-def summary(conf: Conf, certificates: Sequence[CertificateFacts]) -> str:
-    """Tell in a few lines what a configuration does: listeners, domains, certificates, policies."""
+def summary(conf: Conf, certificates: Sequence[CertificateFacts], *, warnings: int = 0) -> str:
+    """Tell in a few lines what a configuration does: listeners, domains, certificates, policies.
+
+    Args:
+        conf: The configuration.
+        certificates: What is known of its certificates.
+        warnings: How many warnings there were.
+    """
     chain = ", ".join(setting.name for setting in conf.plugins) or "none"
     listeners = [("LISTENER", "ADDRESS", "KIND", "TLS")]
     listeners += [
@@ -74,7 +80,13 @@ def summary(conf: Conf, certificates: Sequence[CertificateFacts]) -> str:
         _policies(conf),
     )
     parts = [_columns(rows) for rows in tables if len(rows) > 1]
-    return "\n\n".join((*parts, f"Plugins: {one_line(chain)}", "No mistakes."))
+    return "\n\n".join((*parts, f"Plugins: {one_line(chain)}", _verdict(warnings)))
+
+
+def _verdict(warnings: int) -> str:
+    if not warnings:
+        return "No mistakes."
+    return f"No mistakes, {warnings} warning{'s' * (warnings > 1)}."
 
 
 def _proxies(conf: Conf) -> list[tuple[str, ...]]:

@@ -21,7 +21,7 @@ from proxy.daemon.check import inspect, summary
 from proxy.daemon.conf import load
 from proxy.daemon.exits import Exit
 from proxy.daemon.files import DEFAULT_PATH
-from proxy.daemon.model import Finding
+from proxy.daemon.model import Conf, Finding
 from proxy.daemon.show import show
 from proxy.session.kinds import Kind
 from proxy.session.options import one_line
@@ -64,7 +64,8 @@ def cli(invocation: _Invocation, *, debug: bool) -> None:
 
     A reverse listener stands in front of an old server: it insists on TLS before anything else, and
     passes what follows to the server behind. A forward listener takes in old clients: it carries
-    each to the server of its domain, under TLS that is verified.
+    each to the server of its domain, under TLS that is verified. Both together, for streams between
+    servers, let an old server federate with the servers of today.
 
     Start with "bascule demo" for servers, or "bascule probe" for clients of a domain. Then write a
     configuration and try it with "bascule check".
@@ -102,7 +103,7 @@ def check(conf_path: Path) -> int:
     _print_findings((*report.mistakes, *report.cautions))
     if report.conf is None:
         return Exit.CONFIG
-    click.echo(summary(report.conf, report.certificates))
+    click.echo(summary(report.conf, report.certificates, warnings=len(report.cautions)))
     return Exit.OK
 
 
@@ -143,6 +144,13 @@ def _a_domain_or_none(
     return None if text is None else _a_domain(context, parameter, text)
 
 
+def _is_led_to(domain: str, conf: Conf) -> bool:
+    """Whether a policy says where the server of a domain is, which may be ours too."""
+    return any(
+        policy.domain.text == domain and policy.s2s_server is not None for policy in conf.policies
+    )
+
+
 @cli.command(short_help="Show what becomes of clients, or servers, of a domain, and why.")
 @click.argument("domain", callback=_a_domain)
 @_conf_option
@@ -167,13 +175,15 @@ def probe(
 ) -> int:
     """Show whether clients of a forward listener would be carried to the server of DOMAIN.
 
+    With --s2s: whether an old server behind Bascule would be, and how it may prove itself there.
+
     Every target that DNS or the policy names is connected to at each of its addresses, up to TLS
     and no further, and its certificate judged, as the daemon would. What the configuration says of
     listeners, DNS, policies and deadlines holds; the defaults if there is none and -c is not given.
 
-    With --s2s it is about servers: whether the server of a [[domain]] would be carried there. The
-    certificate of that domain is shown, and a stream is opened under TLS to see whether SASL
-    EXTERNAL and dialback are on offer; nobody authenticates.
+    With --s2s the certificate of the [[domain]] whose server asks is shown, and a stream is opened
+    under TLS to see whether SASL EXTERNAL and dialback are on offer; nobody authenticates. DOMAIN
+    is then somebody else's.
 
     The exit code is 0 if a listener allows the domain and a client, or server, would be carried to
     a server that meets its policy; 1 if not, even where a listener with tls = "report" carries it.
@@ -191,6 +201,12 @@ def probe(
     ours = () if conf is None else tuple(each.name for each in conf.domains)
     if sender is not None and sender not in ours:
         raise click.UsageError(f"--from: there is no [[domain]] with the name {sender}", context)
+    if conf is not None and s2s and domain in ours and not _is_led_to(domain, conf):
+        text = (
+            f"{domain} is a [[domain]] here, and your server needs no way to itself; to see it as "
+            f"others do, run bascule probe {domain} --s2s on another machine"
+        )
+        raise click.UsageError(text, context)
     # As in run: only this command needs what it brings along.
     from proxy.daemon import probe as probing  # noqa: PLC0415
 

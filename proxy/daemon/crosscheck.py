@@ -1,7 +1,7 @@
 """Mistakes that show only when parts of a configuration are seen together."""
 
 import ipaddress
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -258,7 +258,7 @@ def _defaults(declaring: type[Any]) -> Values:
 def servers(
     domains: Sequence[Placed[Values]], listeners: Sequence[Placed[Values]]
 ) -> list[Mistake]:
-    """Find domains whose servers nothing tells, and listeners with no server behind them.
+    """Find domains without servers or with one for two purposes, and listeners without servers.
 
     The tables must be all there are.
     """
@@ -268,7 +268,7 @@ def servers(
         for table in domains
         if all(table.value.get(name) == NO_SERVER for name in SERVERS.values())
     ]
-    mistakes = []
+    mistakes: list[Mistake] = []
     if ways.lack(FORWARD, Kind.S2S):
         *most, last = SERVERS.values()
         text = (
@@ -278,6 +278,7 @@ def servers(
         mistakes = [Mistake(table.file, table.key, text) for table in bare]
     if len(mistakes) == len(domains):
         return mistakes
+    mistakes += [mistake for table in domains for mistake in _shared(table)]
     for table in listeners:
         kind = table.value.get("stream")
         if kind is None or table.value.get("direction") != REVERSE:
@@ -286,6 +287,17 @@ def servers(
             text = f'"{kind.value}" needs at least one [[domain]] with {SERVERS[kind]}'
             mistakes.append(Mistake(table.file, f"{table.key}.stream", text))
     return mistakes
+
+
+def _shared(table: Placed[Values]) -> Iterator[Mistake]:
+    """Find servers of one domain that are the same: one port is for one kind of streams."""
+    taken: dict[str, str] = {}
+    for name in SERVERS.values():
+        server = table.value.get(name, NO_SERVER)
+        first = taken.setdefault(server, name)
+        if server != NO_SERVER and first != name:
+            text = f"{shown(server)} is {first} already; allowed: the port for such streams"
+            yield Mistake(table.file, f"{table.key}.{name}", text)
 
 
 def untold(domains: Iterable[Placed[Values]]) -> list[Mistake]:

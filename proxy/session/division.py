@@ -170,10 +170,10 @@ class Division:
         while True:
             run = ""
 
-            def is_of_run(_sender: bytes, to: bytes) -> bool:
+            def is_of_run(pair: tuple[bytes, bytes]) -> bool:
                 nonlocal run
                 try:
-                    target = domain_of(to.decode())
+                    target = domain_of(pair[1].decode())
                 except ValueError:
                     return False
                 run = run or target

@@ -138,7 +138,7 @@ class Federation(Passage):
         self._managed = False  # whether our side has asked for stream management
         self._refusals = 0
         self._unanswered: dict[tuple[str, Pair, str], list[Dialback]] = {}
-        self._spellings: dict[tuple[bytes, bytes], bool] = {}  # of addresses: proved or not
+        self._spellings = _Spellings(self._proven)
         self._watched = chain.wants_stanzas(Direction.TO_SERVER)
 
     @property
@@ -160,7 +160,7 @@ class Federation(Passage):
         """Take stanzas of proved pairs from the front of the input."""
         if not self._proven or self._watched or self.holds:
             return b""
-        return framer.skim(self._is_proved)
+        return framer.skim(self._spellings.__getitem__)
 
     def from_client(self, element: Element) -> Step:
         """Pass on an element of the client's; raises StreamError."""
@@ -331,21 +331,6 @@ class Federation(Passage):
             raise StreamError(Condition.INVALID_FROM, f"{pair.sender} is not proved on this stream")
         raise StreamError(Condition.NOT_AUTHORIZED, "no domain is proved on this stream yet")
 
-    def _is_proved(self, sender: bytes, to: bytes) -> bool:
-        """Whether a stanza with these addresses may pass, as they stand in its start tag."""
-        spelling = (sender, to)
-        known = self._spellings.get(spelling)
-        if known is None:
-            known = False
-            with suppress(ValueError):
-                pair = Pair(domain_of(sender.decode()), domain_of(to.decode()))
-                known = pair in self._proven
-            if len(self._spellings) >= _MOST_SPELLINGS:
-                self._spellings.clear()
-            if len(sender) + len(to) <= _LONGEST_SPELLING:
-                self._spellings[spelling] = known
-        return known
-
     def _origin(self, header: StreamHeader) -> str | None:
         """Return which domain a header says it is from; raises StreamError."""
         if header.sender is None:
@@ -354,6 +339,33 @@ class Federation(Passage):
             return unambiguous(header.sender)
         except ValueError as error:
             raise StreamError(Condition.INVALID_FROM, f"'from' names no domain: {error}") from error
+
+
+class _Spellings(dict[tuple[bytes, bytes], bool]):
+    """For addresses as they stand in a start tag, whether their domains are a proved pair.
+
+    A stream has few of them, each many times; what has been found out is kept, within bounds, and
+    must be cleared when the proved pairs change.
+
+    Args:
+        proven: the proved pairs.
+    """
+
+    def __init__(self, proven: set[Pair]) -> None:
+        super().__init__()
+        self._proven = proven
+
+    def __missing__(self, addresses: tuple[bytes, bytes]) -> bool:
+        """Find it out."""
+        known = False
+        with suppress(ValueError):
+            sender, to = addresses
+            known = Pair(domain_of(sender.decode()), domain_of(to.decode())) in self._proven
+        if len(self) >= _MOST_SPELLINGS:
+            self.clear()
+        if sum(map(len, addresses)) <= _LONGEST_SPELLING:
+            self[addresses] = known
+        return known
 
 
 def demand_plain(attributes: Mapping[str, str]) -> None:

@@ -35,8 +35,10 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-Approve = Callable[[bytes, bytes], bool]
+Approve = Callable[[tuple[bytes, bytes]], bool]
 """Whether a stanza may pass that has these addresses: ``from`` and ``to``, as they are written.
+
+They come as one pair, so that a mapping's own ``__getitem__`` can be what answers.
 
 It is a mere question, which may come twice and for stanzas that are not taken in the end. The bytes
 are not known to be UTF-8 yet, nor to be addresses.
@@ -145,9 +147,9 @@ def _approved(data: bytearray, approve: Approve, room: int, stop: int) -> int:
     match = _SIMPLE.match
     room = min(room, LONGEST)
     end = 0
-    while (found := match(data, end, min(end + room, stop))) is not None and approve(
-        *found.group(_FROM, _TO)
-    ):
+    while (found := match(data, end, min(end + room, stop))) is not None:
+        if not approve(found.group(_FROM, _TO)):  # type: ignore[arg-type]  # there are both
+            break
         end = found.end()
     return end
 

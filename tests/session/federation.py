@@ -122,6 +122,17 @@ def answer(sender: str, to: str, kind: str, stream_id: str | None = None) -> byt
     return f"<db:verify from='{sender}' to='{to}' id='{stream_id}' type='{kind}'/>".encode()
 
 
+def anew(said: bytes) -> bytes:
+    """What any of these becomes on its way to the other side: the same in the proxy's own words."""
+    said = said.replace(b" ", f" xmlns:db='{ns.DIALBACK}' ".encode(), 1)
+    said = re.sub(rb" (from|to|id)='([^']*)'", rb' \1="\2"', said)
+    if not said.endswith(b" type='error'/>"):
+        return said
+    condition = f"<undefined-condition xmlns='{ns.STANZA_ERRORS}'/>".encode()
+    name = said[1:].split(b" ", 1)[0]
+    return said[:-2] + b"><error type='cancel'>" + condition + b"</error></" + name + b">"
+
+
 def own_answer(sender: str, to: str, kind: str, stream_id: str | None = None) -> bytes:
     """The same, as the proxy itself writes it."""
     return f"{_own(sender, to, stream_id)} type='{kind}'/>".encode()
@@ -371,9 +382,9 @@ class InboundPlaybook(FederationPlaybook):
     def to_dialled(self, *domains: str) -> Self:
         """The pair of the header proved by dialback."""
         asked = result(REMOTE, LOCAL)
-        self.to_streams(*domains).client(asked).then(Send(SERVER, asked))
+        self.to_streams(*domains).client(asked).then(Send(SERVER, anew(asked)))
         said = answer(LOCAL, REMOTE, "valid")
-        return self.server(said).then(Send(CLIENT, said), Disarm(Deadline.AUTHENTICATION))
+        return self.server(said).then(Send(CLIENT, anew(said)), Disarm(Deadline.AUTHENTICATION))
 
 
 class OutboundPlaybook(FederationPlaybook):
@@ -432,8 +443,8 @@ class OutboundPlaybook(FederationPlaybook):
     def to_dialled(self, *domains: str) -> Self:
         """The pair of the header proved by dialback."""
         asked, said = result(LOCAL, REMOTE), answer(REMOTE, LOCAL, "valid")
-        self.to_streams(*domains).client(asked).then(Send(SERVER, asked))
-        return self.server(said).then(Send(CLIENT, said), Disarm(Deadline.AUTHENTICATION))
+        self.to_streams(*domains).client(asked).then(Send(SERVER, anew(asked)))
+        return self.server(said).then(Send(CLIENT, anew(said)), Disarm(Deadline.AUTHENTICATION))
 
     def to_unaddressed(self) -> Self:
         """A header that does not say to whom it is, as jabberd2 sends it."""

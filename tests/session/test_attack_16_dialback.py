@@ -14,6 +14,7 @@ from tests.session.federation import (
     VICTIM,
     InboundPlaybook,
     OutboundPlaybook,
+    anew,
     answer,
     answered,
     auth,
@@ -59,9 +60,9 @@ def test_a_server_that_is_connected_to_answers_what_it_was_asked(
 def test_an_answer_comes_once() -> None:
     play = OutboundPlaybook().to_dialled()
     play.server(answer(REMOTE, LOCAL, "valid")).then()
-    play.client(verify(LOCAL, REMOTE, "L1")).then(Send(SERVER, verify(LOCAL, REMOTE, "L1")))
+    play.client(verify(LOCAL, REMOTE, "L1")).then(Send(SERVER, anew(verify(LOCAL, REMOTE, "L1"))))
     said = answer(REMOTE, LOCAL, "invalid", "L1")
-    play.server(said).then(Send(CLIENT, said))
+    play.server(said).then(Send(CLIENT, anew(said)))
     play.server(answer(REMOTE, LOCAL, "valid", "L1")).then()
 
 
@@ -82,7 +83,7 @@ def test_an_answer_to_another_question_is_none(forged: bytes) -> None:
     play.client(verify(LOCAL, REMOTE, "L1")).gave()
     play.server(forged).then()
     said = answer(REMOTE, LOCAL, "invalid", "L1")
-    play.server(said).then(Send(CLIENT, said))
+    play.server(said).then(Send(CLIENT, anew(said)))
 
 
 @pytest.mark.parametrize(
@@ -276,6 +277,6 @@ def test_a_plaintext_stream_proves_nothing_for_the_one_under_tls() -> None:
     play.server_connected().gave()
     play.server(answered("L1", LOCAL) + FEATURES).gave()
     play.client(REQUEST).gave()
-    play.server(VALID).then(Send(CLIENT, VALID), Disarm(Deadline.AUTHENTICATION))
+    play.server(VALID).then(Send(CLIENT, anew(VALID)), Disarm(Deadline.AUTHENTICATION))
     play.client(f"<starttls xmlns='{ns.TLS}'/>".encode()).gave()
     assert b"<proceed" not in to_client(play.commands)

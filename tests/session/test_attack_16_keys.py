@@ -17,6 +17,7 @@ from tests.session.federation import (
     InboundPlaybook,
     OutboundPlaybook,
     Peers,
+    anew,
     answer,
     answered,
     auth,
@@ -61,7 +62,7 @@ def test_a_key_is_not_answered_for_anything_else(sender: str, to: str, stream_id
     rules = Peers()
     key = key_of(convincing(rules).commands)
     asked = verify(sender, to, stream_id, key)
-    asking(rules).client(asked).then(Send(SERVER, asked))
+    asking(rules).client(asked).then(Send(SERVER, anew(asked)))
 
 
 @pytest.mark.parametrize("key", ["k3y", "0" * 64, "\u00e9", "valid"])
@@ -113,7 +114,7 @@ def test_a_withdrawn_key_is_none_of_ours() -> None:
     key = key_of(play.commands)
     play.server(VALID).gave()
     asked = verify(LOCAL, REMOTE, "L2", key)
-    asking(rules).client(asked).then(Send(SERVER, asked))
+    asking(rules).client(asked).then(Send(SERVER, anew(asked)))
 
 
 def test_a_key_that_the_other_server_gets_is_good_for_itself_alone() -> None:
@@ -129,7 +130,7 @@ def test_a_key_that_the_other_server_gets_is_good_for_itself_alone() -> None:
     rules.outgoing = False
     victim = InboundPlaybook(rules).to_tls().to_stream(opened(VICTIM, LOCAL))
     asked = verify(VICTIM, LOCAL, "id-of-the-victims-stream", key)
-    victim.client(asked).then(Send(SERVER, asked))
+    victim.client(asked).then(Send(SERVER, anew(asked)))
 
 
 def test_a_key_for_one_direction_is_none_for_the_other() -> None:
@@ -138,7 +139,7 @@ def test_a_key_for_one_direction_is_none_for_the_other() -> None:
     rules.outgoing = False
     inside = InboundPlaybook(rules).to_streams()
     asked = verify(REMOTE, LOCAL, "L2", key)
-    inside.client(asked).then(Send(SERVER, asked))
+    inside.client(asked).then(Send(SERVER, anew(asked)))
 
 
 def test_an_id_that_was_issued_to_nobody_brings_no_key() -> None:

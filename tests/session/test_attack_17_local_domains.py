@@ -13,6 +13,7 @@ from tests.session.federation import (
     SUCCESS,
     InboundPlaybook,
     OutboundPlaybook,
+    anew,
     answer,
     answered,
     auth,
@@ -131,7 +132,7 @@ def test_a_server_that_is_connected_to_may_call_itself_what_it_likes(domain: str
     """Its certificate has been judged for the domain that was asked for; the header is nothing."""
     play = OutboundPlaybook().to_secured()
     play.server(answered("r2", domain) + FEATURES).gave()
-    play.client(result(LOCAL, REMOTE)).then(Send(SERVER, result(LOCAL, REMOTE)))
+    play.client(result(LOCAL, REMOTE)).then(Send(SERVER, anew(result(LOCAL, REMOTE))))
     play.server(answer(domain, LOCAL, "valid")).then()
 
 

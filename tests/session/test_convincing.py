@@ -12,6 +12,7 @@ from tests.session.federation import (
     SUCCESS,
     InboundPlaybook,
     OutboundPlaybook,
+    anew,
     answer,
     answered,
     auth,
@@ -84,8 +85,8 @@ def test_a_server_authenticated_by_external_may_prove_more_by_dialback() -> None
     """XEP-0220, section 2.5: another sender domain on the same stream."""
     play = InboundPlaybook().to_convinced()
     asked, said = result("other.example", LOCAL), answer(LOCAL, "other.example", "valid")
-    play.client(asked).then(Send(SERVER, asked))
-    play.server(said).then(Send(CLIENT, said))
+    play.client(asked).then(Send(SERVER, anew(asked)))
+    play.server(said).then(Send(CLIENT, anew(said)))
     more = message("a@other.example")
     play.client(more).then(Send(SERVER, more))
 

@@ -21,6 +21,7 @@ from tests.session.federation import (
     VICTIM,
     InboundPlaybook,
     OutboundPlaybook,
+    anew,
     answer,
     message,
     opened,
@@ -148,15 +149,15 @@ def test_a_domain_that_is_not_behind_the_server_is_not_found(
 def test_another_domain_behind_the_same_server_is_asked_for() -> None:
     play = InboundPlaybook().to_streams()
     asked = result(REMOTE, LOCAL_2)
-    play.client(asked).then(Send(SERVER, asked))
+    play.client(asked).then(Send(SERVER, anew(asked)))
 
 
 def test_after_an_error_the_stream_goes_on() -> None:
     play = InboundPlaybook().to_streams()
     play.client(result(REMOTE, "nobody.example")).gave()
     asked, said = result(REMOTE, LOCAL), answer(LOCAL, REMOTE, "valid")
-    play.client(asked).then(Send(SERVER, asked))
-    play.server(said).then(Send(CLIENT, said), Disarm(Deadline.AUTHENTICATION))
+    play.client(asked).then(Send(SERVER, anew(asked)))
+    play.server(said).then(Send(CLIENT, anew(said)), Disarm(Deadline.AUTHENTICATION))
 
 
 def test_an_error_of_our_servers_passes_as_it_is() -> None:
@@ -167,7 +168,7 @@ def test_an_error_of_our_servers_passes_as_it_is() -> None:
     )
     play = InboundPlaybook().to_streams()
     play.client(result(REMOTE, LOCAL)).gave()
-    play.server(said).then(Send(CLIENT, said))
+    play.server(said).then(Send(CLIENT, anew(said)))
 
 
 def test_malformed_dialback_ends_the_stream() -> None:
@@ -190,8 +191,10 @@ def test_every_pair_counts_for_itself() -> None:
     """XEP-0220, section 2.5: two senders and two targets are four pairs."""
     play = InboundPlaybook().to_dialled()
     for sender, to in ((REMOTE, LOCAL_2), (REMOTE_2, LOCAL)):
-        play.client(result(sender, to)).then(Send(SERVER, result(sender, to)))
-        play.server(answer(to, sender, "valid")).then(Send(CLIENT, answer(to, sender, "valid")))
+        play.client(result(sender, to)).then(Send(SERVER, anew(result(sender, to))))
+        play.server(answer(to, sender, "valid")).then(
+            Send(CLIENT, anew(answer(to, sender, "valid")))
+        )
     for sender, to in ((REMOTE, LOCAL), (REMOTE, LOCAL_2), (REMOTE_2, LOCAL)):
         stanza = message(f"a@{sender}", f"b@{to}")
         play.client(stanza).then(Send(SERVER, stanza))
@@ -266,9 +269,9 @@ def test_internationalised_domains_are_the_same_in_either_form(
     header: str, asked: str, sender: str
 ) -> None:
     play = InboundPlaybook().to_tls().to_stream(opened(header, LOCAL))
-    play.client(result(asked, LOCAL)).then(Send(SERVER, result(asked, LOCAL)))
+    play.client(result(asked, LOCAL)).then(Send(SERVER, anew(result(asked, LOCAL))))
     said = answer(LOCAL, header, "valid")
-    play.server(said).then(Send(CLIENT, said), Disarm(Deadline.AUTHENTICATION))
+    play.server(said).then(Send(CLIENT, anew(said)), Disarm(Deadline.AUTHENTICATION))
     play.client(message(sender)).then(Send(SERVER, message(sender)))
 
 
@@ -285,9 +288,11 @@ def test_domains_that_old_servers_read_otherwise_are_refused(sender: str) -> Non
 def test_a_pair_that_is_taken_back_passes_no_more() -> None:
     play = InboundPlaybook().to_dialled()
     play.client(message()).then(Send(SERVER, message()))
-    play.client(result(REMOTE, LOCAL, "other")).then(Send(SERVER, result(REMOTE, LOCAL, "other")))
+    play.client(result(REMOTE, LOCAL, "other")).then(
+        Send(SERVER, anew(result(REMOTE, LOCAL, "other")))
+    )
     play.server(answer(LOCAL, REMOTE, "invalid")).then(
-        Send(CLIENT, answer(LOCAL, REMOTE, "invalid"))
+        Send(CLIENT, anew(answer(LOCAL, REMOTE, "invalid")))
     )
     play.client(message()).then(*refused(Condition.NOT_AUTHORIZED))
 
@@ -310,7 +315,7 @@ def test_of_two_answers_the_last_one_counts() -> None:
     play.client(result(REMOTE, LOCAL, "good") + result(REMOTE, LOCAL, "bad")).gave()
     play.server(answer(LOCAL, REMOTE, "valid")).gave()
     said = answer(LOCAL, REMOTE, "invalid")
-    play.server(said).then(Send(CLIENT, said))
+    play.server(said).then(Send(CLIENT, anew(said)))
     play.server(said).then()
     play.client(message()).then(*refused(Condition.NOT_AUTHORIZED))
 
@@ -340,7 +345,7 @@ def test_there_is_an_end_to_what_may_wait() -> None:
     )
     # An answer makes room.
     play.server(answer(LOCAL, "r0.example", "invalid")).gave()
-    play.client(asked).then(Send(SERVER, asked))
+    play.client(asked).then(Send(SERVER, anew(asked)))
     play.client(message()).then(Send(SERVER, message()))
 
 

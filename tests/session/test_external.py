@@ -23,6 +23,7 @@ from tests.session.federation import (
     InboundPlaybook,
     OutboundPlaybook,
     Peers,
+    anew,
     answer,
     answered,
     auth,
@@ -112,7 +113,7 @@ def test_others_are_not(request_: bytes, condition: str) -> None:
     assert play.session.view.failed_logins == 1
     # The stream goes on, for dialback or another attempt.
     asked = result(REMOTE, LOCAL)
-    play.client(asked).then(Send(SERVER, asked))
+    play.client(asked).then(Send(SERVER, anew(asked)))
 
 
 def test_it_may_be_tried_again_and_not_for_ever() -> None:
@@ -301,9 +302,9 @@ def test_it_lets_no_other_pair_pass(pair: tuple[str, str], start: str) -> None:
 def test_a_pair_that_our_server_has_taken_back_must_be_proved_again() -> None:
     play = InboundPlaybook().to_convinced()
     asked = result(REMOTE, LOCAL)
-    play.client(asked).then(Send(SERVER, asked))
+    play.client(asked).then(Send(SERVER, anew(asked)))
     said = answer(LOCAL, REMOTE, "invalid")
-    play.server(said).then(Send(CLIENT, said))
+    play.server(said).then(Send(CLIENT, anew(said)))
     play.to_convincing(message(body="after"))
     assert message(body="after") not in to_server(play.commands)
 

@@ -19,6 +19,7 @@ from tests.session.federation import (
     WITH_EXTERNAL,
     InboundPlaybook,
     Peers,
+    anew,
     answer,
     answered,
     auth,
@@ -53,17 +54,17 @@ def test_dialback_passes_from_end_to_end_after_starttls() -> None:
 
 def test_dialback_passes_from_end_to_end_under_direct_tls() -> None:
     play = InboundPlaybook().to_direct_tls().to_stream()
-    play.client(REQUEST).then(Send(SERVER, REQUEST))
-    play.server(VALID).then(Send(CLIENT, VALID), Disarm(Deadline.AUTHENTICATION))
+    play.client(REQUEST).then(Send(SERVER, anew(REQUEST)))
+    play.server(VALID).then(Send(CLIENT, anew(VALID)), Disarm(Deadline.AUTHENTICATION))
     play.client(message()).then(Send(SERVER, message()))
 
 
 @pytest.mark.parametrize("kind", ["invalid", "error"])
 def test_what_our_server_does_not_believe_is_told_and_proves_nothing(kind: str) -> None:
     play = InboundPlaybook().to_streams()
-    play.client(REQUEST).then(Send(SERVER, REQUEST))
+    play.client(REQUEST).then(Send(SERVER, anew(REQUEST)))
     said = answer(LOCAL, REMOTE, kind)
-    play.server(said).then(Send(CLIENT, said))
+    play.server(said).then(Send(CLIENT, anew(said)))
     play.client(message()).then(*refused(Condition.NOT_AUTHORIZED))
 
 
@@ -83,9 +84,9 @@ def test_a_key_of_our_servers_is_asked_about_without_any_proof() -> None:
     """XEP-0220, section 2.2.2: our server is the authoritative one."""
     play = InboundPlaybook().to_streams()
     asked = verify(REMOTE, LOCAL, "r1")
-    play.client(asked).then(Send(SERVER, asked))
+    play.client(asked).then(Send(SERVER, anew(asked)))
     said = answer(LOCAL, REMOTE, "valid", "r1")
-    play.server(said).then(Send(CLIENT, said))
+    play.server(said).then(Send(CLIENT, anew(said)))
     assert not play.session.view.authenticated
     play.client(message()).then(*refused(Condition.NOT_AUTHORIZED))
 
@@ -110,14 +111,14 @@ def test_a_header_that_has_all_passes_as_it_is() -> None:
     play = InboundPlaybook().to_tls()
     said = opened(REMOTE, LOCAL, more=" xml:lang='de' xmlns:x='urn:x'")
     play.client(said).then(*CONNECTING)
-    play.server_connected().then(Send(SERVER, said))
+    play.server_connected().then(Send(SERVER, anew(said)))
 
 
 def test_a_prefix_that_is_declared_otherwise_is_left_alone() -> None:
     play = InboundPlaybook().to_tls()
     said = opened(REMOTE, LOCAL, db=False, more=" xmlns:db='urn:x'")
     play.client(said).then(*CONNECTING)
-    play.server_connected().then(Send(SERVER, said))
+    play.server_connected().then(Send(SERVER, anew(said)))
 
 
 def test_an_old_server_of_ours_is_spoken_for_where_external_is_offered() -> None:
@@ -160,7 +161,7 @@ def test_an_old_server_that_connects_gets_no_offer() -> None:
     play.server_connected().then(Send(SERVER, opened(REMOTE, LOCAL, None)))
     old = answered("L1", LOCAL, version=None)
     play.server(old).then(Disarm(Deadline.CONNECT), Send(CLIENT, old), Resume())
-    play.client(REQUEST).then(Send(SERVER, REQUEST))
+    play.client(REQUEST).then(Send(SERVER, anew(REQUEST)))
 
 
 def test_before_tls_the_header_binds_nobody() -> None:
@@ -259,7 +260,7 @@ def test_such_a_policy_is_not_about_questions_about_keys() -> None:
     play = InboundPlaybook(Peers(policies=never(REMOTE))).to_tls()
     play.to_stream(opened(None, LOCAL))
     asked = verify(REMOTE, LOCAL, "s1")
-    play.client(asked).then(Send(SERVER, asked))
+    play.client(asked).then(Send(SERVER, anew(asked)))
 
 
 def test_a_certificate_and_dialback_satisfy_such_a_policy() -> None:
@@ -295,8 +296,8 @@ def test_where_tls_is_only_reported_dialback_passes_in_plaintext() -> None:
     play.server(answered("L1", LOCAL) + FEATURES).gave()
     assert b"EXTERNAL" not in to_client(play.commands)
     assert b"<starttls" in to_client(play.commands)
-    play.client(REQUEST).then(Send(SERVER, REQUEST))
-    play.server(VALID).then(Send(CLIENT, VALID), Disarm(Deadline.AUTHENTICATION))
+    play.client(REQUEST).then(Send(SERVER, anew(REQUEST)))
+    play.server(VALID).then(Send(CLIENT, anew(VALID)), Disarm(Deadline.AUTHENTICATION))
     assert play.told("would be refused")
 
 

@@ -18,6 +18,7 @@ from tests.session.federation import (
     REMOTE_2,
     OutboundPlaybook,
     Peers,
+    anew,
     answer,
     answered,
     message,
@@ -32,7 +33,7 @@ from tests.session.sessions import to_server
 @pytest.mark.parametrize("asked", [result(LOCAL, REMOTE_2), verify(LOCAL, REMOTE_2, "L1")])
 def test_a_second_domain_that_the_certificate_proves_is_spoken_to(asked: bytes) -> None:
     play = OutboundPlaybook().to_streams(REMOTE_2)
-    play.client(asked).then(Send(SERVER, asked))
+    play.client(asked).then(Send(SERVER, anew(asked)))
 
 
 def test_stanzas_to_a_second_domain_pass_once_it_has_agreed() -> None:
@@ -40,7 +41,7 @@ def test_stanzas_to_a_second_domain_pass_once_it_has_agreed() -> None:
     stanza = message(f"b@{LOCAL}", f"a@{REMOTE_2}")
     play.client(result(LOCAL, REMOTE_2)).gave()
     said = answer(REMOTE_2, LOCAL, "valid")
-    play.server(said).then(Send(CLIENT, said))
+    play.server(said).then(Send(CLIENT, anew(said)))
     play.client(stanza).then(Send(SERVER, stanza))
 
 

@@ -33,6 +33,7 @@ from tests.session.federation import (
     WITH_EXTERNAL,
     OutboundPlaybook,
     Peers,
+    anew,
     answer,
     answered,
     message,
@@ -69,8 +70,8 @@ def test_dialback_passes_from_end_to_end() -> None:
 @pytest.mark.parametrize("kind", ["invalid", "error"])
 def test_what_the_other_server_does_not_believe_proves_nothing(kind: str) -> None:
     play = OutboundPlaybook().to_streams()
-    play.client(REQUEST).then(Send(SERVER, REQUEST))
-    play.server(answer(REMOTE, LOCAL, kind)).then(Send(CLIENT, answer(REMOTE, LOCAL, kind)))
+    play.client(REQUEST).then(Send(SERVER, anew(REQUEST)))
+    play.server(answer(REMOTE, LOCAL, kind)).then(Send(CLIENT, anew(answer(REMOTE, LOCAL, kind))))
     play.client(STANZA).then(*refused(Condition.NOT_AUTHORIZED))
 
 
@@ -84,8 +85,8 @@ def test_direct_tls_leads_there_too() -> None:
 def test_our_server_asks_about_keys_of_the_other_one() -> None:
     play = OutboundPlaybook().to_streams()
     asked, said = verify(LOCAL, REMOTE, "L1"), answer(REMOTE, LOCAL, "valid", "L1")
-    play.client(asked).then(Send(SERVER, asked))
-    play.server(said).then(Send(CLIENT, said))
+    play.client(asked).then(Send(SERVER, anew(asked)))
+    play.server(said).then(Send(CLIENT, anew(said)))
     assert not play.session.view.authenticated
 
 
@@ -182,14 +183,14 @@ def test_an_old_server_of_ours_gets_no_features() -> None:
     play.server(answered("r2", REMOTE) + FEATURES).then(
         *SHOWN, Send(CLIENT, answered("r2", REMOTE)), Resume()
     )
-    play.client(REQUEST).then(Send(SERVER, REQUEST))
+    play.client(REQUEST).then(Send(SERVER, anew(REQUEST)))
 
 
 def test_an_old_server_out_there_answers_at_once() -> None:
     play = OutboundPlaybook().to_secured()
     old = answered("r2", REMOTE, version=None)
     play.server(old).then(*SHOWN, Send(CLIENT, old), Resume())
-    play.client(REQUEST).then(Send(SERVER, REQUEST))
+    play.client(REQUEST).then(Send(SERVER, anew(REQUEST)))
 
 
 @pytest.mark.parametrize(
@@ -231,7 +232,7 @@ def test_external_does_not_let_stanzas_pass_that_nobody_asked_for() -> None:
 def test_after_external_another_domain_of_ours_does_dialback() -> None:
     play = OutboundPlaybook().to_accepted()
     asked = result(LOCAL_2, REMOTE)
-    play.client(asked).then(Send(SERVER, asked))
+    play.client(asked).then(Send(SERVER, anew(asked)))
 
 
 @pytest.mark.parametrize("said", [FAILURE, b"<stream:error/>", FEATURES], ids=repr)
@@ -242,7 +243,7 @@ def test_where_external_is_refused_dialback_is_tried_on_a_new_connection(said: b
     play.server(answered("r4", REMOTE) + WITH_EXTERNAL).then(
         *SHOWN, Send(CLIENT, answered("r4", REMOTE)), Send(CLIENT, FEATURES), Resume()
     )
-    play.client(REQUEST).then(Send(SERVER, REQUEST))
+    play.client(REQUEST).then(Send(SERVER, anew(REQUEST)))
 
 
 def test_the_same_where_the_stream_or_the_connection_ends() -> None:
@@ -275,7 +276,7 @@ def test_what_the_other_server_says_before_its_answer_is_no_answer() -> None:
     """A success that nobody has asked for proves nothing."""
     play = OutboundPlaybook().to_secured()
     play.server(answered("r2", REMOTE) + SUCCESS).gave()
-    play.client(REQUEST).then(Send(SERVER, REQUEST))
+    play.client(REQUEST).then(Send(SERVER, anew(REQUEST)))
 
 
 def test_what_one_server_has_accepted_another_has_not() -> None:
@@ -285,7 +286,7 @@ def test_what_one_server_has_accepted_another_has_not() -> None:
     play.lost(SERVER).then(*GIVEN_UP)
     play.to_handshake().proved(REMOTE).then(Send(SERVER, opened(LOCAL, REMOTE)))
     play.to_stream("r4")
-    play.client(REQUEST).then(Send(SERVER, REQUEST))
+    play.client(REQUEST).then(Send(SERVER, anew(REQUEST)))
     play.client(STANZA).then(*refused(Condition.NOT_AUTHORIZED))
 
 
@@ -335,7 +336,7 @@ def test_keys_may_be_asked_about_under_such_a_policy() -> None:
     """That proves the other server's claim to us, not ours to it."""
     play = OutboundPlaybook(rules_out()).to_streams()
     asked = verify(LOCAL, REMOTE, "L1")
-    play.client(asked).then(Send(SERVER, asked))
+    play.client(asked).then(Send(SERVER, anew(asked)))
 
 
 def test_another_domain_of_ours_cannot_fall_back_to_dialback_there() -> None:

@@ -40,12 +40,12 @@ class Asked:
         self.approved = approved
         self.pairs: list[Pair] = []
 
-    def __call__(self, sender: bytes, recipient: bytes) -> bool:
-        self.pairs.append((sender, recipient))
-        return not self.approved or (sender, recipient) in self.approved
+    def __call__(self, pair: Pair) -> bool:
+        self.pairs.append(pair)
+        return not self.approved or pair in self.approved
 
 
-def everything(sender: bytes, recipient: bytes) -> bool:
+def everything(_pair: Pair) -> bool:
     return True
 
 
@@ -58,9 +58,9 @@ def read_skimming(
     taken: list[bytes] = []
     allowed: set[Pair] = set()
 
-    def ask(sender: bytes, recipient: bytes) -> bool:
-        if approved := approve(sender, recipient):
-            allowed.add((sender, recipient))
+    def ask(pair: Pair) -> bool:
+        if approved := approve(pair):
+            allowed.add(pair)
         return approved
 
     try:
@@ -199,7 +199,7 @@ def test_an_exception_takes_nothing() -> None:
     framer.next_event()
     answers = iter([True])
     with pytest.raises(StopIteration):
-        framer.skim(lambda *_pair: next(answers))
+        framer.skim(lambda _pair: next(answers))
     assert framer.rest == MESSAGE * 2
     assert framer.skim(everything) == MESSAGE * 2
 

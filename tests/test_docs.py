@@ -110,6 +110,12 @@ LISTENER: dict[str, Any] = {
     "stream": "c2s",
     "address": "[::]:5222",
 }
+DOMAIN: dict[str, Any] = {
+    "name": "example.com",
+    "certificate": "tls/example.com.crt",
+    "private_key": "tls/example.com.key",
+    "s2s_server": "127.0.0.1:15269",
+}
 FORWARD_LISTENER: dict[str, Any] = {
     "name": "legacy-clients",
     "direction": "forward",
@@ -132,6 +138,8 @@ def test_confs_load(text: str) -> None:
     content = tomllib.loads(text)
     forward = {"policy", "dns"} & content.keys()
     content.setdefault("listener", [FORWARD_LISTENER if forward else LISTENER])
+    if any(each["direction"] == "reverse" for each in content["listener"]):
+        content.setdefault("domain", [DOMAIN])
     installed = InstalledPlugins(own_only=True)
     plugins = {name: installed[name] for name in installed} | {"newer_tls": example("NewerTLS")}
     file = Path("/etc/bascule/bascule.toml")
@@ -194,6 +202,24 @@ def test_the_guide_shows_what_check_prints_of_federation(
     until = re.compile(r"\d{4}-\d\d-\d\d  \d+ +")
     shown = done.stdout.replace(str(tmp_path), "/etc/bascule")
     assert until.sub("UNTIL  ", shown) == until.sub("UNTIL  ", sample)
+
+
+def test_the_example_of_a_tunnel_goes_both_ways(tmp_path: Path, authority: Authority) -> None:
+    confs = blocks(ROOT / "docs/guide.md", "toml")
+    [whole] = [text for text in confs if text.count("[[listener]]") == 3]
+    [tunnel] = [text for text in confs if "s2s-tunnel" in text]
+    policy, listener = tunnel.split("[[listener]]")
+    done = bascule("check", "-c", put_in_place(tmp_path, authority, whole + policy))
+    assert "every reverse listener for servers demands TLS" in done.stderr
+    (tmp_path / "bascule.toml").write_text(
+        (tmp_path / "bascule.toml").read_text() + f"[[listener]]{listener}"
+    )
+    done = bascule("check", "-c", tmp_path / "bascule.toml")
+    assert done.returncode == 0
+    # What is left is what its author wants: plaintext, both ways.
+    first, second = done.stderr.splitlines()
+    assert 'listener "s2s-tunnel".tls: warning: with "none" no TLS is offered' in first
+    assert 'policy "archive.example".level: warning: with "none" dialback keys' in second
 
 
 def test_the_guide_explains_the_example_of_federation() -> None:

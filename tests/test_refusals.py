@@ -173,6 +173,16 @@ def about_server(call: ast.Call, clause: str) -> Iterator[str]:
         yield PLACE + clause
 
 
+def overdue(node: ast.AST, scope: Scope) -> Iterator[str]:
+    """What the server behind is late with."""
+    match node:
+        case ast.FunctionDef(name="overdue"):
+            for each in ast.walk(node):
+                if isinstance(each, ast.Return) and each.value is not None:
+                    before = re.escape(f"{Condition.REMOTE_CONNECTION_FAILED.value}: ")
+                    yield from (f"{before}{BEHIND} {text}" for text in scope.texts(each.value))
+
+
 def troubles(node: ast.AST, scope: Scope) -> Iterator[str]:
     """The texts that stand behind a `Trouble`: why no way to a server is left."""
     match node:
@@ -242,7 +252,7 @@ def collect(file: Path) -> Iterator[tuple[str, int]]:
     tree = ast.parse(file.read_text())
     for node, scope in parts(tree, Scope(functions=functions_for(file))):
         found = [*troubles(node, scope), *gathered(node, scope), *listed(node, scope)]
-        found += conditions(node)
+        found += [*conditions(node), *overdue(node, scope)]
         if isinstance(node, ast.Call):
             found += reasons(node, scope)
         for text in found:

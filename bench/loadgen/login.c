@@ -53,6 +53,11 @@ static const struct exchange of_clients[] = {
     },
 };
 
+/* Dialback is worded as Bascule words it, who writes it anew; a relay that passes bytes on passes
+ * these. So both ends compare every byte, whoever stands between. */
+#define RESULT_START(from, to)                                                                     \
+    "<db:result xmlns:db='jabber:server:dialback' from=\"" from "\" to=\"" to "\""
+
 static const struct exchange of_servers[] = {
     {
         .request = SERVERS_HEADER_START "from='" REMOTE_DOMAIN "' to='%d' version='1.0'>",
@@ -62,10 +67,10 @@ static const struct exchange of_servers[] = {
         .answer_end = FEATURES_END,
     },
     {
-        .request = "<db:result from='" REMOTE_DOMAIN "' to='%d'>"
+        .request = RESULT_START(REMOTE_DOMAIN, "%d") ">"
                    "d8f2c4a6197b3e50a1c9d7e5f3b1082646a8c0e2d4f6b8193a5c7e9f1b3d5f70</db:result>",
         .request_end = "</db:result>",
-        .answer = "<db:result from='%d' to='" REMOTE_DOMAIN "' type='valid'/>",
+        .answer = RESULT_START("%d", REMOTE_DOMAIN) " type='valid'/>",
         .answer_end = "/>",
         .exact = true,
     },

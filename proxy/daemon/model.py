@@ -189,7 +189,8 @@ class Listener:
         help=(
             "Of a forward listener, which must set it: the domains whose servers may be reached "
             "through it. *.example.org means every domain below example.org, but not example.org "
-            "itself, and * means every domain. Any other is refused before it is looked up."
+            "itself, and * means every domain. Any other is refused before it is looked up. For "
+            "servers these are domains of others: your own need no way to themselves."
         ),
     )
     destination: str = option(

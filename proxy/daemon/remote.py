@@ -278,8 +278,10 @@ class ResolverTable:
         allowed="an IP address, or one and a port, as 192.0.2.1, 192.0.2.1:53 or [::1]:53",
         help=(
             "The DNS servers to ask, in this order; without any, those of the system "
-            "(/etc/resolv.conf). A server that lies can keep sessions from their server, but "
-            "not lead them past what their policy demands."
+            "(/etc/resolv.conf). Those on loopback are believed when they say that DNSSEC vouches "
+            "for an answer (the system's, all of them if its options have trust-ad); if there are "
+            "such, no others are asked. A server that lies can keep sessions from their server, "
+            "but not lead them past what their policy demands."
         ),
     )
 

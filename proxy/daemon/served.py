@@ -135,9 +135,10 @@ class DomainTable:
         allowed=_ALLOWED.format(15269),
         help=(
             "Where the domain's server accepts other servers in plaintext, which without Bascule "
-            "would be port 5269. It believes what server dialback (XEP-0220) proves, and whoever "
-            "can read or write on this connection can forge that: keep it as close as that of "
-            "clients. none: it accepts none, or not through Bascule."
+            "would be port 5269; it is never the port for clients. It believes what server "
+            "dialback (XEP-0220) proves, and whoever can read or write on this connection can "
+            "forge that: keep it as close as that of clients. none: it accepts none, or not "
+            "through Bascule."
         ),
     )
     component_server: str = option(

@@ -265,11 +265,12 @@ class Federation(Passage):
     def _prove(self, pair: Pair, proof: str) -> Step:
         """Take note of a pair that is proved."""
         first = not self._proven
+        if pair not in self._proven:
+            self._report(Severity.INFO, "a pair of domains is proved", pair, by=proof)
         self._proven.add(pair)
         self._spellings.clear()
         self.established = True
-        self.view = self.view.but(proof=proof)
-        self._report(Severity.INFO, "a pair of domains is proved", pair, by=proof)
+        self.view = self.view.but(proof=self.view.proof or proof)
         return Step.AUTHENTICATED if first else Step.NONE
 
     def _answer(self, asked: Dialback, kind: str, condition: str = "") -> None:

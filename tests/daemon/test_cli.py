@@ -49,6 +49,7 @@ def test_check_good(good: str, capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert captured.err == ""
     assert captured.out.startswith("LISTENER")
+    assert captured.out.endswith("\nNo mistakes.\n")
 
 
 def test_check_prints_warnings_and_passes(good: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,6 +59,13 @@ def test_check_prints_warnings_and_passes(good: str, capsys: pytest.CaptureFixtu
     captured = capsys.readouterr()
     assert captured.err.startswith(f'{good}: listener "c2s".tls: warning: ')
     assert captured.err.count("\n") == 1
+    assert captured.out.endswith("\nNo mistakes, 1 warning.\n")
+    with Path(good).open("a") as file:
+        file.write('[[policy]]\ndomain = "a.b"\nlevel = "may"\n')
+    assert main(["check", "-c", good]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 2
+    assert captured.out.endswith("\nNo mistakes, 2 warnings.\n")
 
 
 @pytest.mark.parametrize("command", ["check", "run", "show-config"])
@@ -142,7 +150,10 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(command in text for command in ("run", "check", "show-config", "probe", "demo"))
-    assert all(word in text for word in ("servers", "clients", "reverse", "forward"))
+    words = ("servers", "clients", "reverse", "forward", "federate")
+    assert all(word in text for word in words)
+    assert main(["probe", "--help"]) == 0
+    assert "With --s2s: whether an old server behind" in capsys.readouterr().out
     assert main(["run", "-h"]) == 0
     assert "/etc/bascule/bascule.toml" in capsys.readouterr().out
     assert main([]) == 64

@@ -222,6 +222,17 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         )
     ),
     (
+        federation(domain=[domain_table(s2s_server="127.0.0.1:15222")]),
+        (
+            'domain "example.com".s2s_server: "127.0.0.1:15222" is c2s_server already; allowed: '
+            "the port for such streams"
+        ),
+    ),
+    (
+        federation(domain=[domain_table(s2s_server="H:1", component_server="h:1")]),
+        'domain "example.com".component_server: "h:1" is s2s_server already; allowed: the port f',
+    ),
+    (
         content(domain=[domain_table(component_proxy_protocol="v2")]),
         'domain "example.com".component_proxy_protocol: is not known; did you mean',
     ),
@@ -268,6 +279,11 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
 def test_mistakes(given: dict[str, Any], expected: str) -> None:
     [only] = mistakes(given)
     assert only.startswith(expected)
+
+
+def test_domains_may_share_a_server() -> None:
+    both = [domain_table(name=name, s2s_server="127.0.0.1:15269") for name in ("a.b", "c.d")]
+    assert mistakes(federation(domain=both)) == []
 
 
 def test_components_lack_a_rule() -> None:

@@ -40,12 +40,19 @@ def test_no_caution() -> None:
     assert cautions(only_out) == []
 
 
-def test_caution_of_dialback_alone() -> None:
-    assert cautions(federation(listener=[listener_table(), in_table()])) == [
-        (
-            'listener "in": warning: servers are not offered SASL EXTERNAL here and must use '
-            'server dialback: no listener has direction = "forward" and stream = "s2s"'
-        )
+def test_caution_of_one_way() -> None:
+    listeners = [listener_table(), in_table()]
+    text = (
+        'listener "in": warning: no listener has direction = "forward" and stream = "s2s": servers '
+        "are not offered SASL EXTERNAL, and dialback ends only if your server reaches others "
+        "without Bascule"
+    )
+    assert cautions(federation(listener=listeners)) == [text]
+    policies = [policy_table(dialback="allow")]
+    assert cautions(federation(listener=listeners, policy=policies)) == [text]
+    policies.append(policy_table(domain="c.d", dialback="never"))
+    assert cautions(federation(listener=listeners, policy=policies)) == [
+        f'{text}; and nobody can prove a domain that a policy with dialback = "never" is about'
     ]
     found = loaded(federation(listener=[listener_table(), in_table(), out_table(stream="x2x")]))
     assert found.cautions == ()
@@ -127,7 +134,7 @@ def test_cautions_of_listeners() -> None:
         (
             'listener "out".address: warning: [::]:5270 is not loopback: dialback keys and stanzas '
             "cross the network in plaintext, and whoever can connect to it can speak for every "
-            "[[domain]]"
+            "[[domain]]: listen on 127.0.0.1"
         )
     ]
 
@@ -165,12 +172,81 @@ def test_policies_are_for_servers_that_connect() -> None:
         {"domain": "*", "level": "pin", "pins": [PIN]},
         {"domain": "b.c", "level": "none"},
     ]
-    [only] = cautions({**given, "policy": policies})
-    assert only.startswith('listener "in": ')
+    first, second = cautions({**given, "policy": policies})
+    assert first.startswith('listener "in": ')
+    assert second == SHUT_OUT.format("b.c")
     # Other listeners lead to some domains only; servers of any may connect.
     policies[-1]["level"] = "encrypt"
     given["listener"] = [in_table(), out_table(domains=["example.net"])]
     assert cautions({**given, "policy": policies}) == []
+
+
+SHUT_OUT = (
+    'policy "{}".level: warning: a server that knows no TLS cannot connect to yours, nor can '
+    "dialback with it end: every reverse listener for servers demands TLS"
+)
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        (["required"], True),
+        (["direct", "required"], True),
+        (["required", "none"], False),
+        (["report"], False),
+        ([], False),
+    ],
+)
+def test_caution_of_servers_without_tls_that_are_shut_out(rules: list[str], expected: bool) -> None:
+    listeners = [
+        in_table(name=f"in{number}", address=f"[::]:{number}", tls=rule)
+        for number, rule in enumerate(rules, start=5300)
+    ]
+    # What clients must do is another matter.
+    given = federation(listener=[listener_table(tls="required"), *listeners, out_table()])
+    for level in ("none", "may"):
+        found = cautions({**given, "policy": [policy_table(level=level)]})
+        assert (SHUT_OUT.format("a.b") in found) is (expected and level == "none")
+
+
+OWN_REACHED = (
+    'listener "out".domains: warning: example.com is a [[domain]]; what is meant here are domains '
+    'of others that your server may reach, "*" for all'
+)
+OWN_POLICY = (
+    'policy "example.com".domain: warning: example.com is a [[domain]]; what is meant here are '
+    "domains of others, which must prove themselves"
+)
+
+
+def test_caution_of_an_own_domain_to_be_reached() -> None:
+    def of(*domains: str, **changes: Any) -> list[str]:
+        table = out_table(domains=[*domains])
+        return cautions(federation(listener=[listener_table(), in_table(), table], **changes))
+
+    assert of("example.com") == [OWN_REACHED]
+    assert of("example.net", "Example.COM") == [OWN_REACHED]
+    assert of("*.example.com", "*") == []
+    # It may be one of another server of ours, if that is where it is said to be.
+    led = policy_table(domain="example.com", s2s_server="127.0.0.1:25269")
+    assert of("example.com", policy=[led]) == []
+
+
+def test_an_own_domain_may_be_for_clients() -> None:
+    listeners = [listener_table(), in_table(), out_table(), forward_table(domains=["example.com"])]
+    policy = policy_table(domain="example.com", server="127.0.0.1:25222")
+    assert cautions(federation(listener=listeners, policy=[policy])) == []
+    listeners[-1] = forward_table()
+    assert cautions(federation(listener=listeners, policy=[policy])) == [OWN_POLICY]
+
+
+def test_caution_of_a_policy_for_an_own_domain() -> None:
+    own = policy_table(domain="example.com", dialback="never")
+    assert cautions(federation(policy=[own])) == [OWN_POLICY]
+    assert cautions(federation(policy=[policy_table(domain="*.example.com")])) == []
+    # What no listener has a use for is told of once.
+    [only] = cautions(content(policy=[own]))
+    assert "does nothing" in only
 
 
 IDLE: list[tuple[dict[str, Any], list[dict[str, Any]], str]] = [

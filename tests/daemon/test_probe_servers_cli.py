@@ -244,6 +244,27 @@ def test_what_is_asked(command: Command, monkeypatch: pytest.MonkeyPatch) -> Non
     assert [each.sender_of(conf) for each in asked] == [OURS, OURS, ""]
 
 
+def test_a_server_needs_no_way_to_itself(
+    command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def probe(*words: str) -> int:
+        command.write()
+        return main(["probe", OTHER, "-c", str(command.path), *words])
+
+    ran = Run(monkeypatch)
+    assert probe("--s2s", "--from", OURS) == 64
+    assert (
+        f"{OTHER} is a [[domain]] here, and your server needs no way to itself; to see it as "
+        f"others do, run bascule probe {OTHER} --s2s on another machine"
+    ) in capsys.readouterr().err
+    assert not ran.seen
+    assert probe() == 1
+    # Another server of ours, to which a policy leads, is another matter.
+    command.policy += f'[[policy]]\ndomain = "{OTHER}"\ns2s_server = "{HOST}:25269"\n'
+    assert probe("--s2s", "--from", OURS) == 1
+    assert len(ran.seen) == 2
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [

@@ -1,5 +1,6 @@
 """Streams between servers as both ends say them by rote: elements, ends, and scripts."""
 
+import re
 from pathlib import Path
 
 from OpenSSL import SSL
@@ -43,6 +44,12 @@ def answer(sender: str, to: str, kind: str = "valid", stream_id: str = "") -> st
     """Return an answer to `result`, or to `verify` where there is an id."""
     name, said = ("verify", f" id='{stream_id}'") if stream_id else ("result", "")
     return f"<db:{name} from='{sender}' to='{to}'{said} type='{kind}'/>"
+
+
+def anew(element: str) -> str:
+    """Return an element of dialback as the service writes it, who passes none on as it is."""
+    quoted = re.sub(" (from|to|id)='([^']*)'", r' \1="\2"', element)
+    return quoted.replace(" from=", f" {DIALBACK} from=", 1)
 
 
 def message(sender: str, to: str, body: str = "x") -> str:

@@ -23,6 +23,7 @@ from tests.net.server_streams import (
     KEY,
     Sender,
     accepting,
+    anew,
     answer,
     message,
     result,
@@ -86,7 +87,7 @@ def test_attack_16_what_nobody_asked_for_does_not_come_in(grounds: Grounds, what
         # What is asked then, passes; what was answered is not proved.
         stream.send(result(REMOTE, LEGACY))
         ours.read_until(b"</db:result>")
-        assert ours.got == heard + result(REMOTE, LEGACY).encode()
+        assert ours.got == heard + anew(result(REMOTE, LEGACY)).encode()
         stream.send(message(REMOTE, LEGACY))
         assert "<not-authorized " in stream.read_to_end()
         assert b"<message" not in ours.read_to_end()
@@ -106,7 +107,7 @@ def test_attack_16_nor_does_it_come_back(grounds: Grounds, what: str) -> None:
             grounds.service.wait_for_line("dropped: an answer of dialback", since)
             assert stream.is_silent()
         peer.send(asked_for.encode())
-        assert stream.read_until("<db:result [^>]*/>") == asked_for
+        assert stream.read_until("<db:result [^>]*/>") == anew(asked_for)
         peer.send(asked_for.encode())  # once more
         assert stream.is_silent()
 
@@ -126,7 +127,7 @@ def test_attack_16_an_answer_must_come_from_the_domain_asked(grounds: Grounds) -
             peer.send(wrong.encode())
         right = answer(REMOTE, LEGACY, "invalid", "legacy-7")
         peer.send(right.encode())
-        assert stream.read_until("<db:verify [^>]*/>") == right
+        assert stream.read_until("<db:verify [^>]*/>") == anew(right)
         peer.send(right.encode())  # nobody asks any more
         assert stream.is_silent()
     dropped = [line for line in grounds.service.lines(since) if "dropped: an answer" in line]
@@ -157,7 +158,7 @@ def test_attack_16_a_piggybacked_domain_needs_a_proof_of_its_own(grounds: Ground
         assert "<not-authorized " in stream.read_until("</db:result>")
         # ... while ours is asked for the other one, and is not convinced.
         stream.send(result(VICTIM, LEGACY))
-        assert ours.read_until(b"</db:result>") == result(VICTIM, LEGACY).encode()
+        assert ours.read_until(b"</db:result>") == anew(result(VICTIM, LEGACY)).encode()
         ours.send(answer(LEGACY, VICTIM, "invalid").encode())
         assert "type='invalid'" in stream.read_until("<db:result [^>]*/>")
         stream.send(message(VICTIM, LEGACY))
@@ -234,15 +235,16 @@ def test_attack_16_nobody_outside_is_vouched_for_by_our_key(grounds: Grounds) ->
     with grounds.authenticated() as stream:
         stream.send(message(REMOTE, LEGACY))
         grounds.legacy.next()
-        asked = grounds.legacy.next().read_until(b"</db:result>").decode()
-        [key] = re.findall(">([^<]+)</db:result>", asked)
+        told = grounds.legacy.next().read_until(b"</db:result>").decode()
+        [key] = re.findall(">([^<]+)</db:result>", told)
         grounds.service.secrets.add(key)
         with grounds.incoming() as other:
             other.open()
             other.read_features()
             third = grounds.legacy.next()
             other.send(result(REMOTE, LEGACY, key))
-            assert third.read_until(b"</db:result>").endswith(result(REMOTE, LEGACY, key).encode())
+            asked = anew(result(REMOTE, LEGACY, key))
+            assert third.read_until(b"</db:result>").endswith(asked.encode())
             with grounds.outgoing() as back:
                 peer = invite(grounds, back)
                 back.send(verify(LEGACY, REMOTE, "legacy-3", key))  # the other stream's id

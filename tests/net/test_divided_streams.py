@@ -213,7 +213,8 @@ def test_questions_about_keys_go_to_the_domain_that_they_are_about(
     with divided(grounds) as stream:
         stream.send(verify(LEGACY, TWO, "id-1"))
         two = grounds.remote.next()
-        assert two.read_until(rb"</db:verify>").decode() == verify(LEGACY, TWO, "id-1")
+        asked = two.read_until(rb"</db:verify>").decode()
+        assert asked.replace(f" {DIALBACK}", "").replace('"', "'") == verify(LEGACY, TWO, "id-1")
         two.send(answer(TWO, LEGACY, "invalid", "id-1").encode())
         said = stream.read_until("<db:verify [^>]*/>")
         assert DIALBACK in said

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from proxy.session.federation import MOST_PAIRS
+from proxy.session.federation import MOST_PAIRS, MOST_REFUSALS
 from tests.authority import Authority
 from tests.net.client import read_all
 from tests.net.federation import DIRECT, LEGACY, REMOTE, SISTER, Grounds, believe
@@ -16,6 +16,7 @@ from tests.net.server_streams import (
     AUTH,
     END,
     Sender,
+    anew,
     answer,
     message,
     result,
@@ -269,18 +270,21 @@ def test_a_flood_of_pairs_that_nobody_answers(grounds: Grounds) -> None:
     with grounds.incoming() as stream:
         ours = accept(grounds, stream)
         stream.let_pass(ours)
-        more = 500
+        more = MOST_REFUSALS - 1
         flood = "".join(result(f"{n}.example", LEGACY) for n in range(MOST_PAIRS + more))
         stream.send(flood)
         for _ in range(more + 1):
             assert "<resource-constraint " in stream.read_until("</db:result>")
         assert stream.is_silent()
-        ours.read_until(f"from='{MOST_PAIRS - 2}.example'.*</db:result>".encode())
-        assert f"'{MOST_PAIRS - 1}.example'".encode() not in ours.got
+        ours.read_until(f"{MOST_PAIRS - 2}.example.*</db:result>".encode())
+        assert f"{MOST_PAIRS - 1}.example".encode() not in ours.got
         # The pair that is proved is as good as before, and so is who is answered now.
         stream.send(message(REMOTE, LEGACY))
         assert ours.read_until(b"</message>") == message(REMOTE, LEGACY).encode()
         ours.send(answer(LEGACY, "0.example").encode())
-        assert stream.read_until("<db:result [^>]*/>") == answer(LEGACY, "0.example")
+        assert stream.read_until("<db:result [^>]*/>") == anew(answer(LEGACY, "0.example"))
         stream.send(message("0.example", LEGACY))
         assert ours.read_until(b"</message>") == message("0.example", LEGACY).encode()
+        # But who goes on asking is let go.
+        stream.send(result("more.example", LEGACY))
+        assert "<policy-violation " in stream.read_to_end()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from proxy.session.federation import MOST_PAIRS
+from proxy.session.federation import MOST_PAIRS, MOST_REFUSALS
 from tests.authority import Authority
 from tests.net.federation import (
     LEGACY,
@@ -17,11 +17,12 @@ from tests.net.federation import (
     context_of,
     zone,
 )
-from tests.net.hostile import Hostile
+from tests.net.hostile import FAULTS, Hostile
 from tests.net.legacy import LegacyServer
 from tests.net.name_server import NameServer
 from tests.net.server_streams import (
     Sender,
+    accepting,
     message,
     result,
     script,
@@ -118,7 +119,7 @@ ASKED = {
 
 
 @pytest.mark.parametrize("what", ASKED)
-def test_who_does_not_read_the_answers_is_not_read_either(
+def test_who_asks_in_vain_and_does_not_read_the_answers_is_let_go(
     front: FederationFront, authority: Authority, behind: LegacyServer, what: str
 ) -> None:
     """The proxy answers itself: that must not pile up."""
@@ -126,7 +127,32 @@ def test_who_does_not_read_the_answers_is_not_read_either(
         stream.let_pass(behind.next())
         stream.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         before = front.resident()
-        assert stuff(stream.connection, (ASKED[what] * 10).encode(), 10)
+        with pytest.raises(FAULTS):
+            stuff(stream.connection, (ASKED[what] * 10).encode(), 10)
+        assert front.resident() - before < BOUND
+
+
+@pytest.mark.parametrize("what", ASKED)
+def test_so_many_questions_are_answered_in_vain_and_no_more(
+    front: FederationFront, authority: Authority, behind: LegacyServer, what: str
+) -> None:
+    with incoming(front, authority) as stream:
+        stream.let_pass(behind.next())
+        stream.send(ASKED[what] * (MOST_REFUSALS + 1))
+        said = stream.read_to_end()
+        assert said.count("<item-not-found ") == MOST_REFUSALS
+        assert "<policy-violation " in said
+
+
+def test_a_server_of_ours_that_does_not_read_the_answers_is_not_read_either(
+    front: FederationFront, authority: Authority, remote: Hostile
+) -> None:
+    """Asked again, the proxy says again that SASL EXTERNAL has proved a pair."""
+    remote.play(script(authority.issue(REMOTE), accepting()))
+    with outgoing(front) as stream:
+        stream.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        before = front.resident()
+        assert stuff(stream.connection, (result(LEGACY, REMOTE) * 10).encode(), 10)
         assert front.resident() - before < BOUND
 
 
@@ -182,10 +208,11 @@ def test_a_flood_of_unanswered_pairs_costs_little(
         ours = behind.next()
         stream.let_pass(ours)
         before, begun = front.resident(), time.monotonic()
-        for number in range(20):
-            pairs = (result(f"{number}.{n}.example", LEGACY, "k" * 1000) for n in range(100))
-            stream.send("".join(pairs))
-        for _ in range(2_000 - MOST_PAIRS + 1):
+        asked = [result(f"{n}.example", LEGACY, "k" * 1000) for n in range(MOST_PAIRS)]
+        stream.send("".join(asked))
+        stream.read_until("</db:result>")  # one too many
+        stream.send("".join(asked[: MOST_REFUSALS - 1]))
+        for _ in range(MOST_REFUSALS - 1):
             stream.read_until("</db:result>")
         assert time.monotonic() - begun < 10
         assert front.resident() - before < BOUND
@@ -198,11 +225,12 @@ def test_verifications_that_nobody_answers_cost_little_either(
         peer = remote.next()
         stream.let_pass(peer)
         before = front.resident()
-        for number in range(20):
-            asked = (verify(LEGACY, REMOTE, f"{number}-{n}" + "i" * 900) for n in range(100))
-            stream.send("".join(asked))
-            if number < 9:
-                peer.read_until(b"</db:verify>")
-        for _ in range(2_000 - MOST_PAIRS + 1):
+        asked = [verify(LEGACY, REMOTE, f"{n}-" + "i" * 900) for n in range(MOST_PAIRS)]
+        for number in range(0, MOST_PAIRS, 100):
+            stream.send("".join(asked[number : number + 100]))
+            peer.read_until(b"</db:verify>")
+        stream.read_until("</db:verify>")  # one too many
+        stream.send("".join(asked[: MOST_REFUSALS - 1]))
+        for _ in range(MOST_REFUSALS - 1):
             stream.read_until("</db:verify>")
         assert front.resident() - before < BOUND

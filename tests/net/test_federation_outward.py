@@ -30,6 +30,7 @@ from tests.net.server_streams import (
     KEY,
     SERVER,
     accepting,
+    anew,
     answer,
     header,
     message,
@@ -110,7 +111,7 @@ def test_dialback_passes_with_the_id_of_the_other_server(
         stanzas = message(LEGACY, to, "ü") + " " + message(LEGACY, to)
         stream.send(stanzas)
         assert peer.read_until(rb"</message>.*</message>") == stanzas.encode()
-        assert peer.sealed.endswith(f"{result(LEGACY, to)}{stanzas}".encode())
+        assert peer.sealed.endswith(f"{anew(result(LEGACY, to))}{stanzas}".encode())
         stream.send(END)
         peer.read_until(END.encode())
         peer.send(END.encode())
@@ -170,7 +171,7 @@ def test_a_server_of_the_old_days_gets_no_features(grounds: Grounds) -> None:
         stream.send(named)
         peer.read_until(rb"</db:result>")
         peer.send(answer(REMOTE, LEGACY).encode())
-        assert stream.read_until("<db:result [^>]*/>") == answer(REMOTE, LEGACY)
+        assert stream.read_until("<db:result [^>]*/>") == anew(answer(REMOTE, LEGACY))
 
 
 def test_what_is_not_for_ours_is_cut_out_of_the_features(grounds: Grounds) -> None:
@@ -220,9 +221,9 @@ def test_a_second_domain_of_ours_does_dialback_itself(grounds: Grounds) -> None:
         stream.send(result(LEGACY, REMOTE))
         stream.read_until("<db:result [^>]*/>")
         stream.send(result(SISTER, REMOTE))
-        assert peer.read_until(rb"</db:result>") == result(SISTER, REMOTE).encode()
+        assert peer.read_until(rb"</db:result>") == anew(result(SISTER, REMOTE)).encode()
         peer.send(answer(REMOTE, SISTER).encode())
-        assert stream.read_until("<db:result [^>]*/>") == answer(REMOTE, SISTER)
+        assert stream.read_until("<db:result [^>]*/>") == anew(answer(REMOTE, SISTER))
         both = message(SISTER, REMOTE) + message(LEGACY, REMOTE)
         stream.send(both)
         assert peer.read_until(rb"</message>.*</message>") == both.encode()
@@ -281,10 +282,10 @@ def test_questions_about_keys_need_no_proof_of_ours(grounds: Grounds, kind: str)
         peer = grounds.remote.next()
         asked = verify(LEGACY, STRICT, "legacy-7")
         stream.send(asked)
-        assert peer.read_until(b"</db:verify>") == asked.encode()
+        assert peer.read_until(b"</db:verify>") == anew(asked).encode()
         said = answer(STRICT, LEGACY, kind, "legacy-7")
         peer.send(said.encode())
-        assert stream.read_until("<db:verify [^>]*/>") == said
+        assert stream.read_until("<db:verify [^>]*/>") == anew(said)
 
 
 def test_external_is_enough_where_dialback_is_ruled_out(grounds: Grounds) -> None:

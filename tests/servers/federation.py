@@ -54,10 +54,10 @@ DIALBACK_EJABBERD = "ejabberd-dialback.test"
 NOWHERE = "nowhere.test"
 """Does not exist."""
 
-_TARGET = "localhost."
+TARGET = "localhost."
 """Where all servers are; see `tests.servers.ejabberd.Ejabberd.federate`."""
 
-_HOST = f"@ IN A {HOST}"
+AT_HOME = f"@ IN A {HOST}"
 
 _ATTEMPTS = 15
 _PATIENCE = 2.0
@@ -137,7 +137,7 @@ class Servers:
             DIRECT_EJABBERD: ("_xmpps-server", ejabberd.s2s_direct_port),
             DIALBACK_EJABBERD: ("_xmpp-server", ejabberd.s2s_port),
         }
-        return {domain: [srv(*where, target=_TARGET)] for domain, where in ports.items()}
+        return {domain: [srv(*where, target=TARGET)] for domain, where in ports.items()}
 
 
 @attrs.frozen
@@ -164,8 +164,8 @@ class Federation:
         network = servers.network()
         # Filled below, before anything starts: the records need Bascules' ports, and Bascules the
         # name server's.
-        outside: dict[str, list[str]] = {"localhost": [_HOST]}
-        names = _name_server(directory / "outside", outside)
+        outside: dict[str, list[str]] = {"localhost": [AT_HOME]}
+        names = name_server(directory / "outside", outside)
         bascules = {
             domain: ServerBascule(
                 directory / f"bascule-{domain}",
@@ -180,18 +180,18 @@ class Federation:
         }
         outside |= network
         # One is reached by STARTTLS, the other by direct TLS: whoever knows both takes the latter.
-        outside[PROSODY] = [srv("_xmpp-server", bascules[PROSODY].port, target=_TARGET)]
-        outside[JABBERD2] = [srv("_xmpps-server", bascules[JABBERD2].port, target=_TARGET)]
+        outside[PROSODY] = [srv("_xmpp-server", bascules[PROSODY].port, target=TARGET)]
+        outside[JABBERD2] = [srv("_xmpps-server", bascules[JABBERD2].port, target=TARGET)]
         inside = {
-            domain: _name_server(
+            domain: name_server(
                 directory / f"inside-{domain}",
                 {
                     **{
-                        other: [srv("_xmpp-server", bascules[domain].out_port, target=_TARGET)]
+                        other: [srv("_xmpp-server", bascules[domain].out_port, target=TARGET)]
                         for other in [*network, *LEGACY, NOWHERE]
                         if other != domain
                     },
-                    "localhost": [_HOST],
+                    "localhost": [AT_HOME],
                 },
             )
             for domain in LEGACY
@@ -296,7 +296,8 @@ def certificate(authority: Authority, domain: str) -> tuple[Path, Path]:
     return authority.issue(domain, usages=(SERVER, CLIENT))
 
 
-def _name_server(directory: Path, records: Mapping[str, list[str]]) -> NameServer:
+def name_server(directory: Path, records: Mapping[str, list[str]]) -> NameServer:
+    """Return a name server with these zones, all of them signed."""
     return NameServer(directory, records, unsigned={}, bogus={})
 
 

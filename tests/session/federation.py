@@ -353,6 +353,7 @@ class InboundPlaybook(FederationPlaybook):
         return self.then(
             Send(CLIENT, SUCCESS),
             Disarm(Deadline.AUTHENTICATION),
+            Arm(Deadline.AUTHENTICATION),
             Disarm(Deadline.CONNECT),
             Abort(SERVER),
         )
@@ -376,7 +377,10 @@ class InboundPlaybook(FederationPlaybook):
     def to_convinced(self) -> Self:
         self.to_authenticated().to_convincing()
         return self.server(answer(LOCAL, REMOTE, "valid")).then(
-            Disarm(Deadline.CONNECT), Send(SERVER, message()), Resume()
+            Disarm(Deadline.CONNECT),
+            Send(SERVER, message()),
+            Disarm(Deadline.AUTHENTICATION),
+            Resume(),
         )
 
     def to_dialled(self, *domains: str) -> Self:

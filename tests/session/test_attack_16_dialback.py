@@ -246,7 +246,7 @@ def test_of_stanzas_in_one_segment_those_before_the_first_bad_one_pass(bad: byte
     good = [message(body=str(number)) for number in range(3)]
     play = InboundPlaybook().to_dialled()
     play.client(b"".join([*good, bad, message(body="after")])).gave()
-    passed = to_server(play.commands).removeprefix(opened(REMOTE, LOCAL) + REQUEST)
+    passed = to_server(play.commands).removeprefix(opened(REMOTE, LOCAL) + anew(REQUEST))
     assert passed == b"".join(good)
     assert b"<stream:error>" in to_client(play.commands)
 

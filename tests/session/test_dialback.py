@@ -270,8 +270,9 @@ def test_internationalised_domains_are_the_same_in_either_form(
 ) -> None:
     play = InboundPlaybook().to_tls().to_stream(opened(header, LOCAL))
     play.client(result(asked, LOCAL)).then(Send(SERVER, anew(result(asked, LOCAL))))
-    said = answer(LOCAL, header, "valid")
-    play.server(said).then(Send(CLIENT, anew(said)), Disarm(Deadline.AUTHENTICATION))
+    told = answer(LOCAL, asked, "valid")
+    play.server(answer(LOCAL, header, "valid"))
+    play.then(Send(CLIENT, anew(told)), Disarm(Deadline.AUTHENTICATION))
     play.client(message(sender)).then(Send(SERVER, message(sender)))
 
 

@@ -156,10 +156,18 @@ def test_an_answer_comes_back_once_with_its_prefix_declared(kind: str) -> None:
     divided.branch(ONE, said).hears()
 
 
-def test_an_error_is_told_without_what_it_says_besides() -> None:
-    divided = Divided().says(result(LOCAL, ONE))
-    divided.branch(ONE, UNADDRESSED, own_error(ONE, LOCAL, "forbidden"))
-    divided.hears(own_error(ONE, LOCAL, "undefined-condition"))
+def test_an_error_is_told_with_its_condition_and_nothing_else() -> None:
+    divided = Divided().says(result(LOCAL, ONE), verify(LOCAL, ONE, "id-1"))
+    error = own_error(ONE, LOCAL, "forbidden", "id-1")
+    more = error.replace(b"</error>", b"<text>unheard of</text></error>")
+    divided.branch(ONE, UNADDRESSED, own_error(ONE, LOCAL, "forbidden") + more)
+    divided.hears(own_error(ONE, LOCAL, "forbidden"), error)
+
+
+def test_an_answer_is_spelt_as_the_request_was() -> None:
+    divided = Divided().says(result("EXAMPLE.com", "One.Example"))
+    divided.branch(ONE, UNADDRESSED, answer(ONE, LOCAL, "valid"))
+    divided.hears(own_answer("One.Example", "EXAMPLE.com", "valid"))
 
 
 def test_who_asks_twice_is_answered_twice() -> None:

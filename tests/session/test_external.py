@@ -254,7 +254,7 @@ def test_nor_may_the_domain_that_the_stream_is_to() -> None:
 def test_the_domain_may_be_written_in_another_way() -> None:
     play = InboundPlaybook().to_external()
     play.to_stream(opened(REMOTE.upper() + ".", LOCAL), stream_id="L2")
-    play.to_convincing()
+    play.to_convincing(pair=(REMOTE.upper() + ".", LOCAL))
 
 
 def test_what_was_sent_ahead_belongs_to_the_new_stream() -> None:

@@ -208,7 +208,7 @@ def test_a_domain_that_is_not_allowed_is_not_looked_up() -> None:
     book = ForwardPlaybook()
     book.connected().then(Arm(Deadline.NEGOTIATION))
     book.client(header("example.net"))
-    book.then(*refused(Condition.HOST_UNKNOWN, "not served here", before=own(sender="")))
+    book.then(*refused(Condition.HOST_UNKNOWN, "not among the domains of", before=own(sender="")))
 
 
 @pytest.mark.parametrize(

@@ -60,10 +60,10 @@ def test_no_two_triples_have_the_same_key(
 
 
 def test_the_proxys_own_request_is_well_formed_anywhere() -> None:
-    written = etree.fromstring(dialback.request(PAIR, "k"))
+    written = etree.fromstring(dialback.request(REMOTE, LOCAL, "k"))
     assert (written.tag, written.text) == (dialback.RESULT, "k")
     assert (written.get("from"), written.get("to")) == (REMOTE, LOCAL)
-    assert dialback.request(PAIR, "k") == own_result(REMOTE, LOCAL, "k")
+    assert dialback.request(REMOTE, LOCAL, "k") == own_result(REMOTE, LOCAL, "k")
 
 
 def test_pairs_read_as_what_they_are() -> None:

@@ -123,7 +123,7 @@ def to_report(play: Play) -> Playbook:
 def test_report_relays_plaintext_and_tells_who_would_be_refused(play: Play) -> None:
     book = to_report(play).client(AUTH).then(Send(SERVER, AUTH), Hold())
     view = book.session.view
-    fields = {"listener": view.listener, "client": view.client, "domain": DOMAIN}
+    fields = {"listener": view.listener, "client": view.client, "origin": None, "domain": DOMAIN}
     warning = Report(Severity.WARNING, "would be refused: authenticated without TLS", fields)
     book.server(SUCCESS).then(
         Send(CLIENT, SUCCESS), Disarm(Deadline.AUTHENTICATION), warning, Resume()

@@ -28,6 +28,7 @@ from tests.session.federation import (
     InboundPlaybook,
     OutboundPlaybook,
     Peers,
+    anew,
     answer,
     answered,
     auth,
@@ -66,7 +67,7 @@ def test_the_other_server_does_not_believe_our_key(kind: str) -> None:
     play = OutboundPlaybook().to_vouching()
     said = own_answer(REMOTE, LOCAL, "invalid")
     if kind == "error":
-        said = own_error(REMOTE, LOCAL, "not-authorized")
+        said = own_error(REMOTE, LOCAL, "undefined-condition")
     play.server(answer(REMOTE, LOCAL, kind)).then(Send(CLIENT, said))
     assert play.issued == 0
     play.client(STANZA).then(*refused(Condition.NOT_AUTHORIZED))
@@ -106,7 +107,7 @@ def test_an_unaddressed_stream_asks_about_keys() -> None:
     asked = verify(LOCAL, REMOTE, "L1")
     play.client(asked).then(*GOING_OUT)
     play.to_handshake().proved(REMOTE).then(Send(SERVER, OPENING_FOR_UNADDRESSED))
-    play.server(answered("r2", REMOTE) + FEATURES).then(*SHOWN, Send(SERVER, asked), Resume())
+    play.server(answered("r2", REMOTE) + FEATURES).then(*SHOWN, Send(SERVER, anew(asked)), Resume())
     play.server(answer(REMOTE, LOCAL, "valid", "L1")).then(
         Send(CLIENT, own_answer(REMOTE, LOCAL, "valid", "L1"))
     )

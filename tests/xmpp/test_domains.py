@@ -1,10 +1,12 @@
 """Domains: one form for each, and errors for what is none."""
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.xmpp.domains import LONGEST, domain
+from proxy.xmpp.domains import LONGEST, domain, unambiguous
 
 LABEL = "a" * 63
 
@@ -117,3 +119,83 @@ def test_what_stands_beside_a_domain_is_named(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=r"^not a domain: ") as caught:
         domain(text)
     assert reason in str(caught.value)
+
+
+# What every server reads the same (RFC 3490 and RFC 5891)
+
+
+def as_in_2003(text: str) -> str | None:
+    """The domain that a server reads which knows IDNA 2003 alone; None if it reads none."""
+    try:
+        return text.encode("idna").decode("ascii").lower().removesuffix(".")
+    except UnicodeError:
+        return None
+
+
+def agrees(text: str) -> bool:
+    """Whether an old server, where it reads a domain at all, reads the one that we read, if any."""
+    try:
+        found = unambiguous(text)
+    except ValueError:
+        return True
+    return as_in_2003(text) in (None, found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "example.com",
+        "EXAMPLE.com.",
+        "xn--fa-hia.de",
+        "b\u00fccher.example",
+        "B\u00dcCHER.example",
+        "mu\u0308nchen.example",
+        "\uff45xample\uff0ecom",
+        "\u4f8b\u3048\u3002\u30c6\u30b9\u30c8",
+        "\u05d0\u05d1.example",
+    ],
+)
+def test_a_domain_that_all_servers_read_alike_is_read(text: str) -> None:
+    assert unambiguous(text) == domain(text)
+
+
+@pytest.mark.parametrize(
+    ("label", "old"),
+    [
+        # Deviations, as UTS #46 calls them.
+        ("fa\u00df", "fass"),
+        ("\u03b1\u03c2", "\u03b1\u03c3"),
+        ("\u0915\u094d\u200d\u0937", "\u0915\u094d\u0937"),
+        # Capitals that Unicode 3.2 does not know.
+        ("fa\u1e9e", "fa\u1e9e"),
+        ("\u023a", "\u023a"),
+        # Ideographs that are normalised otherwise since Corrigendum #4.
+        ("\U0002f868", "\U0002136a"),
+        ("\U0002f874", "\u5f33"),
+        ("\U0002f91f", "\u43ab"),
+        ("\U0002f95f", "\u7aae"),
+        ("\U0002f9bf", "\u4d57"),
+    ],
+)
+@pytest.mark.parametrize("around", ["{}", "{}.example", "www.{}.example."])
+def test_a_domain_that_old_servers_read_otherwise_is_refused(
+    label: str, old: str, around: str
+) -> None:
+    text = around.format(label)
+    in_punycode = old if old.isascii() else f"xn--{old.encode('punycode').decode()}"
+    assert as_in_2003(text) == around.format(in_punycode).removesuffix(".")
+    assert domain(text) != as_in_2003(text)
+    with pytest.raises(ValueError, match="as two different ones"):
+        unambiguous(text)
+
+
+@given(st.text(max_size=6), st.text(max_size=3))
+def test_no_text_is_read_as_two_domains(label: str, other: str) -> None:
+    assert agrees(label)
+    assert agrees(f"a{label}b.{other}.example")
+
+
+@pytest.mark.slow
+def test_no_code_point_is_read_as_two_domains() -> None:
+    everything = map(chr, range(sys.maxunicode + 1))
+    assert [hex(ord(each)) for each in everything if not agrees(each)] == []

@@ -384,13 +384,19 @@ def demand_plain(attributes: Mapping[str, str]) -> None:
 
 
 def _manages(element: Element) -> bool:
-    """Whether an element is one of stream management, and nothing else is in it."""
+    """Whether an element is one of stream management, and nothing but an error is in it."""
     attributes = element.attributes
     return (
         element.name in _STREAM_MANAGEMENT
         and "from" not in attributes
         and "to" not in attributes
-        and ns.split(element.child)[1] not in _STANZA_NAMES
+        and (
+            not element.child
+            or all(
+                ns.split(str(each.tag))[0] == ns.STANZA_ERRORS
+                for each in element.tree.iterdescendants()
+            )
+        )
     )
 
 

@@ -257,6 +257,20 @@ def test_a_limit_is_announced_where_there_is_none(
     assert announced(inside, authenticated=authenticated) == whole
 
 
+@pytest.mark.parametrize("authenticated", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "ours"), [(Kind.C2S, 50_000), (Kind.S2S, 200_000), (Kind.COMPONENT, 50_000)]
+)
+def test_servers_are_told_what_holds_later(kind: Kind, ours: int, authenticated: bool) -> None:
+    """They are sent no features once a domain is proved."""
+    made = plugin(stanza_bytes=200_000, unauthenticated_bytes=50_000)
+    shown = attrs.evolve(view(secured=True, authenticated=authenticated), kind=kind)
+    assert made.on_features(shown, features("")) == Replace(
+        f"<stream:features>{START}{own(200_000 if authenticated else ours)}</limits>"
+        "</stream:features>".encode()
+    )
+
+
 @whenever
 def test_a_limit_is_announced_in_features_without_any(authenticated: bool, ours: int) -> None:
     (offered,) = read([HEADER + b"<stream:features/>"]).elements

@@ -58,6 +58,7 @@ TARGET = "localhost."
 """Where all servers are; see `tests.servers.ejabberd.Ejabberd.federate`."""
 
 AT_HOME = f"@ IN A {HOST}"
+"""Where that is."""
 
 _ATTEMPTS = 15
 _PATIENCE = 2.0

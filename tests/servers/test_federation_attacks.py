@@ -225,7 +225,7 @@ def test_eve_may_speak_for_herself(place: Place) -> None:
             stream.send(message(EVE))
 
         assert place.bob_reads(act, messages=1) == [f"ceo@{EVE}: {PAY}"]
-    assert place.valid_routes() == {EVE}
+    assert EVE in place.valid_routes()
 
 
 @attrs.frozen

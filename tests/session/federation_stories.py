@@ -74,8 +74,14 @@ STANZAS = st.builds(
     st.sampled_from(["", "", "", " id='1'", " xmlns='jabber:client'", " xmlns='urn:xmpp:sm:3'"]),
 )
 LIKELY = [(f"a@{REMOTE}", f"b@{LOCAL}"), (f"b@{LOCAL}", f"a@{REMOTE}")]
+SMUGGLED = f" xmlns:z='urn:z' z:from='a@{VICTIM}' z:type='valid' from="
+"""The beginning of a sender's address, behind one that is none."""
 LAYERS = st.sampled_from(
     [
+        message(*LIKELY[0]).replace(b" from=", SMUGGLED.encode()),
+        message(*LIKELY[1]).replace(b" from=", SMUGGLED.encode()),
+        result(REMOTE, LOCAL).replace(b" from=", SMUGGLED.encode()),
+        result(LOCAL, REMOTE).replace(b" from=", SMUGGLED.encode()),
         auth(),
         auth(REMOTE),
         auth(VICTIM),
@@ -116,6 +122,8 @@ BY_LOCAL = st.one_of(
     st.sampled_from(
         [
             answer(LOCAL, REMOTE, "valid"),
+            answer(LOCAL, REMOTE, "valid").replace(b" from=", SMUGGLED.encode()),
+            answer(LOCAL, REMOTE, "valid").replace(b" type=", b" xmlns:z='urn:z' z:x='' type="),
             answered("L2", LOCAL) + FEATURES,
             answered("own-1", LOCAL),
             answered("L3", LOCAL, version=None),
@@ -155,6 +163,8 @@ BY_REMOTE = st.one_of(
     st.sampled_from(
         [
             answer(REMOTE, LOCAL, "valid"),
+            answer(REMOTE, LOCAL, "valid").replace(b" from=", SMUGGLED.encode()),
+            answer(REMOTE, LOCAL, "valid").replace(b" type=", b" xmlns:z='urn:z' z:x='' type="),
             answered("r2", REMOTE) + FEATURES,
             answered("r3", REMOTE) + WITH_EXTERNAL,
             answered("r4", REMOTE, version=None),

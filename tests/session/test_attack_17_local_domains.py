@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.session.commands import Connect, Send
+from proxy.session.commands import Connect, Finish, Send, Severity
 from proxy.session.hooks import Condition
 from tests.session.federation import (
     ELSEWHERE,
@@ -42,6 +42,18 @@ def test_a_header_from_one_of_ours_is_refused_before_tls(domain: str) -> None:
     play.client(opened(domain, LOCAL)).then(
         *refused(Condition.INVALID_FROM, before=own(1, to=domain))
     )
+
+
+@pytest.mark.parametrize("to", ["nobody.example", LOCAL, None])
+def test_what_a_header_says_of_itself_is_judged_first_and_warned_of(to: str | None) -> None:
+    """Whoever claims to be one of ours is worth a look, wherever it meant to go."""
+    play = InboundPlaybook()
+    play.connected().gave()
+    play.client(opened(LOCAL, to))
+    *_, end = play.gave()
+    assert isinstance(end, Finish)
+    assert end.reason.startswith("invalid-from: ")
+    assert end.severity is Severity.WARNING
 
 
 @ours

@@ -120,7 +120,8 @@ def test_our_server_is_not_convinced(kind: str) -> None:
 
 def test_our_server_takes_too_long_to_be_convinced() -> None:
     play = InboundPlaybook().to_authenticated().to_convincing()
-    play.expired(Deadline.CONNECT).then(*refused(Condition.REMOTE_CONNECTION_FAILED))
+    why = "has not said in time whether it believes that remote.example has proved itself"
+    play.expired(Deadline.CONNECT).then(*refused(Condition.REMOTE_CONNECTION_FAILED, why))
     assert play.issued == 0
 
 

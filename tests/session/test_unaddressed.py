@@ -210,3 +210,27 @@ def test_an_answer_for_an_unaddressed_stream_opens_nothing() -> None:
     play.client(answer(LOCAL, REMOTE, "valid")).gave()
     assert UNADDRESSED not in to_server(play.commands)
     assert not any(isinstance(each, type(GOING_OUT[3])) for each in play.commands)
+
+
+# Before it has said to whom it is
+
+
+def test_white_space_keeps_it_alive_and_goes_nowhere() -> None:
+    play = OutboundPlaybook().to_unaddressed()
+    play.client(b" ").then()
+    play.client(b"\n" + REQUEST).then(*GOING_OUT)
+
+
+def test_it_may_end_at_once() -> None:
+    play = OutboundPlaybook().to_unaddressed()
+    play.client(FOOTER).then(
+        Send(CLIENT, FOOTER), *finished("closed the stream", close=[CLIENT, SERVER])
+    )
+
+
+@pytest.mark.parametrize("asked", [result(LOCAL, REMOTE), verify(LOCAL, REMOTE, "L1")])
+def test_it_goes_to_no_domain_that_may_not_be_reached(asked: bytes) -> None:
+    play = OutboundPlaybook(Peers(unreachable=(REMOTE,))).to_unaddressed()
+    play.client(asked).then(
+        *refused(Condition.HOST_UNKNOWN, f"{REMOTE} is not among the domains of this listener")
+    )

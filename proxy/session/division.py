@@ -12,8 +12,9 @@ from typing import Final
 import attrs
 
 from proxy.session import ceilings, dialback
+from proxy.session.addresses import addresses, domain_of
 from proxy.session.dialback import Dialback, Pair
-from proxy.session.federation import STANZAS, addresses, domain_of
+from proxy.session.federation import STANZAS
 from proxy.session.hooks import Condition
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import FOOTER, StreamError

@@ -6,14 +6,14 @@ party. A stanza whose pair is not proved does not pass, and an answer that nobod
 not either (CVE-2012-3525).
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import attrs
 from lxml import etree
 
 from proxy.session import dialback
+from proxy.session.addresses import Spellings, addresses, demand_plain
 from proxy.session.authentication import Step
 from proxy.session.chain import Chain
 from proxy.session.commands import Command, Report, Send, Severity, Side
@@ -48,9 +48,6 @@ MOST_DROPPED: Final = 100
 """How many elements that are out of place may be let drop on one stream."""
 
 _MOST_REPORTED: Final = 5
-_MOST_SPELLINGS: Final = 4_096
-_LONGEST_SPELLING: Final = 256
-_ADDRESSING: Final = frozenset(("from", "to", "id", "type", "version"))
 
 _CUT: Final = frozenset(
     (
@@ -62,6 +59,7 @@ _CUT: Final = frozenset(
         ns.qualified(ns.BIDIRECTIONAL_FEATURE, "bidi"),
     )
 )
+_STREAM_ERRORS: Final = frozenset(condition.value for condition in Condition)
 _STREAM_MANAGEMENT: Final = frozenset(
     ns.qualified(namespace, name)
     for namespace in (ns.STREAM_MANAGEMENT, "urn:xmpp:sm:2")
@@ -138,7 +136,7 @@ class Federation(Passage):
         self._managed = False  # whether our side has asked for stream management
         self._refusals = 0
         self._unanswered: dict[tuple[str, Pair, str], list[Dialback]] = {}
-        self._spellings = _Spellings(self._proven)
+        self._spellings = Spellings(self._proven)
         self._watched = chain.wants_stanzas(Direction.TO_SERVER)
 
     @property
@@ -172,7 +170,7 @@ class Federation(Passage):
         if namespace in _NEVER:
             return self._layer_from_client(element)
         if element.name == ns.ERROR:
-            self._pass(element, Direction.TO_SERVER)
+            self._pass(_in_our_words(element), Direction.TO_SERVER)
         elif element.name in STANZAS:
             self._stanza_from_client(element, addresses(element))
         elif _manages(element):
@@ -194,7 +192,9 @@ class Federation(Passage):
             raise StreamError(
                 Condition.NOT_AUTHORIZED, "a stanza on a stream for those of the other direction"
             )
-        elif element.name == ns.ERROR or (self._managed and _manages(element)):
+        elif element.name == ns.ERROR:
+            self._pass(_in_our_words(element), Direction.TO_CLIENT)
+        elif self._managed and _manages(element):
             self._pass(element, Direction.TO_CLIENT)
         else:
             # Not only what no feature has been left for: see `from_client`.
@@ -342,45 +342,16 @@ class Federation(Passage):
             raise StreamError(Condition.INVALID_FROM, f"'from' names no domain: {error}") from error
 
 
-class _Spellings(dict[tuple[bytes, bytes], bool]):
-    """For addresses as they stand in a start tag, whether their domains are a proved pair.
-
-    A stream has few of them, each many times; what has been found out is kept, within bounds, and
-    must be cleared when the proved pairs change.
-
-    Args:
-        proven: the proved pairs.
-    """
-
-    def __init__(self, proven: set[Pair]) -> None:
-        super().__init__()
-        self._proven = proven
-
-    def __missing__(self, addresses: tuple[bytes, bytes]) -> bool:
-        """Find it out."""
-        known = False
-        with suppress(ValueError):
-            sender, to = addresses
-            known = Pair(domain_of(sender.decode()), domain_of(to.decode())) in self._proven
-        if len(self) >= _MOST_SPELLINGS:
-            self.clear()
-        if sum(map(len, addresses)) <= _LONGEST_SPELLING:
-            self[addresses] = known
-        return known
-
-
-def demand_plain(attributes: Mapping[str, str]) -> None:
-    """Refuse attributes that some server might take for an address, in spite of their namespace.
-
-    Raises:
-        StreamError: there is one.
-    """
-    for name in attributes:
-        namespace, local = ns.split(name)
-        if namespace and local in _ADDRESSING:
-            raise StreamError(
-                Condition.BAD_FORMAT, f"the attribute '{local}' is in a namespace that it is not of"
-            )
+def _in_our_words(error: Element) -> Element:
+    """Return a stream error with its condition and its text, and nothing else in it."""
+    conditions = [
+        local
+        for namespace, local in (ns.split(str(node.tag)) for node in error.tree)
+        if namespace == ns.STREAM_ERRORS and local in _STREAM_ERRORS
+    ]
+    condition = Condition(conditions[0]) if conditions else Condition.UNDEFINED_CONDITION
+    text = error.tree.findtext(ns.qualified(ns.STREAM_ERRORS, "text")) or ""
+    return replaced(error, StreamError(condition, text).serialise())
 
 
 def _manages(element: Element) -> bool:
@@ -403,36 +374,6 @@ def _manages(element: Element) -> bool:
 def _question(asked: Dialback) -> tuple[str, Pair, str]:
     """Return what tells a request from others."""
     return asked.name, asked.pair, asked.id
-
-
-def addresses(stanza: Element) -> Pair:
-    """Return the domains of a stanza's addresses.
-
-    Raises:
-        StreamError: it lacks an address, or one has no domain (RFC 6120, section 8.1).
-    """
-    sender, to = stanza.attributes.get("from"), stanza.attributes.get("to")
-    if sender is None or to is None:
-        raise StreamError(
-            Condition.IMPROPER_ADDRESSING, "between servers a stanza needs both 'from' and 'to'"
-        )
-    try:
-        return Pair(domain_of(sender), domain_of(to))
-    except ValueError as error:
-        raise StreamError(
-            Condition.IMPROPER_ADDRESSING, f"an address of a stanza has no domain: {error}"
-        ) from error
-
-
-def domain_of(address: str) -> str:
-    """Return the domain of an address (RFC 7622, section 3.2), as A-labels; raises ValueError."""
-    return unambiguous(spelling_of(address))
-
-
-def spelling_of(address: str) -> str:
-    """Return the domain of an address as it is written there."""
-    bare = address.partition("/")[0]
-    return bare.partition("@")[2] if "@" in bare else bare
 
 
 def cut_features(element: etree._Element) -> Rewrite | None:

@@ -12,6 +12,7 @@ from typing import Final
 import attrs
 
 from proxy.session import dialback, external
+from proxy.session.addresses import demand_plain, spelling_of
 from proxy.session.authentication import Step
 from proxy.session.chain import Chain
 from proxy.session.commands import Arm, Command, Deadline, Disarm, Report, Send, Severity, Side
@@ -23,8 +24,6 @@ from proxy.session.federation import (
     Federation,
     FederationRules,
     cut_features,
-    demand_plain,
-    spelling_of,
 )
 from proxy.session.hooks import Condition, Direction, Element, StreamHeader, TLSFacts, View
 from proxy.session.passage import NO_FEATURES, STARTTLS_OFFER, RefusalError

@@ -14,18 +14,13 @@ from typing import Protocol
 import attrs
 
 from proxy.session import dialback
+from proxy.session.addresses import demand_plain
 from proxy.session.authentication import Step
 from proxy.session.chain import Chain
 from proxy.session.commands import Command, Send, Severity, Side
 from proxy.session.dialback import Dialback, Pair
 from proxy.session.faults import located
-from proxy.session.federation import (
-    MOST_PAIRS,
-    Federation,
-    FederationRules,
-    cut_features,
-    demand_plain,
-)
+from proxy.session.federation import MOST_PAIRS, Federation, FederationRules, cut_features
 from proxy.session.hooks import Condition, Element, StreamHeader, TLSFacts, View
 from proxy.session.outward import Rules
 from proxy.trust.evidence import Evidence

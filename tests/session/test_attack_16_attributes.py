@@ -329,3 +329,38 @@ def test_a_prefix_that_a_header_declares_otherwise_is_declared_again() -> None:
     request = REQUEST.replace(b"<db:result", f"<d:result xmlns:d='{ns.DIALBACK}'".encode())
     request = request.replace(b"</db:", b"</d:")
     play.to_stream(header).client(request).then(Send(SERVER, anew(REQUEST)))
+
+
+# Stream errors, which anybody may send
+
+BAD_ERROR = (
+    f"<stream:error from='ceo@{VICTIM}' to='b@{LOCAL}'><reset xmlns='{ns.STREAM_ERRORS}'/>"
+    f"<text xmlns='{ns.STREAM_ERRORS}'>bye &amp; thanks</text>"
+    f"<message from='ceo@{VICTIM}' to='b@{LOCAL}'/></stream:error>"
+).encode()
+ERROR = (
+    f"<stream:error><reset xmlns='{ns.STREAM_ERRORS}'/>"
+    f"<text xmlns='{ns.STREAM_ERRORS}' xml:lang='en'>bye &amp; thanks</text></stream:error>"
+).encode()
+
+
+UNKNOWN_ERROR = f"<stream:error><message from='{VICTIM}'/></stream:error>".encode()
+NO_WORDS = (
+    f"<stream:error><undefined-condition xmlns='{ns.STREAM_ERRORS}'/>"
+    f"<text xmlns='{ns.STREAM_ERRORS}' xml:lang='en'></text></stream:error>"
+).encode()
+errors = pytest.mark.parametrize(("said", "told"), [(BAD_ERROR, ERROR), (UNKNOWN_ERROR, NO_WORDS)])
+
+
+@errors
+def test_nothing_hides_in_the_stream_error_of_a_server_that_connects(
+    said: bytes, told: bytes
+) -> None:
+    InboundPlaybook().to_dialled().client(said).then(*to_server(told))
+
+
+@errors
+def test_nothing_hides_in_the_stream_error_of_a_server_that_is_connected_to(
+    said: bytes, told: bytes
+) -> None:
+    OutboundPlaybook().to_dialled().server(said).then(*to_client(told))

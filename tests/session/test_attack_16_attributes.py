@@ -356,11 +356,11 @@ errors = pytest.mark.parametrize(("said", "told"), [(BAD_ERROR, ERROR), (UNKNOWN
 def test_nothing_hides_in_the_stream_error_of_a_server_that_connects(
     said: bytes, told: bytes
 ) -> None:
-    InboundPlaybook().to_dialled().client(said).then(*to_server(told))
+    InboundPlaybook().to_dialled().client(said).then(Send(SERVER, told))
 
 
 @errors
 def test_nothing_hides_in_the_stream_error_of_a_server_that_is_connected_to(
     said: bytes, told: bytes
 ) -> None:
-    OutboundPlaybook().to_dialled().server(said).then(*to_client(told))
+    OutboundPlaybook().to_dialled().server(said).then(Send(CLIENT, told))

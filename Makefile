@@ -9,12 +9,14 @@ OLDEST_TESTS += $(addprefix --ignore tests/net/test_,redirected.py attack_12_gro
 	attack_13_deadlines.py attack_25_busy.py plugins_on_the_wire.py route.py \
 	forward_attacks_before_tls.py)
 NODE := tests/servers/node
+# What waits for others more than it computes: it runs beside all else.
+WIRE := tests/net tests/servers
 ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test oldest check bench fuzz format clean test-setup
+.PHONY: help demo test oldest check bench fuzz format clean test-setup test-wire test-rest
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed 's/:.*## /\t/' | expand -t 12
@@ -23,8 +25,14 @@ demo: $(VENV)/.ready ## Watch a client log in through Bascule (ARGS=--once: then
 	@$(VENV)/bin/bascule demo $(ARGS)
 
 test: check test-setup ## Check, run all tests, then `oldest` (ARGS: options of pytest; skips `oldest`)
-	$(PYTHON) -m pytest $(ARGS)
-	$(if $(ARGS),,@$(MAKE) --no-print-directory oldest)
+	$(if $(ARGS),$(PYTHON) -m pytest $(ARGS),@tools/lanes.sh '$(MAKE)' test-wire test-rest)
+
+test-wire:
+	$(PYTHON) -m pytest $(WIRE)
+
+test-rest:
+	$(PYTHON) -m pytest $(addprefix --ignore ,$(WIRE))
+	@$(MAKE) --no-print-directory oldest
 
 # What depends on other projects' versions: TLS, certificates, names, XML. There is no environment
 # where setup.sh has said that no index can be reached.

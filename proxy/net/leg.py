@@ -519,13 +519,15 @@ class Leg(BufferedSocket):
         if self._tls is None or self.protocol is None or self._resting:
             return
         ssl = openssl.inside(self._tls)
-        count, filled, reads = 1, 0, 0
-        while filled <= _LAST_PIECE and reads < _READS_AT_ONCE:
-            count = openssl.read(ssl, openssl.BUFFER + filled, openssl.RECORD)
+        read, buffer, record = openssl.read, openssl.BUFFER, openssl.RECORD
+        count, filled = 1, 0
+        for _ in range(_READS_AT_ONCE):
+            count = read(ssl, buffer + filled, record)
             if count <= 0:
                 break
             filled += count
-            reads += 1
+            if filled > _LAST_PIECE:
+                break
         error = openssl.get_error(ssl, count)
         lost = None if error in _ORDINARY else ConnectionLost(describe(openssl.pending_error()))
         if filled:

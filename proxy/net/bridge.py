@@ -59,6 +59,9 @@ from proxy.session.outward import Reached, Trouble
 from proxy.session.session import Session
 from proxy.xmpp.errors import Condition, StreamError
 
+_NONE_RUN: Final[dict[Deadline, Armed]] = {}
+"""The deadlines of all sessions that are joined, of which there may be very many."""
+
 ENDING: Final = 5.0
 """Seconds that a server gets to end its stream after the client has ended its own."""
 
@@ -487,6 +490,7 @@ class Bridge:
         server, server_tls, to_server = self._server.detach()
         self._session = self._client = self._server = None
         self._disarm_all()
+        self._timers = _NONE_RUN
         if server_tls is None:
             sockets = Sockets(client, tls, server)
             waiting = (to_client, to_server)

@@ -2,8 +2,8 @@
 
 import hashlib
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
-from sys import intern
 from typing import Final
 
 from OpenSSL import SSL
@@ -179,29 +179,32 @@ def facts(
 
     ``kind`` is the one of the `server_context` that it was in.
     """
-    return TLSFacts(
-        # The same few words in every session: each is kept once.
-        version=intern(connection.get_protocol_version_name()),
-        cipher=intern(connection.get_cipher_name() or ""),
-        group=intern(connection.get_group_name() or ""),
+    return _kept(
+        connection.get_protocol_version_name(),
+        connection.get_cipher_name() or "",
+        connection.get_group_name() or "",
         # There is one protocol that can have been chosen, if any was offered.
-        protocol=intern(kind.protocol.decode()) if hello.protocols else "",
-        server_name=hello.server_name,
-        resumed=openssl.was_resumed(connection),
-        direct=direct,
+        kind.protocol.decode() if hello.protocols else "",
+        hello.server_name,
+        openssl.was_resumed(connection),
+        direct,
     )
+
+
+# The same few facts in very many sessions: each is kept once.
+_kept: Final = lru_cache(maxsize=256)(TLSFacts)
 
 
 def server_facts(connection: SSL.Connection, server_name: str, *, direct: bool) -> TLSFacts:
     """As `facts`, for a handshake with a server."""
-    return TLSFacts(
-        version=intern(connection.get_protocol_version_name()),
-        cipher=intern(connection.get_cipher_name() or ""),
-        group=intern(connection.get_group_name() or ""),
-        protocol=connection.get_alpn_proto_negotiated().decode("ascii", "replace"),
-        server_name=server_name,
-        resumed=openssl.was_resumed(connection),
-        direct=direct,
+    return _kept(
+        connection.get_protocol_version_name(),
+        connection.get_cipher_name() or "",
+        connection.get_group_name() or "",
+        connection.get_alpn_proto_negotiated().decode("ascii", "replace"),
+        server_name,
+        openssl.was_resumed(connection),
+        direct,
     )
 
 

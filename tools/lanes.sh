@@ -4,11 +4,17 @@
 set -uo pipefail
 make=$1 first=$2 second=$3
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+# With job control, for what runs in the background would ignore SIGINT otherwise, and so would
+# whatever it starts.
+set -m
 "$make" --no-print-directory "$second" >"$log" 2>&1 &
+lane=$!
+set +m
+trap 'kill -- "-$lane" 2>/dev/null; rm -f "$log"' EXIT
+trap 'exit 130' INT TERM
 "$make" --no-print-directory "$first"
 first_code=$?
-wait $!
+wait "$lane"
 second_code=$?
 cat "$log"
 [ "$first_code" = 0 ] && [ "$second_code" = 0 ]

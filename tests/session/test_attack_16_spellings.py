@@ -3,6 +3,7 @@
 Old servers normalise names by IDNA 2003. Whoever proves one domain must not speak for the other.
 """
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -71,8 +72,10 @@ def test_an_answer_does_not_name_another_domain_to_an_old_server(
 
     play = asking(domain, asked)
     play.server(answer(TRICK, LOCAL, kind, stream_id)).gave()
-    assert TRICK.encode() not in to_client(play.commands)
-    assert b"<db:" not in to_client(play.commands)
+    # A refusal may say what was wrong, to people.
+    heard = re.sub(rb"<text .*?</text>", b"", to_client(play.commands))
+    assert TRICK.encode() not in heard
+    assert b"<db:" not in heard
     play = asking(domain, asked)
     told = anew(answer(domain, LOCAL, kind, stream_id))
     play.server(answer(OWN, LOCAL, kind, stream_id))

@@ -25,7 +25,7 @@ demo: $(VENV)/.ready ## Watch a client log in through Bascule (ARGS=--once: then
 	@$(VENV)/bin/bascule demo $(ARGS)
 
 test: check test-setup ## Check, run all tests, then `oldest` (ARGS: options of pytest; skips `oldest`)
-	$(if $(ARGS),$(PYTHON) -m pytest $(ARGS),@tools/lanes.sh '$(MAKE)' test-wire test-rest)
+	$(if $(ARGS),$(PYTHON) -m pytest $(ARGS),@tools/lanes.sh test-wire test-rest)
 
 test-wire:
 	$(PYTHON) -m pytest $(WIRE)

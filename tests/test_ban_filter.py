@@ -9,7 +9,7 @@ import pytest
 from proxy.daemon.log import Log
 from proxy.session.commands import Severity
 from proxy.session.hooks import Address
-from tests.test_docs import ROOT, blocks
+from tests.pages import ROOT, blocks
 
 GUIDE = ROOT / "docs/guide.md"
 

@@ -1,17 +1,12 @@
 """The documentation is true: its confs load, its commands exist, its links lead somewhere."""
 
-import ast
 import configparser
-import os
 import re
 import shlex
 import shutil
 import subprocess
-import sys
-import textwrap
 import tomllib
 from collections.abc import Iterator
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,18 +21,10 @@ from proxy.daemon.conf import build
 from proxy.daemon.exits import Exit
 from proxy.daemon.files import Document
 from proxy.daemon.installed import InstalledPlugins
-from proxy.daemon.service import _fields
-from proxy.net.summary import Summary
-from proxy.session.chain import HOOKS, Chain
-from proxy.session.commands import Severity
-from proxy.session.hooks import Continue, Direction, Plugin, Replace, TLSRule
 from proxy.trust.policy import pin_of
 from tests.authority import Authority
-from tests.plugins.views import view
-from tests.xmpp.streams import element
+from tests.pages import PAGES, ROOT, bascule, blocks, example, put_in_place, spans, tool
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "bench/README.md"])
 MAN_PAGE = ROOT / "docs/bascule.8"
 UNIT = ROOT / "systemd/bascule.service"
 SYSTEM_COMMANDS = {
@@ -56,25 +43,6 @@ SYSTEM_COMMANDS = {
     "useradd",
 }
 HIGHEST_EXPOSURE = 2.0
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    """The fenced blocks of one language; those of lists without their indentation."""
-    fence = re.compile(rf"^( *)```{language}\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-    return [textwrap.dedent(found[2]) for found in fence.finditer(page.read_text())]
-
-
-def spans(page: Path) -> list[str]:
-    text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
-    return re.findall(r"`([^`]+)`", text)
-
-
-def tool(name: str) -> str:
-    """The path of a program; without it the test is skipped, or fails where all must be there."""
-    path = shutil.which(name)
-    if path is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{name} is not installed")
-    return path
 
 
 # Links
@@ -144,30 +112,6 @@ def test_confs_load(text: str) -> None:
     plugins = {name: installed[name] for name in installed} | {"newer_tls": example("NewerTLS")}
     file = Path("/etc/bascule/bascule.toml")
     assert build([Document(file, content)], plugins, main=file).mistakes == ()
-
-
-def bascule(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    program = Path(sys.executable).with_name("bascule")
-    return subprocess.run(
-        [program, *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, **environment},
-    )
-
-
-def put_in_place(directory: Path, authority: Authority, text: str) -> Path:
-    """Write a conf for /etc/bascule, and the certificates it names, into a directory."""
-    (directory / "tls").mkdir()
-    intermediate = Authority(directory / "authority", name="Bascule test CA", parent=authority)
-    certificate, private_key = intermediate.issue("example.com")
-    shutil.copy(certificate, directory / "tls/example.com.crt")
-    shutil.copy(private_key, directory / "tls/example.com.key")
-    file = directory / "bascule.toml"
-    file.write_text(text.replace("/etc/bascule", str(directory)))
-    return file
 
 
 @pytest.mark.parametrize(
@@ -292,20 +236,31 @@ def assert_command(words: list[str]) -> None:
         if word.startswith("-"):
             options = [option for each in command.params for option in each.opts]
             assert word in [*options, "-h", "--help"]
-        elif command is cli:
-            assert word in cli.commands
-            command = cli.commands[word]
+        elif isinstance(command, click.Group):
+            assert word in command.commands
+            command = command.commands[word]
 
 
 # The manual page
 
 
+def named_commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    """A group and all commands below it, each with the words by which it is called."""
+    yield before.strip(), group
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from named_commands(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
+
+
 def test_the_manual_page_has_every_command_and_option() -> None:
     text = MAN_PAGE.read_text().replace("\\-", "-")
-    for command in (cli, *cli.commands.values()):
+    for name, command in named_commands(cli):
         if command is not cli:
-            assert re.search(rf"^\.TP\n\.B {command.name}$", text, re.MULTILINE)
-        for option in [option for each in command.params for option in each.opts]:
+            assert re.search(rf"^\.TP\n\.BR? {name}(?: |$)", text, re.MULTILINE)
+        options = [each for each in command.params if isinstance(each, click.Option)]
+        for option in [option for each in options for option in each.opts]:
             assert re.search(rf"^\.TP\n\.BR? .*(?<![\w-]){option}\b", text, re.MULTILINE)
 
 
@@ -358,169 +313,3 @@ def test_the_unit_is_well_hardened() -> None:
     [exposure] = re.findall(r"exposure level for \S+: ([\d.]+)", done.stdout)
     assert float(exposure) <= HIGHEST_EXPOSURE
     assert "Unknown" not in done.stderr
-
-
-# What pages say about the code
-
-
-def test_every_field_of_the_log_is_explained() -> None:
-    text = (ROOT / "docs/guide.md").read_text()
-    summary = Summary(
-        view=view(secured=True),
-        seconds=0.0,
-        from_client=0,
-        from_server=0,
-        reason="",
-        severity=Severity.INFO,
-        server=None,
-    )
-    for field in _fields(summary):
-        assert f"\n| `{field}` |" in text
-
-
-LOGGING = {"Report": 1, "write": 1, "_write": 1, "_report": 1, "failure": 0}
-"""What writes a line of the log, and which argument its message is."""
-
-
-def log_lines() -> Iterator[Any]:
-    """The beginnings of the lines that the code writes to the log, as far as they are fixed."""
-    for file in sorted((ROOT / "proxy").rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text())):
-            match node:
-                case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=arguments):
-                    if len(arguments) <= LOGGING.get(name, len(arguments)):
-                        continue
-                    message = arguments[LOGGING[name]]
-                    if isinstance(message, ast.JoinedStr):
-                        message = message.values[0]
-                    if isinstance(message, ast.Constant) and isinstance(message.value, str):
-                        yield pytest.param(message.value.strip(": "), id=file.name)
-
-
-def test_lines_of_the_log_are_found() -> None:
-    assert len(list(log_lines())) > 12
-
-
-@pytest.mark.parametrize("line", list(log_lines()))
-def test_every_line_of_the_log_is_explained(line: str) -> None:
-    assert line in (ROOT / "docs/guide.md").read_text()
-
-
-@pytest.mark.parametrize("rule", TLSRule)
-def test_every_rule_of_listeners_is_explained(rule: TLSRule) -> None:
-    assert f"\n| `{rule.value}` |" in (ROOT / "docs/guide.md").read_text()
-
-
-@pytest.mark.parametrize("hook", HOOKS)
-def test_every_hook_is_explained(hook: str) -> None:
-    assert f"\n| `on_{hook}(" in (ROOT / "docs/plugins.md").read_text()
-
-
-def test_the_tests_that_hold_the_security_model_exist() -> None:
-    claimed = [span for span in spans(ROOT / "docs/security.md") if span.startswith("test_")]
-    code = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
-    assert len(claimed) > 10
-    assert [name for name in claimed if f"def {name}(" not in code] == []
-
-
-def test_the_tables_of_the_architecture_are_up_to_date(tmp_path: Path) -> None:
-    script, page = ROOT / "tools/tables.py", ROOT / "docs/architecture.md"
-    copy = tmp_path / page.name
-    copy.write_text(page.read_text().replace("| STARTTLS offered | starttls |", "| X | starttls |"))
-
-    def run(*words: object) -> int:
-        command = [sys.executable, str(script), *map(str, words)]
-        return subprocess.run(command, capture_output=True, check=False).returncode
-
-    assert run("--check") == 0
-    assert run("--check", copy) == 1
-    assert run(copy) == 0
-    assert copy.read_text() == page.read_text()
-
-
-# The examples of the plugin guide
-
-
-@pytest.fixture
-def examples(tmp_path: Path) -> Path:
-    """The examples, installed: their modules, with entry points as their project declares."""
-    page = ROOT / "docs/plugins.md"
-    first, second, script = blocks(page, "python")
-    (tmp_path / "newer_tls.py").write_text(first)
-    (tmp_path / "no_chat_states.py").write_text(second)
-    (tmp_path / "script.py").write_text(script)
-    project = tomllib.loads(blocks(page, "toml")[0])["project"]
-    information = tmp_path / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    )
-    entries = "".join(
-        f"{name} = {value}\n" for name, value in project["entry-points"]["bascule.plugins"].items()
-    )
-    (information / "entry_points.txt").write_text(f"[bascule.plugins]\n{entries}")
-    return tmp_path
-
-
-def example(name: str) -> type[Any]:
-    """A class of the examples, made without a file."""
-    for block in blocks(ROOT / "docs/plugins.md", "python"):
-        if f"class {name}(" in block:
-            scope: dict[str, Any] = {"__name__": name}
-            exec(compile(block, name, "exec", dont_inherit=True), scope)
-            found: type[Any] = scope[name]
-            return found
-    raise AssertionError(f"no example has the class {name}")
-
-
-def test_the_example_is_found_by_its_entry_point(
-    examples: Path, tmp_path: Path, authority: Authority
-) -> None:
-    _, conf = blocks(ROOT / "docs/plugins.md", "toml")
-    file = put_in_place(tmp_path, authority, conf)
-    done = bascule("check", "-c", file, PYTHONPATH=str(examples))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "Plugins: require_tls, features, limits, newer_tls\n" in done.stdout
-    file.write_text(file.read_text().replace("tolerant", "lenient"))
-    done = bascule("check", "-c", file, PYTHONPATH=str(examples))
-    assert done.returncode == Exit.CONFIG
-    assert "plugins.newer_tls.lenient" in done.stderr
-
-
-def test_the_test_of_the_example_passes(examples: Path) -> None:
-    command = [sys.executable, str(examples / "script.py")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_the_example_accepts_new_tls_and_tolerant_listeners() -> None:
-    plugin = example("NewerTLS")
-    strict = Chain([plugin(plugin.Config())])
-    assert strict.tls_established(view(secured=True)) == Continue()
-    tolerant = Chain([plugin(plugin.Config(tolerant=("c2s",)))])
-    assert tolerant.tls_established(view(secured=True)) == Continue()
-
-
-@pytest.mark.parametrize(
-    ("inside", "verdict"),
-    [
-        ("<composing xmlns='http://jabber.org/protocol/chatstates'/>", Replace(b"")),
-        ("<body>x</body><active xmlns='http://jabber.org/protocol/chatstates'/>", Continue()),
-        ("", Continue()),
-    ],
-)
-def test_the_example_drops_typing_notifications(inside: str, verdict: object) -> None:
-    plugin = example("NoChatStates")
-    instance: Plugin = plugin(plugin.Config())
-    chain = Chain([instance])
-    message = element(f"<message to='bob@example.com'>{inside}</message>".encode())
-    assert chain.stanza(view(secured=True), Direction.TO_SERVER, message) == verdict
-    assert chain.wants_stanzas(Direction.TO_SERVER)
-
-
-def test_modules_that_pages_name_are_there() -> None:
-    pattern = re.compile(r"(?:proxy|plugins)(?:\.\w+)+")
-    for page in PAGES:
-        for name in {span for span in spans(page) if pattern.fullmatch(span)}:
-            parent, _, last = name.rpartition(".")
-            assert find_spec(name) or hasattr(import_module(parent), last), name

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# lanes.sh MAKE FIRST SECOND: make two targets beside each other. The first one's output is seen as
-# it comes, the second one's when both are done. Fails if either fails.
+# lanes.sh FIRST SECOND: make two targets beside each other. The first one's output is seen as it
+# comes, the second one's when both are done. Fails if either fails. make itself is named here and
+# not in the Makefile, where that would have `make -n` run this.
 set -uo pipefail
-make=$1 first=$2 second=$3
+make=${MAKE:-make} first=$1 second=$2
 log=$(mktemp)
 # With job control, for what runs in the background would ignore SIGINT otherwise, and so would
 # whatever it starts.

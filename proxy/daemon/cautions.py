@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from proxy.daemon.crosscheck import Values, Ways, way
-from proxy.daemon.endpoints import Endpoint
+from proxy.daemon.endpoints import Endpoint, Place
 from proxy.daemon.model import BY_SRV, FORWARD, REVERSE, Caution
 from proxy.daemon.plugin_tables import Chain
 from proxy.daemon.remote import BY_DNS, FIXED, PolicyTable
@@ -58,7 +58,7 @@ def lax(
 
 def _lax_listener(table: Placed[Values]) -> Iterator[Caution]:
     kind, rule = table.value.get("stream"), table.value.get("tls")
-    address = table.value.get("address")
+    place: Place | None = table.value.get("address")
     forward = table.value.get("direction") == FORWARD
     if kind is None:
         return
@@ -66,7 +66,9 @@ def _lax_listener(table: Placed[Values]) -> Iterator[Caution]:
     if text:
         said = text.format(bared=_BARED[kind], peers=kind.peers, begin=_BEGIN[kind])
         yield Caution(table.file, f"{table.key}.tls", said)
-    if forward and address is not None and not address.is_loopback:
+    for address in () if place is None else place.endpoints:
+        if not forward or address.is_loopback:
+            continue
         text = (
             f"{address} is not loopback: {_BARED[kind]} cross the network in plaintext, and "
             f"whoever can connect to it can {_USE[kind]}"
@@ -241,6 +243,8 @@ _NEEDED: Final[dict[str, tuple[str | None, Kind | None]]] = {
     **{name: (FORWARD, kind) for kind, name in FIXED.items()},
     "min_version": (FORWARD, None),
     "private_addresses": (FORWARD, None),
+    "approval_timeout": (FORWARD, None),
+    "posh": (FORWARD, None),
 }
 """By option of a policy: the direction and the kind of the listeners that have a use for it."""
 

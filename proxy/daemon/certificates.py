@@ -236,39 +236,65 @@ def _spki(certificate: x509.Certificate) -> bytes | None:
 
 def _kind(leaf: x509.Certificate, path: Path, notes: _Notes) -> str | None:
     key = leaf.public_key()
+    name = key_name(leaf)
     if isinstance(key, rsa.RSAPublicKey):
         if key.key_size >= LEAST_RSA_BITS:
-            return f"RSA {key.key_size}"
+            return name
         text = f"has an RSA key of {key.key_size} bits; allowed: at least {LEAST_RSA_BITS}"
     elif isinstance(key, ec.EllipticCurvePublicKey):
         if isinstance(key.curve, (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)):
-            return f"ECDSA P-{key.curve.key_size}"
+            return name
         text = f"has a key on the curve {key.curve.name}; allowed: P-256, P-384, P-521"
     elif isinstance(key, ed25519.Ed25519PublicKey):
-        return "Ed25519"
+        return name
     else:
         text = "has a key that is neither RSA nor ECDSA nor Ed25519"
     notes.mistake("certificate", f"{path} {text}")
     return None
 
 
+def key_name(certificate: x509.Certificate) -> str:
+    """Name the kind of a certificate's key, as ``ECDSA P-256``.
+
+    Raises:
+        ValueError: The key cannot be understood.
+        UnsupportedAlgorithm: Likewise.
+    """
+    key = certificate.public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        return f"RSA {key.key_size}"
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return f"ECDSA P-{key.curve.key_size}"
+    return "Ed25519" if isinstance(key, ed25519.Ed25519PublicKey) else "another kind of key"
+
+
 def _examine_validity(
     chain: list[x509.Certificate], path: Path, notes: _Notes, now: datetime
 ) -> None:
     for number, certificate in enumerate(chain, start=1):
-        which = f"{path}" if number == 1 else f"certificate {number} of {path}"
+        which = place_in_chain(path, number)
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        if now > end:
-            text = f"{which} EXPIRED on {end:%Y-%m-%d}: whoever verifies it will refuse it"
-        elif now < begin:
-            text = f"{which} IS NOT VALID BEFORE {begin:%Y-%m-%d}: it will be refused until then"
+        if now < begin and now <= end:
+            text = f"IS NOT VALID BEFORE {begin:%Y-%m-%d}: it will be refused until then"
         elif end - now < SOON:
-            days = _days(now, end)
-            left = {0: "today", 1: "tomorrow"}.get(days, f"in {days} days")
-            text = f"{which} expires on {end:%Y-%m-%d}, {left}"
+            text = end_of_life(end, now)
         else:
             continue
-        notes.caution("certificate", text)
+        notes.caution("certificate", f"{which} {text}")
+
+
+def end_of_life(end: datetime, now: datetime) -> str:
+    """Say of a certificate that its life has ended, or when it ends; times have a time zone."""
+    if now > end:
+        return f"EXPIRED on {end:%Y-%m-%d}: whoever verifies it will refuse it"
+    days = _days(now, end)
+    left = {0: "today", 1: "tomorrow"}.get(days, f"in {days} days")
+    return f"expires on {end:%Y-%m-%d}, {left}"
+
+
+def place_in_chain(path: Path, number: int) -> str:
+    """Name a certificate of a file, by its place from 1; the first one goes by the file's name."""
+    return f"{path}" if number == 1 else f"certificate {number} of {path}"
 
 
 def _days(now: datetime, end: datetime) -> int:

@@ -7,11 +7,16 @@ from typing import Any
 
 import attrs
 
+from proxy.daemon.activation import Activation
+from proxy.daemon.alerting import findings as alerting
 from proxy.daemon.certificates import CertificateFacts, examine, examine_anchors
 from proxy.daemon.conf import load
+from proxy.daemon.crl_files import examine_lists
 from proxy.daemon.model import FORWARD, Caution, Conf, Mistake
 from proxy.daemon.remote import FIXED, PolicyTable
 from proxy.daemon.served import PROXY_PROTOCOLS, Domain
+from proxy.daemon.trusting.doubts import doubt
+from proxy.daemon.trusting.opening import problem
 from proxy.net.proxy_protocol import Versions
 from proxy.session.kinds import Kind
 from proxy.session.options import one_line
@@ -33,17 +38,32 @@ class Report:
     certificates: tuple[CertificateFacts, ...]
 
 
-def inspect(path: Path, now: datetime, plugins: Mapping[str, type[Any]] | None = None) -> Report:
+def inspect(
+    path: Path,
+    now: datetime,
+    plugins: Mapping[str, type[Any]] | None = None,
+    activation: Activation | None = None,
+) -> Report:
     """Load a configuration and examine its certificates.
 
     Args:
         path: The main file.
         now: The time to judge certificates by, with a time zone.
         plugins: The plugin classes by name; those that are installed when left out.
+        activation: What systemd has passed; without it, sockets of systemd are not looked at.
     """
-    loaded = load(path, plugins)
+    loaded = load(path, plugins, activation)
     certificates = examine(loaded.claims, now)
     more_mistakes, more_cautions = examine_anchors(loaded.anchors, now)
+    of_lists = examine_lists(loaded.crl_files, now)
+    more_mistakes += of_lists[0]
+    more_cautions += of_lists[1]
+    if loaded.conf is not None and (text := problem(loaded.conf)):
+        more_mistakes.append(Mistake(path, "bascule.state_directory", text))
+    if loaded.conf is not None:
+        more_cautions += alerting.examine(loaded.alerts)
+    if loaded.conf is not None and (text := doubt(loaded.conf)):
+        more_cautions.append(Caution(path, "dns.validating", text))
     mistakes = (*loaded.mistakes, *certificates.mistakes, *more_mistakes)
     return Report(
         conf=None if mistakes else loaded.conf,
@@ -80,7 +100,21 @@ def summary(conf: Conf, certificates: Sequence[CertificateFacts], *, warnings: i
         _policies(conf),
     )
     parts = [_columns(rows) for rows in tables if len(rows) > 1]
+    parts += _unseen(conf)
     return "\n\n".join((*parts, f"Plugins: {one_line(chain)}", _verdict(warnings)))
+
+
+def _unseen(conf: Conf) -> list[str]:
+    """Say which sockets could not be looked at, if there are any."""
+    names = ", ".join(
+        one_line(str(listener.address))
+        for listener in conf.listeners
+        if not listener.address.endpoints
+    )
+    if not names:
+        return []
+    text = f"systemd passes these sockets to the service alone; here nothing checks them: {names}"
+    return [text]
 
 
 def _verdict(warnings: int) -> str:

@@ -1,4 +1,4 @@
-"""The command line: ``bascule run``, ``check``, ``show-config``, ``probe`` and ``demo``.
+"""The command line: ``bascule run``, ``check``, ``show-config``, ``probe``, ``keyring``, ``demo``.
 
 Exit codes are those of sysexits.h. A fault is told in one line on standard error; ``--debug``, or
 ``BASCULE_DEBUG=1`` in the environment, adds the traceback of a fault of Bascule's own.
@@ -17,12 +17,15 @@ import attrs
 import click
 from click.core import ParameterSource
 
+from proxy.daemon.activation import Activation
 from proxy.daemon.check import inspect, summary
 from proxy.daemon.conf import load
 from proxy.daemon.exits import Exit
 from proxy.daemon.files import DEFAULT_PATH
+from proxy.daemon.keyring_cli import keyring
 from proxy.daemon.model import Conf, Finding
 from proxy.daemon.show import show
+from proxy.net.passed import PassedError, PassedSockets
 from proxy.session.kinds import Kind
 from proxy.session.options import one_line
 from proxy.xmpp.domains import domain as a_labels
@@ -81,14 +84,20 @@ def run(conf_path: Path) -> int:
     With a mistake in the configuration it does not start: each is printed on a line of its own,
     and the exit code is 78.
     """
-    report = inspect(conf_path, datetime.now(UTC))
+    try:
+        activation = Activation(PassedSockets.of_process())
+    except PassedError as error:
+        _complain(str(error))
+        return Exit.CONFIG
+    report = inspect(conf_path, datetime.now(UTC), activation=activation)
     if report.conf is None:
         _print_findings((*report.mistakes, *report.cautions))
         return Exit.CONFIG
     # The service brings Twisted along, which the other commands do without.
     from proxy.daemon import running  # noqa: PLC0415
 
-    return running.run(report.conf, [Finding.__str__(caution) for caution in report.cautions])
+    warnings = [Finding.__str__(caution) for caution in report.cautions]
+    return running.run(report.conf, warnings, activation)
 
 
 @cli.command(short_help="Report every mistake in the configuration.")
@@ -234,6 +243,9 @@ def demo(*, once: bool, port: int) -> int:
     from proxy.daemon import demo as demonstration  # noqa: PLC0415
 
     return demonstration.run(once=once, port=port)
+
+
+cli.add_command(keyring)
 
 
 def _print_findings(findings: Iterable[Finding]) -> None:

@@ -8,15 +8,22 @@ from typing import Any
 import attrs
 
 from proxy.daemon import cautions, crosscheck, proxies
-from proxy.daemon.endpoints import Endpoint
+from proxy.daemon.activation import Activation
+from proxy.daemon.alerting import findings as alerting
+from proxy.daemon.alerting.table import AlertsTable
+from proxy.daemon.endpoints import Endpoint, Place
 from proxy.daemon.files import Document, Given, Merged, Table, merge, read_documents
 from proxy.daemon.installed import InstalledPlugins
+from proxy.daemon.metrics.table import MetricsTable
 from proxy.daemon.model import (
+    ALERTS,
+    BASCULE,
     DEADLINES,
     DNS,
     DOMAINS,
     FORWARD,
     LISTENERS,
+    METRICS,
     PLUGINS,
     POLICIES,
     REVERSE,
@@ -31,6 +38,7 @@ from proxy.daemon.model import (
 from proxy.daemon.plugin_tables import read_plugins
 from proxy.daemon.remote import PolicyTable, ResolverTable, anchors_path
 from proxy.daemon.served import NO_SERVER, SERVERS, CertificateFiles, DomainTable
+from proxy.daemon.state import StateTable
 from proxy.daemon.tables import Placed, Places, item_key, raw, read_values, unknown
 from proxy.session.kinds import Kind
 from proxy.session.options import Option, options_of
@@ -60,7 +68,8 @@ class Loaded:
 
     ``conf`` is ``None`` exactly when there are mistakes. ``claims`` has every domain whose name
     and files could be read, mistakes elsewhere or not; ``anchors``, every file of trust anchors
-    that a policy names.
+    that a policy names; ``crl_files``, every file of revocation lists; ``alerts``, what could be
+    read of the table ``[alerts]``.
     """
 
     conf: Conf | None
@@ -68,14 +77,21 @@ class Loaded:
     cautions: tuple[Caution, ...]
     claims: tuple[Placed[Claim], ...]
     anchors: tuple[Placed[Path], ...]
+    crl_files: tuple[Placed[Path], ...]
+    alerts: Placed[dict[str, Any]]
 
 
-def load(path: Path, plugins: Mapping[str, type[Any]] | None = None) -> Loaded:
+def load(
+    path: Path,
+    plugins: Mapping[str, type[Any]] | None = None,
+    activation: Activation | None = None,
+) -> Loaded:
     """Load a configuration file and the fragments beside it.
 
     Args:
         path: The main file.
         plugins: The plugin classes by name; those that are installed when left out.
+        activation: What systemd has passed; without it, sockets of systemd are not looked at.
     """
     reading = read_documents(path)
     loaded = build(
@@ -83,6 +99,7 @@ def load(path: Path, plugins: Mapping[str, type[Any]] | None = None) -> Loaded:
         InstalledPlugins() if plugins is None else plugins,
         main=path.absolute(),
         complete=not reading.mistakes,
+        activation=activation,
     )
     return attrs.evolve(
         loaded,
@@ -98,6 +115,7 @@ def build(
     *,
     main: Path,
     complete: bool = True,
+    activation: Activation | None = None,
 ) -> Loaded:
     """Make a configuration of what files say.
 
@@ -107,6 +125,7 @@ def build(
         main: The file to name for what stands in none.
         complete: Whether these are all files there are; if some could not be read, nothing is
             called missing.
+        activation: What systemd has passed; without it, sockets of systemd are not looked at.
     """
     merged, mistakes = merge(documents, main)
     places = Places(plugins)
@@ -115,17 +134,23 @@ def build(
         mistakes += _check_present(merged, documents, main)
     chain, more = read_plugins(_section(merged, PLUGINS), plugins)
     mistakes += more
-    deadlines, more = read_values(
-        _section(merged, DEADLINES), options_of(Deadlines), DEADLINES.name, places
-    )
+    deadlines, more = _read_section(merged, DEADLINES, places)
     mistakes += more
     domains, more = _read_items(merged, DOMAINS, places)
     mistakes += more
     listeners, more = _read_items(merged, LISTENERS, places)
     mistakes += more
+    if activation is not None:
+        mistakes += activation.settle(listeners)
     policies, more = _read_items(merged, POLICIES, places)
     mistakes += more
-    resolver, more = read_values(_section(merged, DNS), options_of(ResolverTable), DNS.name, places)
+    resolver, more = _read_section(merged, DNS, places)
+    mistakes += more
+    alerts, more = _read_section(merged, ALERTS, places)
+    mistakes += more
+    metrics, more = _read_section(merged, METRICS, places)
+    mistakes += more
+    state, more = _read_section(merged, BASCULE, places)
     mistakes += more
     claims, more = _claims(domains, listeners)
     mistakes += more
@@ -139,6 +164,7 @@ def build(
         mistakes += crosscheck.servers(domains, listeners)
     mistakes += crosscheck.untold(domains)
     mistakes += crosscheck.levels(policies)
+    mistakes += alerting.mistakes(alerts)
     mistakes += proxies.mistakes(listeners)
     mistakes += crosscheck.rules_without_plugin(chain, listeners)
     mistakes += crosscheck.loops(domains, policies, listeners)
@@ -146,16 +172,20 @@ def build(
     if not mistakes:
         conf = Conf(
             plugins=chain.settings,
-            deadlines=Deadlines(**deadlines),
+            deadlines=Deadlines(**deadlines.value),
             domains=tuple(DomainTable(**table.value).domain() for table in domains),
             listeners=tuple(Listener(**table.value) for table in listeners),
             policies=tuple(
                 PolicyTable(**table.value).policy(table.file.parent) for table in policies
             ),
-            dns=ResolverTable(**resolver).resolver(),
+            dns=ResolverTable(**resolver.value).resolver(),
+            state=StateTable(**state.value),
+            alerts=AlertsTable(**alerts.value),
+            metrics=MetricsTable(**metrics.value),
         )
     warnings = cautions.lax(chain, domains, listeners, policies)
     warnings += proxies.cautions(listeners)
+    warnings += alerting.cautions(alerts)
     if complete:
         warnings += cautions.idle(domains, listeners, policies)
     return Loaded(
@@ -164,6 +194,8 @@ def build(
         cautions=tuple(warnings),
         claims=tuple(claims),
         anchors=tuple(_anchors(policies)),
+        crl_files=tuple(_crl_files(policies)),
+        alerts=alerts,
     )
 
 
@@ -175,8 +207,8 @@ def _only_ipv6() -> bool:
         return False
 
 
-def _any_port(address: Endpoint) -> bool:
-    return address.port == 0
+def _any_port(address: Place) -> bool:
+    return isinstance(address, Endpoint) and address.port == 0
 
 
 def _check_sections(merged: Merged, places: Places) -> list[Mistake]:
@@ -214,6 +246,15 @@ def _said(table: Table, name: str) -> Any:
 def _section(merged: Merged, section: Section) -> Table:
     entry = merged.root.entries.get(section.name)
     return entry if isinstance(entry, Table) else Table(merged.root.file)
+
+
+def _read_section(
+    merged: Merged, section: Section, places: Places
+) -> tuple[Placed[dict[str, Any]], list[Mistake]]:
+    """Read a table of which there is one; the defaults, if it is not there."""
+    table = _section(merged, section)
+    value, mistakes = read_values(table, options_of(section.declaring), section.name, places)
+    return Placed(value, table.file, section.name, frozenset(table.entries)), mistakes
 
 
 def _read_items(
@@ -289,4 +330,12 @@ def _anchors(policies: Sequence[Placed[dict[str, Any]]]) -> list[Placed[Path]]:
         Placed(value=path, file=table.file, key=table.key)
         for table, path in found
         if path is not None
+    ]
+
+
+def _crl_files(policies: Sequence[Placed[dict[str, Any]]]) -> list[Placed[Path]]:
+    return [
+        Placed(value=table.file.parent / path, file=table.file, key=table.key)
+        for table in policies
+        for path in table.value.get("crl_files", ())
     ]

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from proxy.daemon.endpoints import Endpoint
+from proxy.daemon.endpoints import Endpoint, Place
 from proxy.daemon.model import FORWARD, FORWARD_ONLY, ORIGINAL, REVERSE, Listener, Mistake, Section
 from proxy.daemon.plugin_tables import Chain
 from proxy.daemon.remote import BY_DNS, DIRECT, FIXED, USES, PolicyTable, fixed_endpoint
@@ -105,7 +105,8 @@ def overlaps(listeners: Iterable[Placed[Values]], *, both_families: bool) -> lis
     mistakes = []
     for table in listeners:
         address = table.value.get("address")
-        if address is None or address.port == 0:
+        # Those of systemd are open already.
+        if not isinstance(address, Endpoint) or address.port == 0:
             continue
         for other, taken in before:
             every = _every(taken, address, both_families=both_families) or _every(
@@ -339,12 +340,16 @@ def loops(
         )
         for table, name, server, those in found
         for listener in those
-        if _reaches(server, listener.value.get("address"))
+        if server is not None and _reaches(server, listener.value.get("address"))
     ]
 
 
-def _reaches(server: Endpoint | None, address: Endpoint | None) -> bool:
-    if server is None or address is None or server.port != address.port:
+def _reaches(server: Endpoint, place: Place | None) -> bool:
+    return place is not None and any(_is_at(server, address) for address in place.endpoints)
+
+
+def _is_at(server: Endpoint, address: Endpoint) -> bool:
+    if server.port != address.port:
         return False
     if server.host == address.host:
         return True

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from abc import ABC, abstractmethod
 
 import attrs
 
@@ -14,10 +15,35 @@ _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
 _LONGEST_HOST_NAME = 253
 _PORT = re.compile(r"[0-9]{1,5}\Z")
+_PASSED = "systemd:"
+_PASSED_NAME = re.compile(r"[!-9;-~]{1,255}\Z")
+
+
+class Place(ABC):
+    """Where a listener accepts connections; ``str()`` writes it as the configuration has it."""
+
+    @property
+    @abstractmethod
+    def endpoints(self) -> "tuple[Endpoint, ...]":
+        """Every address that is listened on there, as far as that is known."""
 
 
 @attrs.frozen
-class Endpoint:
+class PassedPlace(Place):
+    """Sockets that systemd opens and passes: those of a ``.socket`` unit, by their name.
+
+    ``endpoints`` are known only to the process that they were passed to.
+    """
+
+    name: str
+    endpoints: "tuple[Endpoint, ...]" = attrs.field(default=(), eq=False)
+
+    def __str__(self) -> str:
+        return f"{_PASSED}{self.name}"
+
+
+@attrs.frozen
+class Endpoint(Place):
     """A host and a TCP port; ``str()`` writes it as it stands in the configuration.
 
     ``host`` is an IP address in its shortest form, without brackets, or a host name in lower case.
@@ -28,6 +54,11 @@ class Endpoint:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def endpoints(self) -> "tuple[Endpoint, ...]":
+        """This very address."""
+        return (self,)
 
     @property
     def is_loopback(self) -> bool:
@@ -79,6 +110,20 @@ def listening_endpoint(text: str) -> Endpoint:
     if address is None:
         raise ValueError("the host is not an IP address")
     return Endpoint(host=str(address), port=port)
+
+
+def listening_place(text: str) -> Place:
+    """Read where a listener accepts: as in `listening_endpoint`, or ``systemd:NAME``.
+
+    Raises:
+        ValueError: ``text`` is neither; the message says why.
+    """
+    if not text.startswith(_PASSED):
+        return listening_endpoint(text)
+    name = text.removeprefix(_PASSED)
+    if not _PASSED_NAME.match(name):
+        raise ValueError("what follows systemd: is no name of sockets")
+    return PassedPlace(name)
 
 
 def dns_server(text: str) -> Endpoint:

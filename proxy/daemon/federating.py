@@ -3,17 +3,22 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
+from pathlib import Path
 
-from proxy.daemon.forwarding import MOST_REMEMBERED, REMEMBERED, ForwardRules
+import attrs
+
+from proxy.daemon.forwarding import ForwardRules
 from proxy.daemon.model import FORWARD, Conf, Listener
 from proxy.daemon.own import OwnDomains
+from proxy.daemon.trusting.judge import MOST_REMEMBERED, REMEMBERED, Judge
 from proxy.net.peer import Verifier
 from proxy.session.dialback import Ledger
 from proxy.session.kinds import Kind
 from proxy.trust.evidence import Evidence
 from proxy.trust.identities import SERVER_SERVICE
 from proxy.trust.policy import Ladder, Pattern, Policy
-from proxy.trust.verdict import Verdict, judge
+from proxy.trust.proof import Case
+from proxy.trust.verdict import Verdict
 
 
 class Peers:
@@ -21,12 +26,14 @@ class Peers:
 
     Args:
         conf: the conf.
+        judge: whom servers are judged by.
 
     Raises:
         TLSSetupError: the roots of a policy cannot be read.
     """
 
-    def __init__(self, conf: Conf) -> None:
+    def __init__(self, conf: Conf, judge: Judge) -> None:
+        self.decider = judge
         self.ladder = Ladder(conf.policies)
         # The last one holds where none is named.
         self._policies = (*conf.policies, Policy(Pattern.parse("*")))
@@ -39,7 +46,7 @@ class Peers:
             TLSSetupError: the roots of a policy cannot be read; all stays as it was.
         """
         self._verifier = Verifier(self._policies)
-        self._verified: dict[tuple[object, ...], tuple[datetime, Evidence]] = {}
+        self._verified: dict[tuple[Path | None, bytes], tuple[datetime, Evidence]] = {}
 
     def judge(self, domain: str, chain: Sequence[bytes]) -> Verdict:
         """Judge the certificates that a server has shown which says it is that of ``domain``.
@@ -50,21 +57,25 @@ class Peers:
         policy = self.ladder.find(domain)
         now = datetime.now(UTC)
         evidence = self._evidence(policy, tuple(chain), now)
-        return judge(domain, SERVER_SERVICE, policy, evidence, now, initiating=True)
+        return self.decider.judge(Case(domain, SERVER_SERVICE, policy, evidence, initiating=True))
 
     def _evidence(self, policy: Policy, chain: tuple[bytes, ...], now: datetime) -> Evidence:
         """Verify a chain, unless the very same was verified a moment ago, by the same roots.
 
-        A server opens many streams, each with the same chain, and verifying one takes long.
+        A server opens many streams, each with the same chain, and verifying one takes long. What
+        was found wrong with one is remembered as well: on one connection ever other domains can be
+        claimed. Another connection may show another chain; the handshake had to read that as well,
+        and `limits` counts handshakes.
         """
-        key = (policy.anchors, *(sha256(each).digest() for each in chain))
+        key = (policy.anchors, sha256(b"".join(sha256(each).digest() for each in chain)).digest())
         at, evidence = self._verified.pop(key, (now, None))
         if evidence is None or not at <= now < at + REMEMBERED:
-            at, evidence = now, self._verifier.evidence(policy, chain)
+            # Without what was shown: anybody can show much.
+            at, evidence = now, attrs.evolve(self._verifier.evidence(policy, chain), chain=())
         while len(self._verified) >= MOST_REMEMBERED:
             del self._verified[next(iter(self._verified))]
         self._verified[key] = (at, evidence)
-        return evidence
+        return attrs.evolve(evidence, chain=chain)
 
 
 class InboundRules:
@@ -126,7 +137,7 @@ class OutboundRules(ForwardRules, InboundRules):
     """
 
     def __init__(self, listener: Listener, conf: Conf, peers: Peers, ledger: Ledger) -> None:
-        ForwardRules.__init__(self, listener, peers.ladder)
+        ForwardRules.__init__(self, listener, peers.ladder, peers.decider)
         InboundRules.__init__(self, conf, peers, ledger)
 
     def policy(self, domain: str) -> Policy:

@@ -2,14 +2,12 @@
 
 import socket
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
-from hashlib import sha256
-from typing import Final
 
 from OpenSSL import SSL
 
 from proxy.daemon.model import FORWARD, ORIGINAL, Conf, Listener
 from proxy.daemon.served import CertificateFiles
+from proxy.daemon.trusting.judge import Judge
 from proxy.net.outgoing import Ends, Outgoing
 from proxy.net.reach import Abroad, Connected, Failed
 from proxy.net.redirected import NotRedirectedError, first_destination, original_destination
@@ -20,14 +18,11 @@ from proxy.net.tls import client_context
 from proxy.session.hooks import Address
 from proxy.session.kinds import Kind
 from proxy.session.rules import TLSRule
+from proxy.trust.dane.claims import Claims
 from proxy.trust.evidence import Evidence
 from proxy.trust.policy import Ladder, Pattern, Policy
-from proxy.trust.verdict import Verdict, judge
-
-REMEMBERED: Final = timedelta(seconds=60)
-"""How long a verdict holds for the very same certificates."""
-
-MOST_REMEMBERED: Final = 256
+from proxy.trust.proof import Case
+from proxy.trust.verdict import Verdict
 
 
 class Remote:
@@ -43,7 +38,7 @@ class Remote:
 
     def __init__(self, conf: Conf, reactor: object) -> None:
         self.ladder = Ladder(conf.policies)
-        self.resolver = Resolver(reactor, conf.dns.servers)
+        self.resolver = Resolver(reactor, conf.dns.servers, validating=conf.dns.validating)
         self.outgoing = Outgoing()
         self._reactor = reactor
         # The last one holds where none is named.
@@ -127,18 +122,19 @@ class ForwardRules:
     Args:
         listener: its conf.
         ladder: the policies.
+        judge: whom servers are judged by.
     """
 
-    def __init__(self, listener: Listener, ladder: Ladder) -> None:
+    def __init__(self, listener: Listener, ladder: Ladder, judge: Judge) -> None:
         self.report = listener.tls is TLSRule.REPORT
-        self._service = f"_{listener.stream.service}"
-        self._patterns = listener.domains
+        self._listener = listener
+        self._kind = listener.stream
         self._ladder = ladder
-        self._accepted: dict[tuple[str, Policy, bytes], tuple[datetime, Verdict]] = {}
+        self._judge = judge
 
     def serves(self, domain: str) -> bool:
         """Whether ``domain`` (A-labels) may be reached."""
-        return any(pattern.matches(domain) for pattern in self._patterns)
+        return self._listener.leads_to(domain)
 
     def default(self) -> str:
         """Return the domain shown to clients that name none: there is no such domain."""
@@ -148,36 +144,20 @@ class ForwardRules:
         """Return how ``domain`` must prove itself."""
         return self._ladder.find(domain)
 
-    def judge(self, domain: str, policy: Policy, evidence: Evidence) -> Verdict:
-        """Judge a server's certificate now, unless the very same was accepted a moment ago.
-
-        That takes the same chain, of which OpenSSL, which looks at the dates each time, said the
-        same.
+    def judge(
+        self, domain: str, policy: Policy, evidence: Evidence, claims: Claims | None
+    ) -> Verdict:
+        """Judge a server.
 
         Raises:
             UntrustedError: it does not do.
+            UndecidedError: somebody has to be asked first.
         """
-        now = datetime.now(UTC)
-        key = (domain, policy, _digest(evidence))
-        at, verdict = self._accepted.get(key, (None, None))
-        if at is not None and verdict is not None and at <= now < at + REMEMBERED:
-            return verdict
-        verdict = judge(domain, self._service, policy, evidence, now)
-        self._accepted.pop(key, None)
-        while len(self._accepted) >= MOST_REMEMBERED:
-            del self._accepted[next(iter(self._accepted))]
-        self._accepted[key] = (now, verdict)
-        return verdict
+        return self._judge.judge(Case(domain, f"_{self._kind.service}", policy, evidence, claims))
 
-
-def _digest(evidence: Evidence) -> bytes:
-    """Return what no other evidence has."""
-    digest = sha256(repr((evidence.error, evidence.error_text)).encode())
-    for chain in (evidence.chain, evidence.verified):
-        digest.update(len(chain).to_bytes(4))
-        for certificate in chain:
-            digest.update(sha256(certificate).digest())
-    return digest.digest()
+    def forbids_plaintext(self, domain: str) -> str:
+        """Return why ``domain`` may not be reached without TLS; empty if nothing is against it."""
+        return self._judge.forbids_plaintext(domain, self._kind)
 
 
 def request(domain: str, policy: Policy, listener: Listener, original: Address | None) -> Request:
@@ -193,4 +173,5 @@ def request(domain: str, policy: Policy, listener: Listener, original: Address |
         original=None if original is None else (original.host, original.port),
         unlisted=listener.unlisted_destinations,
         private_addresses=policy.private_addresses,
+        dane=policy.level.heeds_dane,
     )

@@ -3,23 +3,19 @@
 They work on the keyring's file, whether the daemon runs or not.
 """
 
-import functools
 import json
 import os
 import pwd
 import sys
-from collections.abc import Callable
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import attrs
 import click
-from click.core import ParameterSource
 
 from proxy.daemon.exits import Exit
-from proxy.daemon.files import DEFAULT_PATH, Given, Table, merge, read_documents
+from proxy.daemon.keyring_own import Format, Wanted, export_own, write
+from proxy.daemon.keyring_place import Place, at_place, complain, keyring_at
 from proxy.daemon.keyring_shown import (
     entry_card,
     entry_structure,
@@ -30,8 +26,6 @@ from proxy.daemon.keyring_shown import (
     seen_card,
     seen_structure,
 )
-from proxy.session.options import one_line
-from proxy.trust.keyring.database import FILE_NAME, KeyringError
 from proxy.trust.keyring.entry import Entry, Held, Seen
 from proxy.trust.keyring.exchange import exported, import_into
 from proxy.trust.keyring.facts import fingerprint_octets
@@ -40,96 +34,7 @@ from proxy.trust.keyring.store import Keyring
 from proxy.xmpp.domains import domain as a_labels
 from proxy.xmpp.text import printable
 
-DEFAULT_STATE_DIRECTORY: Final = Path("/var/lib/bascule")
-"""Where the keyring is unless the conf says otherwise."""
-
-_TABLE: Final = "bascule"
-_OPTION: Final = "state_directory"
-_TO_CONF: Final = "see bascule check"
-
-
-class _ConfError(Exception):
-    """The conf does not say where the keyring is, though it should."""
-
-
-@attrs.frozen
-class _Place:
-    """Where the keyring is, as the command line has it."""
-
-    conf_path: Path
-    conf_chosen: bool
-    state_directory: Path | None
-
-    def file(self) -> Path:
-        """Return the keyring's file.
-
-        Raises:
-            _ConfError: The conf cannot be read, or says nothing sensible.
-        """
-        directory = self.state_directory
-        if directory is None:
-            directory = _state_directory(self.conf_path, needed=self.conf_chosen)
-        return directory / FILE_NAME
-
-
-def _state_directory(conf_path: Path, *, needed: bool) -> Path:
-    """Read the one option that matters here: decisions are made also while others are wrong."""
-    if not needed and not os.path.lexists(conf_path):
-        return DEFAULT_STATE_DIRECTORY
-    reading = read_documents(conf_path)
-    merged, mistakes = merge(reading.documents, conf_path)
-    found = [*reading.mistakes, *mistakes]
-    if found:
-        raise _ConfError(f"{found[0]} ({_TO_CONF})")
-    table = merged.root.entries.get(_TABLE)
-    given = table.entries.get(_OPTION) if isinstance(table, Table) else None
-    if given is None:
-        return DEFAULT_STATE_DIRECTORY
-    value = given.value if isinstance(given, Given) else None
-    if not isinstance(value, str) or not Path(value).is_absolute():
-        raise _ConfError(f"{given.file}: {_TABLE}.{_OPTION}: is not an absolute path ({_TO_CONF})")
-    return Path(value)
-
-
-def _command(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the options that say where the keyring is, and tell its errors in a line."""
-
-    @click.option(
-        "-c",
-        "--conf",
-        "conf_path",
-        type=click.Path(path_type=Path),
-        default=DEFAULT_PATH,
-        show_default=True,
-        metavar="CONF",
-        help="The configuration file, for its state_directory.",
-    )
-    @click.option(
-        "--state-directory",
-        type=click.Path(path_type=Path),
-        metavar="PATH",
-        help="The directory of the keyring, whatever the configuration says.",
-    )
-    @functools.wraps(command)
-    def told(conf_path: Path, state_directory: Path | None, **arguments: Any) -> int:
-        source = click.get_current_context().get_parameter_source("conf_path")
-        place = _Place(conf_path, source is not ParameterSource.DEFAULT, state_directory)
-        try:
-            return command(place, **arguments)
-        except _ConfError as error:
-            return _complain(error, Exit.CONFIG)
-        except NotFoundError as error:
-            return _complain(error, os.EX_DATAERR)
-        except KeyringError as error:
-            return _complain(error, Exit.UNAVAILABLE)
-
-    return told
-
-
-def _complain(error: object, code: int) -> int:
-    click.echo(one_line(f"bascule: {error}"), err=True)
-    return code
-
+_HIGHEST_PORT: Final = 65535
 
 _by = click.option(
     "--by",
@@ -163,10 +68,6 @@ def _domain(_context: click.Context, _parameter: click.Parameter, given: Any) ->
         raise click.BadParameter(str(error)) from error
 
 
-def _opened(place: _Place, *, create: bool = False) -> "closing[Keyring]":
-    return closing(Keyring(place.file(), create=create))
-
-
 @click.group(short_help="Show and decide which certificates of other domains are believed.")
 def keyring() -> None:
     """Show and decide which certificates of other domains are believed.
@@ -174,16 +75,19 @@ def keyring() -> None:
     The keyring has every certificate that was believed, and those that nothing vouches for, until
     they are approved or rejected. Compare fingerprints with what the domain's operator says by
     another way than the one that is to be trusted.
+
+    Start with "bascule keyring pending". Decisions hold at once, whether Bascule runs or not; run
+    the commands as root, or as the user that Bascule runs as.
     """
 
 
 @keyring.command("list", short_help="List the certificates that were believed.")
 @click.argument("domain", required=False, callback=_domain)
 @_as_json
-@_command
-def list_(place: _Place, domain: str | None, *, as_json: bool) -> int:
+@at_place
+def list_(place: Place, domain: str | None, *, as_json: bool) -> int:
     """List the certificates that were believed, of DOMAIN or of all."""
-    with _opened(place) as opened:
+    with keyring_at(place) as opened:
         entries = opened.entries(domain)
     if as_json:
         return _print_json([entry_structure(entry) for entry in entries])
@@ -195,10 +99,10 @@ def list_(place: _Place, domain: str | None, *, as_json: bool) -> int:
 @keyring.command(short_help="Show all that is known of a domain or a certificate.")
 @click.argument("which", metavar="DOMAIN|FINGERPRINT|ID")
 @_as_json
-@_command
-def show(place: _Place, which: str, *, as_json: bool) -> int:
+@at_place
+def show(place: Place, which: str, *, as_json: bool) -> int:
     """Show all that is known of a domain, of a certificate, or of one that is held."""
-    with _opened(place) as opened:
+    with keyring_at(place) as opened:
         entries, held, seen = _shown(opened, which)
     if as_json:
         structure = {
@@ -238,10 +142,10 @@ def _shown(opened: Keyring, which: str) -> _Shown:
 
 @keyring.command(short_help="Show the certificates that wait for a decision.")
 @_as_json
-@_command
-def pending(place: _Place, *, as_json: bool) -> int:
+@at_place
+def pending(place: Place, *, as_json: bool) -> int:
     """Show the certificates that wait for a decision, longest waiting first."""
-    with _opened(place) as opened:
+    with keyring_at(place) as opened:
         waiting = opened.pending()
     if as_json:
         return _print_json([held_structure(held) for held in waiting])
@@ -249,17 +153,18 @@ def pending(place: _Place, *, as_json: bool) -> int:
     return Exit.OK
 
 
-@keyring.command(short_help="Let certificates that are held in.")
+@keyring.command(short_help="Let in certificates that are held.")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @_by
-@_command
-def approve(place: _Place, ids: tuple[str, ...], by: str) -> int:
-    """Let certificates that are held in from now on, all of them or, after a mistake, none.
+@at_place
+def approve(place: Place, ids: tuple[str, ...], by: str) -> int:
+    """Let in from now on the certificates that are held by these IDs.
 
-    It also takes back what was rejected or revoked. A certificate is let in until its life ends.
+    Alerts and "bascule keyring pending" have the IDs; after a mistake in one nothing is done. It
+    also takes back what was rejected or revoked. A certificate is let in until its life ends.
     """
     now = datetime.now(UTC)
-    with _opened(place) as opened, opened.changing():
+    with keyring_at(place) as opened, opened.changing():
         entries = [opened.approve(each, by, now) for each in ids]
     for entry in entries:
         click.echo(f"approved for {entry.domain} ({entry.stream}): {entry.facts.fingerprint}")
@@ -269,11 +174,15 @@ def approve(place: _Place, ids: tuple[str, ...], by: str) -> int:
 @keyring.command(short_help="Refuse certificates that are held.")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @_by
-@_command
-def reject(place: _Place, ids: tuple[str, ...], by: str) -> int:
-    """Refuse certificates that are held from now on, all of them or, after a mistake, none."""
+@at_place
+def reject(place: Place, ids: tuple[str, ...], by: str) -> int:
+    """Refuse from now on the certificates that are held by these IDs.
+
+    After a mistake in one nothing is done. They are refused even if something proves them one day;
+    "approve" takes that back.
+    """
     now = datetime.now(UTC)
-    with _opened(place) as opened, opened.changing():
+    with keyring_at(place) as opened, opened.changing():
         rejected = [opened.reject(each, by, now) for each in ids]
     for held in rejected:
         click.echo(f"rejected for {held.domain} ({held.stream}): {held.facts.fingerprint}")
@@ -283,14 +192,18 @@ def reject(place: _Place, ids: tuple[str, ...], by: str) -> int:
 @keyring.command(short_help="Refuse certificates that were believed.")
 @click.argument("which", metavar="FINGERPRINT|DOMAIN")
 @_by
-@_command
-def revoke(place: _Place, which: str, by: str) -> int:
-    """Refuse certificates that were believed from now on, even if an authority vouches for them."""
+@at_place
+def revoke(place: Place, which: str, by: str) -> int:
+    """Refuse from now on certificates that were believed, even if an authority vouches for them.
+
+    With DOMAIN, all that it has; what it shows next is told of as another one. "bascule keyring
+    list" has the domains, "bascule keyring show" the fingerprints.
+    """
     try:
-        with _opened(place) as opened:
+        with keyring_at(place) as opened:
             revoked = opened.revoke(which, by, datetime.now(UTC))
     except ValueError as error:
-        return _complain(f"neither a fingerprint nor a domain: {error}", os.EX_DATAERR)
+        return complain(f"neither a fingerprint nor a domain: {error}", os.EX_DATAERR)
     for held in revoked:
         click.echo(
             f"revoked for {held.domain} ({held.stream}): {held.facts.fingerprint}; "
@@ -303,33 +216,90 @@ def revoke(place: _Place, which: str, by: str) -> int:
 
 @keyring.command(short_help="Forget what a domain was once reached with.")
 @click.argument("domain", callback=_domain)
-@_command
-def forget(place: _Place, domain: str) -> int:
-    """Forget that DOMAIN was once reached by TLS or with DANE, so that it may be with less."""
-    with _opened(place) as opened:
+@at_place
+def forget(place: Place, domain: str) -> int:
+    """Forget that DOMAIN was once reached by TLS or with DANE, so that it may be with less.
+
+    Only if its operator confirms by another way that it has given that up. Certificates stay.
+    """
+    with keyring_at(place) as opened:
         there = opened.forget(domain)
     click.echo(f"{'forgotten' if there else 'nothing was known'}: {domain}")
     return Exit.OK
 
 
-@keyring.command("export", short_help="Print the keyring as JSON.")
+@keyring.command("export", short_help="Print the keyring as JSON, or what partners need.")
 @click.argument("domains", metavar="[DOMAIN]...", nargs=-1, callback=_domain)
-@_command
-def export(place: _Place, domains: tuple[str, ...]) -> int:
-    """Print the keyring, or what it has of DOMAINs, as JSON that "import" takes.
+@click.option("--own", is_flag=True, help="Give partners what they know your own domains by.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([form.value for form in Format]),
+    help="With --own, the form; text when left out.",
+)
+@click.option(
+    "--output",
+    type=click.Path(readable=False, path_type=Path),
+    metavar="PATH",
+    help="Write to this file; with --own also a directory, for a file of each domain.",
+)
+@click.option(
+    "--host",
+    callback=_domain,
+    metavar="HOST",
+    help="With --format tlsa, the host that SRV records name; the domain when left out.",
+)
+@click.option(
+    "--port",
+    "ports",
+    type=click.IntRange(1, _HIGHEST_PORT),
+    multiple=True,
+    help="With --format tlsa, a port that they name (repeatable); those of the reverse listeners "
+    "when left out.",
+)
+@at_place
+def export(
+    place: Place,
+    domains: tuple[str, ...],
+    *,
+    own: bool,
+    form: str | None,
+    output: Path | None,
+    host: str | None,
+    ports: tuple[int, ...],
+) -> int:
+    r"""Print the keyring, or what it has of DOMAINs, as JSON that "import" takes.
 
     What waits for a decision is left out.
+
+    With --own it is about the certificates of your own domains, for partners; the keyring is not
+    looked at, and private keys are neither printed nor read. The formats:
+
+    \b
+    text   fingerprints and pins, to be compared by telephone
+    pem    the certificates with their chains
+    pkcs7  the same as certs-only PKCS #7
+    pins   a policy with pins for the partner's Bascule
+    tlsa   DNS records for DANE
+    posh   what https://DOMAIN/.well-known/posh/xmpp-client.json and
+           xmpp-server.json should be
     """
-    with _opened(place) as opened:
+    wanted = Wanted(domains, Format(form or Format.TEXT.value), output, host, ports)
+    if own:
+        if (host or ports) and wanted.form is not Format.TLSA:
+            raise click.UsageError("--host and --port are for --format tlsa alone")
+        return export_own(place, wanted)
+    if form or host or ports:
+        raise click.UsageError("--format, --host and --port are for --own alone")
+    with keyring_at(place) as opened:
         text = exported(opened, domains or None)
-    click.echo(text, nl=False)
-    return Exit.OK
+    return write(output, text)
 
 
 @keyring.command("import", short_help="Take over what export has printed.")
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
-@_command
-def import_(place: _Place, file: Path) -> int:
+@click.argument("file", type=click.Path(readable=False, path_type=Path, allow_dash=True))
+@at_place
+def import_(place: Place, file: Path) -> int:
     """Take over what "export" has written to FILE, or to standard input with -.
 
     All of it, or nothing. What operators have permitted there is permitted here from now on; what
@@ -338,14 +308,14 @@ def import_(place: _Place, file: Path) -> int:
     try:
         text = (sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()).decode("utf-8")
     except OSError as error:
-        return _complain(f"{file}: cannot be read: {error.strerror}", os.EX_NOINPUT)
+        return complain(f"{file}: cannot be read: {error.strerror}", os.EX_NOINPUT)
     except UnicodeDecodeError:
-        return _complain(f"{file}: is not UTF-8", os.EX_DATAERR)
+        return complain(f"{file}: is not UTF-8", os.EX_DATAERR)
     try:
-        with _opened(place, create=True) as opened:
+        with keyring_at(place, create=True) as opened:
             imported = import_into(opened, text, datetime.now(UTC))
     except ValueError as error:
-        return _complain(f"{file}: {error}", os.EX_DATAERR)
+        return complain(f"{file}: {error}", os.EX_DATAERR)
     click.echo(f"imported: {imported.changed} of {imported.total} were new")
     return Exit.OK
 

@@ -77,7 +77,8 @@ def seen_structure(domain: str, stream: str, seen: Seen) -> dict[str, Any]:
     return {"domain": domain, "stream": stream, **times}
 
 
-def _facts_card(facts: Facts) -> Iterator[tuple[str, str]]:
+def facts_card(facts: Facts) -> Iterator[tuple[str, str]]:
+    """Yield what people are shown of a certificate."""
     yield "SHA-256", facts.fingerprint
     yield "subject", facts.subject
     yield "issuer", facts.issuer
@@ -88,7 +89,7 @@ def _facts_card(facts: Facts) -> Iterator[tuple[str, str]]:
 
 def entry_card(entry: Entry) -> Card:
     """Return what people are shown of an entry."""
-    card = [("domain", f"{entry.domain} ({entry.stream})"), *_facts_card(entry.facts)]
+    card = [("domain", f"{entry.domain} ({entry.stream})"), *facts_card(entry.facts)]
     card.append(
         ("believed", f"by {entry.how.value}, {_said(entry.permitted_by, entry.permitted_at)}")
     )
@@ -106,7 +107,7 @@ def held_card(held: Held) -> Card:
     card = [("id", held.id), ("domain", f"{held.domain} ({held.stream})"), ("state", state)]
     if held.change:
         card.append(("change", "the domain has others in the keyring: possible security breach"))
-    card += [("reason", held.reason), *_facts_card(held.facts)]
+    card += [("reason", held.reason), *facts_card(held.facts)]
     times = f"{held.count} time{'s' * (held.count != 1)}"
     card.append(("seen", f"{times}, {_day(held.first_seen)} to {_day(held.last_seen)}"))
     return card
@@ -122,12 +123,16 @@ def seen_card(domain: str, stream: str, seen: Seen) -> Card:
     return card
 
 
-def print_cards(cards: Iterable[Card]) -> None:
-    """Print cards, with an empty line between two."""
-    text = "\n".join(
+def text_of_cards(cards: Iterable[Card]) -> str:
+    """Return the text of cards, with an empty line between two."""
+    return "\n".join(
         "".join(f"{label:<{_LABEL}}{one_line(value)}\n" for label, value in card) for card in cards
     )
-    click.echo(text, nl=False)
+
+
+def print_cards(cards: Iterable[Card]) -> None:
+    """Print the text of cards."""
+    click.echo(text_of_cards(cards), nl=False)
 
 
 def print_entries(entries: Iterable[Entry]) -> None:

@@ -27,6 +27,7 @@ _PRIORITIES: Final = {
     Severity.INFO: 6,
     Severity.WARNING: 4,
     Severity.ERROR: 3,
+    Severity.CRITICAL: 2,
 }
 _LEVELS: Final = {
     LogLevel.debug: Severity.DEBUG,
@@ -59,10 +60,22 @@ class Log:
         self._written = ""
 
     def write(
-        self, severity: Severity, message: str, fields: Mapping[str, object] | None = None
+        self,
+        severity: Severity,
+        message: str,
+        fields: Mapping[str, object] | None = None,
+        *,
+        longest: int = LONGEST_VALUE,
     ) -> None:
-        """Write one line. A line that cannot be written is lost; the daemon goes on."""
-        line = printable(message, LONGEST_VALUE)
+        """Write one line. A line that cannot be written is lost; the daemon goes on.
+
+        Args:
+            severity: how much an operator cares.
+            message: what has happened.
+            fields: what else is known of it; those without a value are left out.
+            longest: characters of the message that are shown.
+        """
+        line = printable(message, longest)
         if fields:
             line += "".join(
                 [

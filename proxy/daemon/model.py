@@ -5,9 +5,12 @@ from typing import Any, Final
 
 import attrs
 
-from proxy.daemon.endpoints import Endpoint, listening_endpoint, network
+from proxy.daemon.alerting.table import AlertsTable
+from proxy.daemon.endpoints import Place, listening_place, network
+from proxy.daemon.metrics.table import MetricsTable
 from proxy.daemon.remote import PolicyTable, Resolver, ResolverTable, pattern
 from proxy.daemon.served import Domain, DomainTable
+from proxy.daemon.state import StateTable
 from proxy.net.proxied import Network
 from proxy.net.proxy_protocol import Versions
 from proxy.session.kinds import Kind
@@ -139,17 +142,20 @@ class Listener:
             "alone, for their streams have no STARTTLS."
         ),
     )
-    address: Endpoint = option(
-        parse=listening_endpoint,
-        allowed="an IP address and a port, as 192.0.2.1:5222 or [::]:5222",
+    address: Place = option(
+        parse=listening_place,
+        allowed="an IP address and a port, as 192.0.2.1:5222 or [::]:5222, or systemd:NAME",
         example="[::]:5222",
         help=(
             "The address and port to listen on. [::] means every address of the machine, of IPv4 "
             "too unless the system says otherwise (net.ipv6.bindv6only); 0.0.0.0 means every "
             "address of IPv4. A listener on every address leaves its port to no other one. "
-            "Port 0 takes any free one. A forward listener takes in plaintext what those who "
-            "connect send, such as passwords, and for servers it speaks in the name of every "
-            "[[domain]]: keep it on loopback, or on a network that nobody else uses."
+            "Port 0 takes any free one. systemd:NAME takes the sockets, one or several, that a "
+            "socket unit of systemd with FileDescriptorName=NAME passes to the service: they stay "
+            "open while it restarts, so that no connection is refused. A forward listener takes in "
+            "plaintext what those who connect send, such as passwords, and for servers it speaks "
+            "in the name of every [[domain]]: keep it on loopback, or on a network that nobody "
+            "else uses."
         ),
     )
     tls: TLSRule = option(
@@ -220,6 +226,10 @@ class Listener:
         ),
     )
 
+    def leads_to(self, domain: str) -> bool:
+        """Whether ``domain`` (A-labels) may be reached through it."""
+        return any(pattern.matches(domain) for pattern in self.domains)
+
 
 FORWARD_ONLY: Final = ("domains", "destination", "tproxy", "unlisted_destinations")
 """The options of a listener that mean something for forward listeners alone."""
@@ -244,6 +254,14 @@ class Conf:
     listeners: tuple[Listener, ...]
     policies: tuple[Policy, ...]
     dns: Resolver
+    state: StateTable = attrs.field(factory=StateTable)
+    alerts: AlertsTable = attrs.field(factory=AlertsTable)
+    metrics: MetricsTable = attrs.field(factory=MetricsTable)
+
+    @property
+    def state_directory(self) -> Path:
+        """Where state is kept."""
+        return self.state.state_directory
 
 
 @attrs.frozen
@@ -308,4 +326,25 @@ DNS = Section(
     declaring=ResolverTable,
     array=False,
 )
-SECTIONS = (PLUGINS, DEADLINES, DOMAINS, LISTENERS, POLICIES, DNS)
+BASCULE = Section(
+    name="bascule",
+    help="What concerns the whole of Bascule.",
+    declaring=StateTable,
+    array=False,
+)
+ALERTS = Section(
+    name="alerts",
+    help=(
+        "How operators are told, beside the log, of what needs them: certificates to be permitted, "
+        "possible breaches, certificates that end."
+    ),
+    declaring=AlertsTable,
+    array=False,
+)
+METRICS = Section(
+    name="metrics",
+    help="What monitoring is told.",
+    declaring=MetricsTable,
+    array=False,
+)
+SECTIONS = (PLUGINS, DEADLINES, DOMAINS, LISTENERS, POLICIES, DNS, ALERTS, METRICS, BASCULE)

@@ -6,9 +6,13 @@ from typing import Final
 import attrs
 
 from proxy.daemon.endpoints import Endpoint, dns_server, server_endpoint
+from proxy.net.validating import Validating
 from proxy.session.kinds import Kind
 from proxy.session.options import option
-from proxy.trust.policy import Dialback, Level, Pattern, Pin, Policy, Version
+from proxy.trust.policy import Dialback, Level, OnChange, Pattern, Pin, Policy, Version
+
+LONGEST_APPROVAL: Final = 3600
+"""Seconds: nobody waits longer for an operator."""
 
 BY_DNS: Final = "dns"
 """What stands for a server that DNS is to name."""
@@ -16,15 +20,24 @@ BY_DNS: Final = "dns"
 SYSTEM: Final = "system"
 """What stands for the certificate authorities that the system trusts."""
 
-_WITH_TLS: Final = (Level.MAY, Level.ENCRYPT, Level.PIN, Level.SECURE)
+_WITH_TLS: Final = tuple(level for level in Level if level is not Level.NONE)
+_WITH_PROOF: Final = tuple(level for level in Level if level.demands_proof)
+_BY_AUTHORITY: Final = (Level.DANE, Level.KEYRING, Level.SECURE)
+_BY_RECORDS: Final = (Level.DANE, Level.DANE_ONLY)
 
 USES: Final = {
-    "direct_tls": _WITH_TLS,
-    "s2s_direct_tls": _WITH_TLS,
-    "ca_file": (Level.SECURE,),
-    "pins": (Level.PIN, Level.SECURE),
+    "direct_tls": tuple(level for level in _WITH_TLS if level not in _BY_RECORDS),
+    "s2s_direct_tls": tuple(level for level in _WITH_TLS if level not in _BY_RECORDS),
+    "server": tuple(level for level in Level if level not in _BY_RECORDS),
+    "s2s_server": tuple(level for level in Level if level not in _BY_RECORDS),
+    "ca_file": (*_BY_RECORDS, Level.KEYRING, Level.SECURE),
+    "crl_files": (*_BY_RECORDS, Level.KEYRING, Level.SECURE),
+    "pins": _WITH_PROOF,
     "min_version": _WITH_TLS,
     "dialback": _WITH_TLS,
+    "on_change": (Level.KEYRING,),
+    "approval_timeout": (Level.KEYRING,),
+    "posh": _BY_AUTHORITY,
 }
 """The levels that have a use for an option of a policy; for any other level it does nothing."""
 
@@ -118,10 +131,16 @@ class PolicyTable:
         default=Level.SECURE,
         help=(
             "What a server must prove before it gets anything of what was sent to it. secure: TLS, "
-            "and a valid certificate for the domain by an authority that is trusted. pin: TLS, and "
+            "and a valid certificate for the domain by an authority that is trusted. keyring: the "
+            "same, but a certificate that nobody vouches for is held until an operator permits it "
+            "(bascule keyring approve), each one is remembered, and another one than before is "
+            "told of as a possible breach. dane: where DNSSEC shows that the server has TLSA "
+            "records, it must prove itself by them, otherwise as with secure. dane-only: by TLSA "
+            "records, or not at all. pin: TLS, and "
             "a key that is among the pins, whatever the certificate says. encrypt: TLS, whoever "
             "answers; who can redirect the connection can read it. may: TLS where the server "
-            "offers it, otherwise plaintext. none: plaintext, for servers that know no TLS. A "
+            "offers it, otherwise plaintext; but a domain that once had TLS is not reached without "
+            "any more. none: plaintext, for servers that know no TLS. A "
             "level below pin gives passwords and stanzas to anyone who stands in the way; it is "
             "for servers that you reach by a network of your own. The certificates of servers that "
             "connect are judged by the same measure; whether they must use TLS is what the "
@@ -180,6 +199,18 @@ class PolicyTable:
             "system trusts."
         ),
     )
+    crl_files: tuple[Path, ...] = option(
+        default=(),
+        help=(
+            "Files of revocation lists (CRLs), in PEM, any number in a file, or one in DER. A "
+            "certificate that its issuer has put on one of them is refused, and so is one with a "
+            "revoked authority above it. The lists of an authority count for what that authority "
+            "has issued; who has a certificate by another one is not concerned. Where there are "
+            "lists of an authority, one must be about the certificate, and none that is may be out "
+            "of date: then nobody with a certificate by that authority is believed. They are read "
+            "anew once a day. Relative paths start at this file's directory."
+        ),
+    )
     pins: tuple[Pin, ...] = option(
         default=(),
         parse=pin,
@@ -190,7 +221,9 @@ class PolicyTable:
         help=(
             "Public keys, each by its hash (SHA-256 of the SubjectPublicKeyInfo in DER), one of "
             "which the server's certificate must have. With level secure it must have one of them "
-            "besides all else. bascule probe prints the pin of each server's key as it may stand "
+            "besides all else, and so it is with dane and dane-only; with keyring the pins are "
+            "what is permitted beforehand, and any other key waits for an operator. bascule probe "
+            "prints the pin of each server's key as it may stand "
             "here. Add the next key's pin before the server changes its key."
         ),
     )
@@ -208,6 +241,36 @@ class PolicyTable:
             "this machine. Otherwise they are passed over, so that nobody's DNS can point Bascule "
             "at machines of your network. Set it for a domain whose servers are there. Addresses "
             "that are set as server or s2s_server are not concerned."
+        ),
+    )
+
+    on_change: OnChange = option(
+        default=OnChange.NOTIFY,
+        help=(
+            "With level keyring, what becomes of a certificate that is proved, but is another one "
+            "than before, as after each renewal. notify: it is let in, and you are told. hold: it "
+            "waits until you permit it. Where you have permitted a certificate yourself, or pins "
+            "did, every other one waits."
+        ),
+    )
+    approval_timeout: float = option(
+        default=0,
+        minimum=0,
+        maximum=LONGEST_APPROVAL,
+        unit="seconds",
+        help=(
+            "With level keyring, how long a session waits for you to permit a certificate. 0: not "
+            "at all; it is refused, and will do once you have permitted it. Old clients seldom "
+            "wait longer than a minute themselves. Servers that connect never wait."
+        ),
+    )
+    posh: bool = option(
+        default=False,
+        help=(
+            "Whether the domain's web site may say which certificate its servers have (POSH, RFC "
+            "7711), where the certificate does not name the domain or no authority vouches for it: "
+            "for domains that are hosted under another name. It is asked by HTTPS, with a "
+            "certificate for the domain that the system trusts."
         ),
     )
 
@@ -229,6 +292,10 @@ class PolicyTable:
             dialback=self.dialback,
             s2s_server=_pair(self.s2s_server),
             s2s_direct_tls=self.s2s_direct_tls,
+            on_change=self.on_change,
+            approval_timeout=self.approval_timeout,
+            posh=self.posh,
+            crl_files=tuple(directory / path for path in self.crl_files),
         )
 
     @classmethod
@@ -246,6 +313,10 @@ class PolicyTable:
             pins=tuple(sorted(policy.pins)),
             min_version=policy.min_version,
             private_addresses=policy.private_addresses,
+            on_change=policy.on_change,
+            approval_timeout=policy.approval_timeout,
+            posh=policy.posh,
+            crl_files=policy.crl_files,
         )
 
 
@@ -262,10 +333,12 @@ def _written(server: tuple[str, int] | None) -> str:
 class Resolver:
     """Whom to ask for DNS records: addresses and ports, or the system's servers if there are none.
 
-    The addresses are IP addresses.
+    The addresses are IP addresses. ``validating`` says which of them are believed when they say
+    that DNSSEC vouches for an answer.
     """
 
     servers: tuple[tuple[str, int], ...]
+    validating: Validating = Validating.AUTO
 
 
 @attrs.frozen
@@ -278,18 +351,30 @@ class ResolverTable:
         allowed="an IP address, or one and a port, as 192.0.2.1, 192.0.2.1:53 or [::1]:53",
         help=(
             "The DNS servers to ask, in this order; without any, those of the system "
-            "(/etc/resolv.conf). Those on loopback are believed when they say that DNSSEC vouches "
-            "for an answer (the system's, all of them if its options have trust-ad); if there are "
-            "such, no others are asked. A server that lies can keep sessions from their server, "
-            "but not lead them past what their policy demands."
+            "(/etc/resolv.conf). A server that lies can keep sessions from their server, but not "
+            "lead them past what their policy demands, unless it is believed about DNSSEC: see "
+            "validating."
+        ),
+    )
+    validating: Validating = option(
+        default=Validating.AUTO,
+        help=(
+            "Which DNS servers are believed when they say that DNSSEC vouches for an answer (the "
+            "AD bit), as levels dane, dane-only and keyring have a use for: whoever can forge "
+            "their answers on the way can forge that, too. auto: those on loopback, and all those "
+            "of the system if the options in /etc/resolv.conf have trust-ad. yes: all; for servers "
+            "that validate, on a network that nobody else is on. no: none. If any is believed, no "
+            "others are asked."
         ),
     )
 
     def resolver(self) -> Resolver:
         """Give the servers as pairs of address and port."""
-        return Resolver(servers=tuple((server.host, server.port) for server in self.servers))
+        servers = tuple((server.host, server.port) for server in self.servers)
+        return Resolver(servers, self.validating)
 
     @classmethod
     def of(cls, resolver: Resolver) -> "ResolverTable":
         """Write the servers as their table again."""
-        return cls(servers=tuple(Endpoint(*server) for server in resolver.servers))
+        servers = tuple(Endpoint(*server) for server in resolver.servers)
+        return cls(servers, resolver.validating)

@@ -5,12 +5,15 @@ from typing import Any
 
 from proxy.daemon import toml
 from proxy.daemon.model import (
+    ALERTS,
+    BASCULE,
     DEADLINES,
     DNS,
     DOMAINS,
     FORWARD,
     FORWARD_ONLY,
     LISTENERS,
+    METRICS,
     PLUGINS,
     POLICIES,
     Conf,
@@ -41,6 +44,9 @@ def show(conf: Conf) -> str:
     parts += [_listener(listener) for listener in conf.listeners]
     parts += [_policy(PolicyTable.of(policy)) for policy in conf.policies]
     parts.append(_table(f"[{DNS.name}]", ResolverTable.of(conf.dns)))
+    parts.append(_table(f"[{ALERTS.name}]", conf.alerts, conf.alerts.idle()))
+    parts.append(_table(f"[{METRICS.name}]", conf.metrics))
+    parts.append(_table(f"[{BASCULE.name}]", conf.state))
     return "\n".join(parts)
 
 

@@ -6,31 +6,30 @@ says `Join`, the sockets go to a relay and all else of the negotiation is droppe
 
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
-import attrs
 from OpenSSL import SSL
 from twisted.python.failure import Failure
 
 from proxy.net import client_hello
 from proxy.net.bridge_end import BridgeEnd
-from proxy.net.deadlines import Armed, Deadlines
-from proxy.net.hub import Hub
+from proxy.net.deadlines import Armed
 from proxy.net.joined import Joined, Sockets
 from proxy.net.leg import BRIEF_LINGER, LINGER, Leg
 from proxy.net.plain_relay import PlainRelay
-from proxy.net.reach import Connected, Failed, Reach
+from proxy.net.reach import Reach
 from proxy.net.relay import Relay
 from proxy.net.summary import Summary
+from proxy.net.surroundings import Parted, Surroundings
 from proxy.net.targets import unmapped
 from proxy.net.tls import describe
-from proxy.session.chain import Chain
 from proxy.session.commands import (
     Abort,
     Alert,
     Arm,
+    Await,
     AwaitTLS,
     Close,
     Command,
@@ -61,67 +60,6 @@ from proxy.xmpp.errors import Condition, StreamError
 
 _NONE_RUN: Final[dict[Deadline, Armed]] = {}
 """The deadlines of all sessions that are joined, of which there may be very many."""
-
-ENDING: Final = 5.0
-"""Seconds that a server gets to end its stream after the client has ended its own."""
-
-
-@attrs.frozen
-class Parted:
-    """A client that goes on without its bridge.
-
-    Attributes:
-        connection: its socket.
-        waiting: what is still to be written to it.
-        header: its stream's header.
-        rest: what it has sent behind that.
-        view: the session as it stands.
-        started: when it began, by the monotonic clock.
-        original: where it wanted to go, if its connection was redirected.
-    """
-
-    connection: socket.socket
-    waiting: bytes
-    header: bytes
-    rest: bytes
-    view: View
-    started: float
-    original: Address | None
-
-
-@attrs.frozen
-class Surroundings:
-    """What all bridges of a listener share.
-
-    Attributes:
-        reactor: the reactor.
-        hub: watches the sockets.
-        contexts: the TLS context for each domain.
-        reach: finds the ways to the server of a domain, for a client that may have wanted to go
-            to the place that is given.
-        server_context: gives the TLS context in which the server of a domain is spoken to, as the
-            domain of ours that is given; empty for none.
-        deadlines: runs the deadlines.
-        chain: the plugins, which are told of the end.
-        report: takes what goes to the log: session id, and what the negotiation reports.
-        closed: takes the summary of each session.
-        preface: writes what the server gets before anything else, from what is known of the
-            session, where the client has connected to, and the certificates that it has shown;
-            None if it gets nothing.
-        divided: takes over a client whose stream is for several domains; None if there is none.
-    """
-
-    reactor: Any
-    hub: Hub
-    contexts: Mapping[str, SSL.Context]
-    reach: Callable[[str, Address | None, Connected, Failed], Reach]
-    server_context: Callable[[str, str], SSL.Context]
-    deadlines: Deadlines
-    chain: Chain
-    report: Callable[[str, Report], None]
-    closed: Callable[["Bridge", Summary], None]
-    preface: Callable[[View, Address, Sequence[bytes]], bytes] | None = None
-    divided: Callable[["Bridge", Parted], None] | None = None
 
 
 class Bridge:
@@ -158,6 +96,7 @@ class Bridge:
         "_timers",
         "_up",
         "_view",
+        "_waiting",
         "_way_ended",
     )
 
@@ -187,6 +126,7 @@ class Bridge:
         self._way_ended: Callable[[], None] | None = None
         self._relay: Joined | None = None
         self._timers: dict[Deadline, Armed] = {}
+        self._waiting: Callable[[], None] | None = None  # gives up waiting for a decision
         self._queue: list[Command] = []
         self._busy = False
         self._direct = False
@@ -340,10 +280,8 @@ class Bridge:
                 self._do_to_server(command)
             case Close() | Abort():
                 self._end(command)
-            case Arm(deadline):
-                self._arm(deadline)
-            case Disarm(deadline):
-                self._disarm(deadline)
+            case Arm() | Disarm() | Await():
+                self._wait(command)
             case Join() | Divide():
                 self._hand_over(command)
             case Report() | Finish():
@@ -454,16 +392,30 @@ class Bridge:
             self._session = None  # what it holds need not wait until the peer has closed
             self._disarm_all()
 
-    def _arm(self, deadline: Deadline) -> None:
-        self._disarm(deadline)
-        self._timers[deadline] = self._around.deadlines.arm(deadline, self._expired)
+    def _wait(self, command: Arm | Disarm | Await) -> None:
+        match command:
+            case Arm(deadline):
+                self._disarm(deadline)
+                self._timers[deadline] = self._around.deadlines.arm(deadline, self._expired)
+            case Disarm(deadline):
+                self._disarm(deadline)
+            case Await(decision):
+                self._waiting = decision.wait(self._decided)
 
     def _disarm(self, deadline: Deadline) -> None:
         timer = self._timers.pop(deadline, None)
         if timer is not None:
             timer.disarm()
 
+    def _decided(self, in_time: bool) -> None:
+        self._waiting = None
+        if self._session is not None:
+            self._perform(self._session.decided(in_time))
+
     def _disarm_all(self) -> None:
+        if self._waiting is not None:
+            self._waiting()
+            self._waiting = None
         for timer in self._timers.values():
             timer.disarm()
         self._timers.clear()

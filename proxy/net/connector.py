@@ -22,6 +22,9 @@ from proxy.session.hooks import Address
 ATTEMPT_DELAY: Final = 0.25
 """Seconds that an address has to itself before the next one is tried beside it (RFC 8305)."""
 
+_ENDED_AT_ONCE: Final = (errno.ECONNRESET, errno.EPIPE)
+"""What the kernel says of a connection that was accepted, and reset before anybody looked."""
+
 Connected = Callable[[socket.socket], None]
 Failed = Callable[[str], None]
 
@@ -137,6 +140,9 @@ class Race:
     The first connection wins, the others are closed. It calls back once, unless it is stopped,
     and never before `start` has returned.
 
+    A connection that was accepted, but has been reset since, wins where no other does: whether we
+    have looked before the reset came or after it, who gets it finds that it has ended.
+
     Args:
         reactor: the reactor.
         addresses: IP addresses, in the order in which they are tried.
@@ -168,6 +174,7 @@ class Race:
         self._outgoing = outgoing
         self._attempts: dict[_Attempt, str] = {}
         self._reasons: dict[str, None] = {}
+        self._ended_at_once: tuple[socket.socket, str] | None = None
         self._next: Any = None
         self._end: Any = None
 
@@ -187,6 +194,9 @@ class Race:
         attempts, self._attempts = self._attempts, {}
         for attempt in attempts:
             attempt.stop()
+        if self._ended_at_once is not None:
+            self._ended_at_once[0].close()
+            self._ended_at_once = None
 
     def _try(self) -> None:
         """Begin with the next address that the system lets us try."""
@@ -210,10 +220,15 @@ class Race:
         self, attempt: "_Attempt", connection: socket.socket | None, error: OSError | None
     ) -> None:
         address = self._attempts.pop(attempt)
-        if connection is not None:
+        if error is None and connection is not None:
             self.stop()
             self._won(connection, address)
             return
+        if connection is not None:
+            if self._ended_at_once is None:
+                self._ended_at_once = connection, address
+            else:
+                connection.close()
         self._reasons[describe(error)] = None
         if self._next is not None:
             self._next.cancel()
@@ -224,13 +239,21 @@ class Race:
         self._give_up()
 
     def _give_up(self) -> None:
+        last, self._ended_at_once = self._ended_at_once, None
         self.stop()
-        self._lost(", ".join(self._reasons))
+        if last is not None:
+            self._won(*last)
+        else:
+            self._lost(", ".join(self._reasons))
 
 
 @implementer(interfaces.IReadWriteDescriptor)
 class _Attempt:
-    """One address being tried."""
+    """One address being tried.
+
+    It ends with a connection, or with an error, or with both: a connection that was accepted and
+    has ended by that error.
+    """
 
     def __init__(
         self,
@@ -297,12 +320,13 @@ class _Attempt:
         status = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if lost and not status:
             status = errno.ECONNABORTED
-        if status:
+        error = OSError(status, os.strerror(status)) if status else None
+        if error is not None and status not in _ENDED_AT_ONCE:
             connection.close()
             self._forget()
-            self._ended(self, None, OSError(status, os.strerror(status)))
+            self._ended(self, None, error)
             return
         try:
-            self._ended(self, connection, None)
+            self._ended(self, connection, error)
         finally:
             self._forget()

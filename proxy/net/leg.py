@@ -25,6 +25,7 @@ from proxy.net.hello_watch import HelloWatch, Wait
 from proxy.net.hub import GONE, HUNG_UP, IN, OUT
 from proxy.net.leg_protocol import LegProtocol, Silence
 from proxy.net.peer import shown
+from proxy.net.stapling import request_staple
 from proxy.net.tcp import is_address
 from proxy.net.tls import alert, describe, evidence, facts, server_facts
 from proxy.session.kinds import Kind
@@ -263,6 +264,7 @@ class Leg(BufferedSocket):
             self._tls.set_tlsext_host_name(server_name.encode("ascii"))
         if direct:
             self._tls.set_alpn_protos([self._kind.protocol])
+        request_staple(self._tls)
         self._shake_hands()
 
     def evidence(self) -> Evidence:
@@ -477,10 +479,8 @@ class Leg(BufferedSocket):
         hello, self._hello = self._hello, None
         if hello is None:
             agreed = server_facts(self._tls, self._server_name, direct=self._direct)
-            if agreed.protocol.encode() not in (
-                b"",
-                self._kind.protocol,
-            ):  # OpenSSL should have seen to it
+            # OpenSSL should have seen to it that nothing else is chosen.
+            if agreed.protocol.encode() not in (b"", self._kind.protocol):
                 self.protocol.tlsFailed("ALPN has chosen what was not offered")
                 return
         elif openssl.took_up(self._tls, hello.server_name):

@@ -10,8 +10,8 @@ from typing import Any, Final
 from twisted.logger import Logger
 
 from proxy.net.hub import IN, Hub
-from proxy.net.redirected import take_any_destination
 from proxy.net.tcp import is_ours, set_options
+from proxy.net.transparent import take_any_destination
 from proxy.session.hooks import Address
 
 Accepted = Callable[[socket.socket, Address], None]
@@ -36,16 +36,25 @@ class Listener:
         port: the TCP port; 0 for any.
         accepted: takes each socket, not blocking, and where its peer is.
         tproxy: whether to take connections to addresses that are not ours.
+        passed: a socket that listens there already; without it one is made. It is closed by `stop`.
     """
 
     def __init__(
-        self, hub: Hub, host: str, port: int, accepted: Accepted, *, tproxy: bool = False
+        self,
+        hub: Hub,
+        host: str,
+        port: int,
+        accepted: Accepted,
+        *,
+        tproxy: bool = False,
+        passed: socket.socket | None = None,
     ) -> None:
         self._tproxy = tproxy
         self._hub = hub
         self._host = host
         self._port = port
         self._accepted = accepted
+        self._passed = passed
         self._socket: socket.socket | None = None
         self._pause: Any = None
 
@@ -55,6 +64,15 @@ class Listener:
         Raises:
             OSError: the address cannot be listened on.
         """
+        if self._passed is None:
+            listening = self._open()
+        else:
+            listening, self._passed = self._passed, None
+            set_options(listening)
+        self._socket = listening
+        self._hub.watch(listening.fileno(), self._ready, IN)
+
+    def _open(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         listening = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
@@ -67,8 +85,7 @@ class Listener:
         except OSError:
             listening.close()
             raise
-        self._socket = listening
-        self._hub.watch(listening.fileno(), self._ready, IN)
+        return listening
 
     @property
     def port(self) -> int:
@@ -85,7 +102,7 @@ class Listener:
         return ip_address(self._host).is_unspecified and is_ours(address)
 
     def stop(self) -> None:
-        """Accept no more."""
+        """Accept no more. Connections to a socket that was passed wait for who opens it next."""
         if self._socket is not None:
             if self._pause is None:
                 self._hub.forget(self._socket.fileno())

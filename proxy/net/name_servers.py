@@ -34,6 +34,7 @@ from dns.rdtypes.IN.SRV import SRV
 from proxy.net.lookup import Answer, Lookup, Malformed, Problem, Refused, Server, Unreachable
 from proxy.net.targets import literal, unmapped
 from proxy.net.tcp import is_address
+from proxy.net.validating import Validating
 
 LIFETIME: Final = 5.0
 """Seconds until a lookup has failed."""
@@ -77,18 +78,6 @@ class Security(Enum):
     """A name server that is believed has checked all signatures, of aliases too."""
     INSECURE = "insecure"
     """It has not, as there are none or nobody is believed: it may be forged."""
-
-
-class Validating(Enum):
-    """Which name servers are believed when they say that an answer is secure."""
-
-    AUTO = "auto"
-    """Those on loopback addresses; all in the system's configuration if ``trust-ad`` stands in it,
-    as with glibc."""
-    YES = "yes"
-    """All. The way to them must be safe as well."""
-    NO = "no"
-    """None."""
 
 
 class LookupFailedError(Exception):
@@ -206,6 +195,14 @@ class NameServers:
             LookupFailedError: there are none.
         """
         return self._asked()[0]
+
+    def believed(self) -> bool:
+        """Whether those that are asked are believed about DNSSEC.
+
+        Raises:
+            LookupFailedError: nobody can be asked.
+        """
+        return bool(self._asked()[1])
 
     def _asked(self) -> tuple[tuple[Server, ...], frozenset[Server]]:
         """Return who is asked, in order, and who of these is believed: all or none."""

@@ -18,17 +18,19 @@ from twisted.python.failure import Failure
 from proxy.net.client_hello import Hello
 from proxy.net.connector import Race, system_addresses
 from proxy.net.leg import LINGER, Leg
-from proxy.net.resolver import LookupFailedError, Resolver
+from proxy.net.probed import Attempt, Handshake, Probed, Vouched
+from proxy.net.resolver import LookupFailedError, Resolver, Security
 from proxy.net.route import TARGET_SECONDS, Request, leads_to
 from proxy.net.targets import Target, forbidden
 from proxy.net.tcp import is_ours
 from proxy.net.tls import describe
+from proxy.net.tlsa import references
 from proxy.session.hooks import Address, TLSFacts
 from proxy.session.ids import StreamIds
 from proxy.session.kinds import Kind
 from proxy.session.securing import CEILING, CircleError, RedirectedError, Securing, WayError
-from proxy.session.welcome import Proofs, Welcome
-from proxy.trust.evidence import Evidence
+from proxy.session.welcome import Welcome
+from proxy.trust.dane.claims import Claims
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import FOOTER, StreamError
 from proxy.xmpp.events import Element, Header
@@ -39,67 +41,6 @@ AT_ONCE: Final = 32
 """How many addresses are connected to at the same time."""
 
 T = TypeVar("T")
-
-
-@attrs.frozen
-class Handshake:
-    """A TLS handshake that succeeded.
-
-    Attributes:
-        facts: what was agreed on.
-        evidence: what the server showed of itself, not judged yet.
-        seconds: from the first packet to the server until TLS was up.
-    """
-
-    facts: TLSFacts
-    evidence: Evidence
-    seconds: float
-
-
-@attrs.frozen
-class Attempt:
-    """What came of one address.
-
-    Attributes:
-        address: the IP address; the port is the target's.
-        forbidden: why it was not connected to; empty if it was.
-        own: whether that is because it is a listener of ours.
-        connected: the seconds until the connection was there; None if there was none.
-        offered: whether the server's features offered STARTTLS; None if they did not come. One
-            that speaks XMPP from before 1.0 has no features, and so no offer.
-        proceeded: whether it consented to begin TLS.
-        handshake: the TLS handshake; None if it did not come to that, or failed.
-        proofs: by what the server lets others prove themselves; None without TLS, if it does not
-            say, or if it is clients who ask.
-        redirection: where the server points instead (see-other-host), as it wrote it: a host, and
-            a port if it named one. It was not followed.
-        problem: why there is no TLS, or no stream of servers under it, as a clause about the
-            server; empty if there is, or if ``forbidden`` or ``redirection`` say why.
-        detail: more about the problem. It may have text of the server's in it.
-        without_tls: whether the server has shown that it does no TLS here.
-    """
-
-    address: str
-    forbidden: str = ""
-    own: bool = False
-    connected: float | None = None
-    offered: bool | None = None
-    proceeded: bool = False
-    handshake: Handshake | None = None
-    proofs: Proofs | None = None
-    redirection: str = ""
-    problem: str = ""
-    detail: str = ""
-    without_tls: bool = False
-
-
-@attrs.frozen
-class Probed:
-    """What came of one target: of each address, or why there are none."""
-
-    target: Target
-    attempts: tuple[Attempt, ...]
-    problem: str = ""
 
 
 @attrs.frozen
@@ -156,11 +97,28 @@ class Prober:
         return await _all([self._target(target) for target in targets])
 
     async def _target(self, target: Target) -> Probed:
+        # Side by side: name servers that fail take their time.
+        asking = Deferred.fromCoroutine(self._vouched(target))
+        found = await self._attempts(target)
+        return attrs.evolve(found, vouched=await asking)
+
+    async def _attempts(self, target: Target) -> Probed:
         try:
             addresses = await self._addresses(target.host)
         except LookupFailedError as error:
             return Probed(target, (), str(error))
         return Probed(target, await _all([self._turn(target, each) for each in addresses]))
+
+    async def _vouched(self, target: Target) -> Vouched:
+        request = self._request
+        if request.server is not None:
+            return Vouched()
+        try:
+            records = await self._resolver.tlsa(target)
+        except LookupFailedError as error:
+            return Vouched(problem=str(error))
+        claims = Claims(references(request.domain, f"_{request.service}", target), records.values)
+        return Vouched(claims, records.security is Security.SECURE)
 
     async def _addresses(self, host: str) -> list[str]:
         if self._request.server is None:

@@ -185,4 +185,5 @@ class Abroad:
         if self._ends is not None:
             self._outgoing.discard(self._ends)
         self._ends = self._outgoing.add(connection, address)
-        self._connected(connection, Reached(target.host, address, target.direct, more))
+        reached = Reached(target.host, address, target.direct, more, way.claims)
+        self._connected(connection, reached)

@@ -1,8 +1,8 @@
 """Redirected connections: where a client wanted to go that the packet filter led to us.
 
 With nftables ``redirect`` the kernel keeps the place in its connection tracking; with ``tproxy`` it
-is the local address of the accepted socket, and the listening socket must be allowed to take such
-connections.
+is the local address of the accepted socket, and the listening socket must take any destination
+(`proxy.net.transparent`).
 """
 
 import errno
@@ -16,8 +16,6 @@ from proxy.net.tcp import is_ours
 from proxy.session.hooks import Address
 
 _SO_ORIGINAL_DST: Final = 80  # the same number at SOL_IP and SOL_IPV6
-_IP_TRANSPARENT: Final = 19
-_IPV6_TRANSPARENT: Final = 75
 _SOCKADDR_IN: Final = struct.Struct("!2xH4s8x")
 _SOCKADDR_IN6: Final = struct.Struct("!2xH4x16s4x")
 
@@ -27,18 +25,6 @@ _UNKNOWN: Final = frozenset((errno.ENOENT, errno.ENOPROTOOPT))
 
 class NotRedirectedError(Exception):
     """The connection was meant for us; the message says so."""
-
-
-def take_any_destination(listening: socket.socket) -> None:
-    """Let a socket accept connections to addresses that are not ours (nftables ``tproxy``).
-
-    Raises:
-        OSError: that takes the capability CAP_NET_ADMIN or CAP_NET_RAW.
-    """
-    if listening.family == socket.AF_INET6:
-        listening.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
-    else:
-        listening.setsockopt(socket.SOL_IP, _IP_TRANSPARENT, 1)
 
 
 def original_destination(connection: socket.socket, *, tproxy: bool) -> Address:

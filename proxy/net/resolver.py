@@ -24,11 +24,11 @@ from proxy.net.name_servers import (
     Outcome,
     Records,
     Security,
-    Validating,
 )
 from proxy.net.targets import Target, host_name, literal, merged
 from proxy.net.tlsa import TLSARecords, find
 from proxy.net.together import together
+from proxy.net.validating import Validating
 
 __all__ = [
     "LIFETIME",

@@ -16,8 +16,11 @@ from proxy.net.outgoing import Outgoing
 from proxy.net.resolver import LookupFailedError, Resolver
 from proxy.net.targets import LAST_PORT, Target, forbidden, host_name, literal, unmapped
 from proxy.net.tcp import is_ours
+from proxy.net.tlsa import references
 from proxy.session.hooks import Address
 from proxy.session.outward import Trouble
+from proxy.trust.dane.claims import Claims
+from proxy.trust.dane.references import References
 
 TARGET_SECONDS: Final = 5.0
 """Seconds that the addresses of one target get to answer."""
@@ -35,10 +38,12 @@ class Way:
     Attributes:
         target: what DNS or the conf names.
         address: the IP address that is connected to; the port is the target's.
+        claims: what DNSSEC vouches for about the target, if that was asked for.
     """
 
     target: Target
     address: str
+    claims: Claims | None = None
 
 
 @attrs.frozen
@@ -57,6 +62,8 @@ class Request:
             by STARTTLS.
         private_addresses: whether addresses and ports may be tried that `forbidden` forbids. Our
             own listeners are never tried.
+        dane: whether TLSA records are asked for. A target of which they cannot be known is not
+            connected to.
     """
 
     domain: str
@@ -65,15 +72,20 @@ class Request:
     original: tuple[str, int] | None = None
     unlisted: bool = False
     private_addresses: bool = False
+    dane: bool = False
 
 
 @attrs.frozen
 class _Candidate:
-    """A target that may be tried; its address is looked up unless it is fixed."""
+    """A target that may be tried; its address is looked up unless it is fixed.
+
+    ``listed``: whether the domain's own records name it, and not a server of the domain's.
+    """
 
     target: Target
     address: str | None = None
     configured: bool = False
+    listed: bool = False
 
 
 class _NoWayError(Exception):
@@ -210,7 +222,7 @@ class Route:
             return [_Candidate(request.server, configured=True)]
         if request.original is not None:
             return [await self._at(unmapped(request.original[0]), request.original[1])]
-        return [_Candidate(target) for target in await self._targets(request.domain)]
+        return [_Candidate(target, listed=True) for target in await self._targets(request.domain)]
 
     async def _targets(self, domain: str) -> tuple[Target, ...]:
         try:
@@ -235,7 +247,7 @@ class Route:
                         no_way = _NoWayError(Trouble.UNREACHABLE, f"{target}: {error}")
                     continue
                 if address in map(unmapped, addresses):
-                    return _Candidate(target, address)
+                    return _Candidate(target, address, listed=True)
         except _NoWayError as error:
             no_way = error
         if self._request.unlisted:
@@ -264,11 +276,12 @@ class Route:
             target = candidate.target
             try:
                 addresses = self._allowed(candidate, await self._addresses(candidate))
+                claims = await self._claims(candidate)
                 connection, address = await self._race(addresses, target.port)
             except _NoWayError as error:
                 self._troubles.append((error.trouble, f"{target}: {error}"))
             else:
-                return connection, Way(target, address)
+                return connection, Way(target, address, claims)
         kinds = {trouble for trouble, _ in self._troubles}
         trouble = kinds.pop() if len(kinds) == 1 else Trouble.UNREACHABLE
         raise _NoWayError(trouble, _summary([text for _, text in self._troubles]))
@@ -288,6 +301,21 @@ class Route:
         if not found:
             raise _NoWayError(Trouble.UNREACHABLE, f"the name {host} has no address")
         return list(dict.fromkeys(map(leads_to, found)))
+
+    async def _claims(self, candidate: _Candidate) -> Claims | None:
+        """Return what DNSSEC vouches for about a target (RFC 7673)."""
+        domain, service = self._request.domain, f"_{self._request.service}"
+        if not self._request.dane or candidate.configured:
+            return None
+        if not candidate.listed:
+            # What DNSSEC says of another name is said of no name of this domain's.
+            return Claims(References(domain, service))
+        try:
+            records = await self._resolver.tlsa(candidate.target)
+        except LookupFailedError as error:
+            text = f"its TLSA records cannot be known: {error}"
+            raise _NoWayError(Trouble.UNREACHABLE, text) from error
+        return Claims(references(domain, service, candidate.target), records.values)
 
     def _allowed(self, candidate: _Candidate, addresses: Iterable[str]) -> list[str]:
         port = candidate.target.port

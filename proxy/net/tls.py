@@ -12,6 +12,7 @@ from twisted.internet.error import ConnectionLost
 
 from proxy.net import openssl
 from proxy.net.client_hello import Hello
+from proxy.net.stapling import staple
 from proxy.session.hooks import TLSFacts
 from proxy.session.kinds import Kind
 from proxy.trust.evidence import Evidence
@@ -154,6 +155,7 @@ def evidence(connection: SSL.Connection) -> Evidence:
         error=code,
         error_text=words,
         verified=_der(connection.get_verified_chain()),
+        staple=staple(connection),
     )
 
 

@@ -7,6 +7,7 @@ import attrs
 
 from proxy.session.hooks import View
 from proxy.session.table import Singletons
+from proxy.trust.undecided import Decision
 from proxy.xmpp.meter import Meter
 
 
@@ -39,6 +40,7 @@ class Severity(Enum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+    CRITICAL = "critical"
 
 
 @attrs.frozen
@@ -170,6 +172,13 @@ class Disarm:
 
 
 @attrs.frozen
+class Await:
+    """Wait for a decision about the server, and tell the session of it (`Session.decided`)."""
+
+    decision: Decision
+
+
+@attrs.frozen
 class Join:
     """Negotiation is over: pass bytes both ways, as they are.
 
@@ -233,6 +242,7 @@ Command = (
     | Resume
     | Arm
     | Disarm
+    | Await
     | Join
     | Divide
     | Report

@@ -6,6 +6,7 @@ party. A stanza whose pair is not proved does not pass, and an answer that nobod
 not either (CVE-2012-3525).
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -42,7 +43,7 @@ DIALBACK_FEATURE: Final = f"<dialback xmlns='{ns.DIALBACK_FEATURE}'/>".encode()
 """Says that dialback is spoken, without errors, in features that are ours."""
 
 MOST_REFUSALS: Final = 20
-"""How many requests of dialback may be refused on one stream."""
+"""How many requests of dialback may be refused on one stream, or reported where none is refused."""
 
 MOST_DROPPED: Final = 100
 """How many elements that are out of place may be let drop on one stream."""
@@ -121,6 +122,7 @@ class Federation(Passage):
         "_proven",
         "_refusals",
         "_rules",
+        "_spared",
         "_spellings",
         "_unanswered",
         "_watched",
@@ -133,8 +135,9 @@ class Federation(Passage):
         self._rules = rules
         self._proven: set[Pair] = set()
         self._dropped = 0
-        self._managed = False  # whether our side has asked for stream management
+        self._managed = False  # whether who opened the stream has asked for stream management
         self._refusals = 0
+        self._spared: set[Pair] = set()  # which would be refused if that were not only reported
         self._unanswered: dict[tuple[str, Pair, str], list[Dialback]] = {}
         self._spellings = Spellings(self._proven)
         self._watched = chain.wants_stanzas(Direction.TO_SERVER)
@@ -203,8 +206,9 @@ class Federation(Passage):
 
     # What each direction has of its own
 
+    @abstractmethod
     def _dialback_from_client(self, element: Element, asked: Dialback) -> Step:
-        raise NotImplementedError
+        """Take a request or an answer of dialback; raises StreamError."""
 
     def _layer_from_client(self, element: Element) -> Step:
         raise StreamError(
@@ -290,6 +294,12 @@ class Federation(Passage):
             )
         self._answer(asked, dialback.ERROR, condition)
         self._report(Severity.WARNING, f"dialback refused: {problem}", asked.pair)
+
+    def _spare(self, pair: Pair, problem: str) -> None:
+        """Report why a pair would be refused where nobody is: each pair once, and not too many."""
+        if pair not in self._spared and len(self._spared) < MOST_REFUSALS:
+            self._spared.add(pair)
+            self._report(Severity.WARNING, f"would be refused: {problem}", pair)
 
     def _drop(self, what: str) -> None:
         """Let something drop; one who goes on sending such is let go.

@@ -25,7 +25,15 @@ from proxy.session.federation import (
     FederationRules,
     cut_features,
 )
-from proxy.session.hooks import Condition, Direction, Element, StreamHeader, TLSFacts, View
+from proxy.session.hooks import (
+    Condition,
+    Direction,
+    Element,
+    StreamHeader,
+    TLSFacts,
+    TLSRule,
+    View,
+)
 from proxy.session.passage import NO_FEATURES, STARTTLS_OFFER, RefusalError
 from proxy.trust.policy import Dialback as DialbackRule
 from proxy.trust.verdict import Status, UntrustedError, Verdict
@@ -46,7 +54,6 @@ class Inbound(Federation):
         "_attempts",
         "_chain_shown",
         "_external",
-        "_features_due",
         "_issued",
         "_offers",
         "_spelling",
@@ -90,6 +97,7 @@ class Inbound(Federation):
         """Take note of TLS, and of the certificates; raises StreamError."""
         self._chain_shown = shown
         self._verdicts.clear()
+        self._spared.clear()
         super().tls_established(facts, shown)
 
     # Headers and features
@@ -115,7 +123,6 @@ class Inbound(Federation):
 
     def stream_opened(self, header: StreamHeader, domain: str) -> None:
         """Judge who opens a stream; raises StreamError."""
-        self.note_origin(header)
         origin = self._origin(header)
         if self._external and origin != self.view.origin:
             raise StreamError(
@@ -127,9 +134,9 @@ class Inbound(Federation):
         self.view = attrs.evolve(self.view, origin=origin)
         super().stream_opened(header, domain)
         if self.view.secured and not self._external:
-            self._weigh(origin)
+            self._weigh(origin, domain)
 
-    def _weigh(self, origin: str | None) -> None:
+    def _weigh(self, origin: str | None, domain: str) -> None:
         """Find out whether the certificate proves the origin, and what follows from that."""
         verdict = Verdict(Status.ANONYMOUS, "", "it does not say which domain it is")
         if origin is not None:
@@ -138,8 +145,10 @@ class Inbound(Federation):
         proved = verdict.status is Status.VERIFIED
         if proved:
             self.view = self.view.but(client_identity=verdict.identity)
-        if not proved and origin is not None and self._never_dialback(origin):
-            raise StreamError(Condition.NOT_AUTHORIZED, verdict.problem)
+        if not proved and origin is not None and self._rules_dialback_out(origin):
+            if not self.view.exempt:
+                raise StreamError(Condition.NOT_AUTHORIZED, verdict.problem)
+            self._spare(Pair(origin, domain), verdict.problem)
         self._offers = proved and self._versioned and self._rules.offers_external
 
     def _judged(self, origin: str) -> Verdict:
@@ -162,8 +171,11 @@ class Inbound(Federation):
             text = f"the certificate of {origin} could not be checked"
             return Verdict(Status.UNTRUSTED, "", text)
 
-    def _never_dialback(self, origin: str) -> bool:
-        return self._rules.policy(origin).dialback is DialbackRule.NEVER and not self.view.exempt
+    def _rules_dialback_out(self, origin: str) -> bool:
+        return (
+            self.view.rule is not TLSRule.NONE
+            and self._rules.policy(origin).dialback is DialbackRule.NEVER
+        )
 
     def opening(self, header: Header) -> bytes:
         """Return the header that our server gets: the other one's, dialback announced in it.
@@ -238,18 +250,23 @@ class Inbound(Federation):
                 return Step.NONE
         if self.view.domain is None or not self._rules.together(pair.to, self.view.domain):
             self._decline(asked, "item-not-found", f"{pair.to} is not served here")
-        elif asked.name == dialback.RESULT and self._is_refused(pair.sender):
+        elif asked.name == dialback.RESULT and self._is_refused(pair):
             problem = f"the certificate does not prove {pair.sender}"
             self._decline(asked, "not-authorized", problem)
         else:
             self._ask(element, asked)
         return Step.NONE
 
-    def _is_refused(self, sender: str) -> bool:
-        """Whether a domain may not be proved by dialback alone."""
-        if not self._never_dialback(sender):
+    def _is_refused(self, pair: Pair) -> bool:
+        """Whether a pair may not be proved by dialback alone; reports it where all may pass."""
+        if not self._rules_dialback_out(pair.sender):
             return False
-        return not self.view.secured or self._judged(sender).status is not Status.VERIFIED
+        verdict = self._judged(pair.sender)
+        if verdict.status is Status.VERIFIED:
+            return False
+        if self.view.exempt:
+            self._spare(pair, verdict.problem)
+        return not self.view.exempt
 
     def _stanza_from_client(self, element: Element, pair: Pair) -> None:
         if pair not in self._proven and self._may_convince(pair):

@@ -25,6 +25,7 @@ from proxy.session.hooks import Condition, Element, StreamHeader, TLSFacts, View
 from proxy.session.outward import Rules
 from proxy.trust.evidence import Evidence
 from proxy.trust.policy import Dialback as DialbackRule
+from proxy.trust.undecided import UndecidedError
 from proxy.trust.verdict import Status, UntrustedError
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import StreamError
@@ -51,7 +52,6 @@ class Outbound(Federation):
         "_accepted",
         "_entitled",
         "_evidence",
-        "_header",
         "_outbound",
         "_stream_id",
         "_unaddressed",
@@ -66,7 +66,6 @@ class Outbound(Federation):
         self._accepted: Pair | None = None  # which EXTERNAL has proved to the other server
         self._entitled: dict[str, bool] = {}  # domains besides the stream's own: whether they are
         self._evidence: Evidence | None = None
-        self._header: Header | None = None  # our server's
         self._stream_id = ""  # the other server's
         self._unaddressed = False  # whether our server's header did not say to whom it is
         self._versioned = True
@@ -115,32 +114,24 @@ class Outbound(Federation):
         self.view = self.view.but(origin=origin)
         super().stream_opened(header, domain)
 
-    def open_unaddressed(self, header: Header, read: StreamHeader) -> bool:
+    def open_unaddressed(self, header: StreamHeader) -> bool:
         """Whether the header of our server does not say to whom its stream is."""
-        self._unaddressed = read.to is None
-        self._versioned = read.has_features
-        self._header = header
+        self._unaddressed = header.to is None
+        self._versioned = header.has_features
         return self._unaddressed
 
-    def opening_anew(self) -> bytes:
-        """Return our server's header with what it did not say."""
-        if self._header is None:
-            raise RuntimeError("no stream was opened unaddressed")
+    def opening(self, header: Header) -> bytes:
+        """Return the header that the other server gets: our server's, with what it may lack.
+
+        RFC 6120 and XEP-0220 want the version, both domains and dialback announced.
+        """
         return completed(
-            self._header,
+            header,
             **{"from": self.view.origin or ""},
             to=self.view.domain or "",
             version="1.0",
             xmlns_db=ns.DIALBACK,
         )
-
-    def opening(self, header: Header) -> bytes:
-        """Return the header that the other server gets: our server's, with what it may lack.
-
-        RFC 6120 and XEP-0220 want the version, the domain and dialback announced.
-        """
-        sender = self.view.origin or ""
-        return completed(header, **{"from": sender}, version="1.0", xmlns_db=ns.DIALBACK)
 
     def answer(self, header: Header) -> bytes:
         """Return the other server's header, unless ours has got one already.
@@ -209,19 +200,27 @@ class Outbound(Federation):
             self._answer(asked, dialback.VALID)
             return self._prove(pair, "external")
         problem = self._problem(pair.to)
+        if not problem:
+            problem = self._ruled_out(pair)
+            if problem and self._outbound.report:
+                self._spare(pair, problem)
+                problem = ""
         if problem:
-            self._decline(asked, "not-authorized", problem)
-        elif self._rules.policy(pair.to).dialback is DialbackRule.NEVER:
-            problem = (
-                f"the server of {pair.to} has not taken the certificate of {pair.sender} "
-                f"(SASL EXTERNAL), and the policy of {pair.to} rules dialback out"
-            )
             self._decline(asked, "not-authorized", problem)
         elif self._unaddressed:
             self._vouch(asked)
         else:
             self._ask(element, asked)
         return Step.NONE
+
+    def _ruled_out(self, pair: Pair) -> str:
+        """Say why a pair may not be proved by dialback; nothing if it may."""
+        if self._rules.policy(pair.to).dialback is not DialbackRule.NEVER:
+            return ""
+        return (
+            f"the server of {pair.to} has not taken the certificate of {pair.sender} "
+            f"(SASL EXTERNAL), and the policy of {pair.to} rules dialback out"
+        )
 
     def _vouch(self, asked: Dialback) -> None:
         """Ask the other server to let a pair pass, with a key of the proxy's own."""
@@ -283,8 +282,8 @@ class Outbound(Federation):
         if policy.s2s_server != first.s2s_server:
             return False
         try:
-            verdict = self._outbound.judge(domain, policy, self._evidence)
-        except UntrustedError:
+            verdict = self._outbound.judge(domain, policy, self._evidence, None)
+        except (UntrustedError, UndecidedError):
             return False
         except BaseException as error:  # noqa: BLE001 - whatever it was, nothing is proved
             pair = Pair(self.view.origin or "", domain)

@@ -13,10 +13,12 @@ import attrs
 
 from proxy.session.commands import (
     Arm,
+    Await,
     Command,
     Connect,
     ConnectNext,
     Deadline,
+    Disarm,
     Reconnect,
     Redirect,
     Report,
@@ -28,15 +30,22 @@ from proxy.session.hooks import Address, Condition, TLSFacts
 from proxy.session.ids import StreamIds
 from proxy.session.kinds import Kind
 from proxy.session.securing import CircleError, RedirectedError, Securing, WayError
+from proxy.trust.dane.claims import Claims
 from proxy.trust.evidence import Evidence
 from proxy.trust.policy import Level, Policy
+from proxy.trust.undecided import UndecidedError
 from proxy.trust.verdict import Status, UntrustedError, Verdict
 from proxy.xmpp.errors import StreamError
 
 MOST_REDIRECTIONS: Final = 3
 """How often ``<see-other-host/>`` is followed in one session."""
 
+MOST_WAITS: Final = 4
+"""How often one session waits for a verdict."""
+
 _LONGEST: Final = 200
+_WAIT: Final = (Deadline.CONNECT, Deadline.WAY, Deadline.AUTHENTICATION)
+"""What does not count while a verdict is waited for."""
 
 
 class Trouble(Enum):
@@ -63,12 +72,14 @@ class Reached:
         address: the address and port that the connection leads to.
         direct: whether direct TLS is spoken there.
         more: whether there is another way after this one.
+        claims: what DNSSEC vouches for about the server; None where DNS was not asked.
     """
 
     host: str
     address: Address
     direct: bool
     more: bool
+    claims: Claims | None = None
 
 
 class Rules(Protocol):
@@ -80,8 +91,17 @@ class Rules(Protocol):
     def policy(self, domain: str) -> Policy:
         """Return how ``domain`` (A-labels) must prove itself."""
 
-    def judge(self, domain: str, policy: Policy, evidence: Evidence) -> Verdict:
-        """Judge the server's certificate; raises UntrustedError."""
+    def judge(
+        self, domain: str, policy: Policy, evidence: Evidence, claims: Claims | None
+    ) -> Verdict:
+        """Judge the server's certificate; raises UntrustedError, or UndecidedError."""
+
+    def forbids_plaintext(self, domain: str) -> str:
+        """Return why ``domain`` may not be reached without TLS; empty if nothing is against it.
+
+        Asked of domains whose policy leaves it to their server, once it is certain that there is
+        no TLS.
+        """
 
 
 class Surroundings(Protocol):
@@ -130,6 +150,8 @@ class Outward:
         "_rules",
         "_securing",
         "_sender",
+        "_undecided",
+        "_waits",
         "arrived",
         "ids",
         "kind",
@@ -150,6 +172,8 @@ class Outward:
         self._plaintext = False  # whether the next connection is to stay in plaintext
         self._detours = 0
         self._problems: list[tuple[Condition, str]] = []
+        self._waits = 0
+        self._undecided = ""  # why not, while a verdict is waited for
         self.arrived = False
         """Whether a server has answered the client's own header: no other one is tried then."""
 
@@ -211,6 +235,13 @@ class Outward:
                 self._fail(str(error), Condition.POLICY_VIOLATION, clause=False)
                 return
             self._would_be_refused(str(error))
+        except UndecidedError as error:
+            verdict = Verdict(Status.UNTRUSTED, "", str(error))
+            if not self._rules.report:
+                self._tell(facts, verdict)
+                self._wait(error)
+                return
+            self._would_be_refused(str(error))
         except BaseException as error:  # noqa: BLE001 - whatever it was, nothing is proved
             fields = {"error": located(error), "domain": self._domain}
             self._around.command(Report(Severity.ERROR, "fault in a certificate check", fields))
@@ -221,6 +252,18 @@ class Outward:
         self._tell(facts, verdict)
         self._around.server_secured_by(facts, verdict.identity, evidence)
         self._go_on()
+
+    def decided(self, in_time: bool) -> None:
+        """Take note that what was waited for has come, or has not come in time."""
+        problem, self._undecided = self._undecided, ""
+        if not problem:
+            raise RuntimeError("a verdict came that nobody waited for")
+        self._around.command(Arm(Deadline.CONNECT), Arm(Deadline.AUTHENTICATION))
+        if in_time:
+            # The server is to show its certificate anew: it is that which is judged.
+            self._ask_for(Reconnect())
+        else:
+            self._fail(problem, Condition.POLICY_VIOLATION, clause=False)
 
     def tls_failed(self, reason: str, no_tls: bool) -> None:
         """Take note that TLS has failed, or was not agreed on at all (``no_tls``)."""
@@ -282,7 +325,8 @@ class Outward:
         self._around.refuse(StreamError(condition, text))
 
     def _judged(self, policy: Policy, evidence: Evidence) -> Verdict:
-        verdict = self._rules.judge(self._domain, policy, evidence)
+        claims = None if self._reached is None else self._reached.claims
+        verdict = self._rules.judge(self._domain, policy, evidence, claims)
         if not isinstance(verdict, Verdict):
             raise TypeError(f"no verdict: {verdict!r}")
         if policy.level.demands_proof and verdict.status is not Status.VERIFIED:
@@ -301,6 +345,21 @@ class Outward:
         self._around.command(StartServerTLS(self._domain, direct, self._sender))
 
     # Inside
+
+    def _wait(self, error: UndecidedError) -> None:
+        """Wait for a verdict, without the server: it would lose its patience."""
+        self._waits += 1
+        if self._waits > MOST_WAITS:
+            self._fail(str(error), Condition.POLICY_VIOLATION, clause=False)
+            return
+        self._undecided = str(error)
+        self._leave()
+        fields = {"domain": self._domain}
+        self._around.command(
+            Report(Severity.INFO, f"the session waits: {error}", fields),
+            *map(Disarm, _WAIT),
+            Await(error.decision),
+        )
 
     @property
     def _level(self) -> Level:
@@ -328,9 +387,7 @@ class Outward:
     def _stumble(self, error: WayError) -> None:
         """This way does not lead to TLS: go back to plaintext if that will do, or give it up."""
         direct = self._reached is not None and self._reached.direct
-        if error.no_tls and self._optional and not direct:
-            if self._rules.report and self._level is not Level.MAY:
-                self._would_be_refused(f"the server of {self._domain} {error}")
+        if error.no_tls and self._optional and not direct and self._takes_plaintext(str(error)):
             self._leave()
             self._plaintext = True
             self._ask_for(Reconnect())
@@ -339,6 +396,23 @@ class Outward:
         if error.no_tls:
             condition = Condition.POLICY_VIOLATION
         self._fail(str(error), condition, detail=error.detail)
+
+    def _takes_plaintext(self, problem: str) -> bool:
+        """Whether it goes on without TLS, which the server has not got: ``problem`` says so."""
+        objection = f"the server of {self._domain} {problem}"
+        if self._level is Level.MAY:
+            try:
+                objection = self._rules.forbids_plaintext(self._domain)
+            except Exception as error:  # noqa: BLE001 - whatever it was, it is no permission
+                fields = {"error": located(error), "domain": self._domain}
+                self._around.command(Report(Severity.ERROR, "fault in a check", fields))
+                objection = f"whether {self._domain} has had TLS could not be checked"
+        if objection and self._rules.report:
+            self._would_be_refused(objection)
+            return True
+        if objection:
+            self._around.command(Report(Severity.WARNING, objection, {"domain": self._domain}))
+        return not objection
 
     def _fail(
         self, text: str, condition: Condition, *, clause: bool = True, detail: str = ""

@@ -93,10 +93,6 @@ class Passage(ABC):
         """Return the header that the server gets, for one of the client's."""
         return header.raw
 
-    def opening_anew(self) -> bytes:
-        """Return the header that the server gets where the client's says too little."""
-        raise NotImplementedError
-
     def answer(self, header: Header) -> bytes:
         """Return what the client gets for the server's header."""
         return header.raw
@@ -109,7 +105,7 @@ class Passage(ABC):
         """What the server is late with, as a clause about it."""
         return "did not answer in time"
 
-    def open_unaddressed(self, _header: Header, _read: StreamHeader) -> bool:
+    def open_unaddressed(self, _header: StreamHeader) -> bool:
         """Whether a stream may be open though its header does not say to which domain."""
         return False
 
@@ -133,6 +129,9 @@ class Passage(ABC):
     def is_watched(self) -> bool:
         """Whether somebody looks at the elements of the established session."""
         return any(map(self._chain.wants_stanzas, Direction))
+
+    def accepted(self) -> None:  # noqa: B027 - most show the server no certificate
+        """Take note that the server has let a certificate of ours prove who the stream is from."""
 
     def ended(self) -> None:  # noqa: B027 - most keep nothing
         """Let go of what is kept outside the session, which is over."""

@@ -148,8 +148,8 @@ class Receiving:
         """Whether ``domain`` can no longer change: its certificate was shown."""
         self.domain: str | None = None
         self.framer: Framer | None = None
-        self.header = b""
-        """The exact bytes of the header of the client's present stream."""
+        self.header: Header | None = None
+        """The header of the client's present stream, once it has come."""
 
     def begin(self, data: bytes) -> None:
         """Take the first bytes of the connection."""
@@ -221,11 +221,17 @@ class Receiving:
         self._forget()
         return framer
 
+    def addressed(self, domain: str) -> None:
+        """Go on with an open stream, now that it is known to which domain (A-labels) it is."""
+        assert self.header is not None  # noqa: S101 - a stream that is open has one
+        self.domain = domain
+        self._around.client_opened(self.header)
+
     def _forget(self) -> None:
         self.answered = False
         self._peer = None
         self._versioned = True
-        self.header = b""
+        self.header = None
 
     # Actions
 
@@ -241,10 +247,8 @@ class Receiving:
         self._direct = True
         self._around.await_tls(data, direct=True)
 
-    def _read_header(self, header: Header) -> StreamHeader:
+    def _judge(self, found: StreamHeader) -> None:
         """Judge a header by all that binds the client."""
-        found = self._note_header(header)
-        self._around.passage.note_origin(found)
         if self.bound and found.to != self.domain:
             raise StreamError(
                 Condition.POLICY_VIOLATION,
@@ -259,18 +263,19 @@ class Receiving:
             raise StreamError(Condition.HOST_UNKNOWN, f"{found.to} is not {where}")
         self.domain = found.to
         self._around.passage.stream_opened(found, found.to)
-        return found
 
     def _note_header(self, header: Header) -> StreamHeader:
-        """Read a header; set what our own answer needs."""
-        self.header = header.raw
+        """Read a header; take note of who it is from, and of what our own answer needs."""
+        self.header = header
         found = read(header, self._around.kind.content)
         self._peer = found.sender.partition("/")[0] if found.sender else None
         self._versioned = found.has_features
+        self._around.passage.note_origin(found)
         return found
 
     def _offer(self, header: Header) -> None:
-        found = self._read_header(header)
+        found = self._note_header(header)
+        self._judge(found)
         if not found.has_features:
             raise StreamError(
                 Condition.POLICY_VIOLATION, "TLS is required here, and STARTTLS takes XMPP 1.0"
@@ -278,10 +283,11 @@ class Receiving:
         self._around.send_client(self.own_header() + STARTTLS_REQUIRED)
 
     def _open(self, header: Header) -> None:
-        if self._around.passage.open_unaddressed(header, self._note_header(header)):
+        found = self._note_header(header)
+        if self._around.passage.open_unaddressed(found):
             self._around.client_unaddressed(header)
             return
-        found = self._read_header(header)
+        self._judge(found)
         if not found.has_features and self.secured and not self._direct:
             raise StreamError(Condition.POLICY_VIOLATION, "version 1.0 is required after STARTTLS")
         self._around.client_opened(header)

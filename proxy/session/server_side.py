@@ -14,7 +14,6 @@ from proxy.session.hooks import TLSFacts
 from proxy.session.ids import StreamIds
 from proxy.session.initiating import Initiating
 from proxy.session.kinds import Kind
-from proxy.session.outbound import Outbound
 from proxy.session.outward import Outward, Reached, Rules
 from proxy.session.passage import Passage
 from proxy.session.presenting import Next, Presenting
@@ -248,8 +247,7 @@ class ServerSide:
 
     def _presents(self, event: Element) -> bool:
         """Whether something is about our own authentication, and not for our server."""
-        way = self.way
-        if way is None or not isinstance(self._around.passage, Outbound):
+        if self.way is None:
             return False
         follows = self._presenting.take(event, self._around.passage.view)
         match follows:

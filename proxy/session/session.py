@@ -195,6 +195,12 @@ class Session:
             self._guarded_server(self._server.way.secured, facts, evidence)
         return self._flush()
 
+    def decided(self, in_time: bool) -> list[Command]:
+        """Take note that a verdict about the server can be had now, or not in time."""
+        if self._server.way is not None:
+            self._guarded_server(self._server.way.decided, in_time)
+        return self._flush()
+
     def server_tls_failed(self, reason: str, *, agreed: bool = False) -> list[Command]:
         """Take note that TLS on the server leg has failed.
 
@@ -413,8 +419,7 @@ class Session:
         if step is Step.NONE:
             return
         if step is Step.ADDRESSED:
-            self._client.domain = self.view.domain
-            self._begin_server(self.passage.opening_anew())
+            self._client.addressed(self.view.domain or "")
             return
         if not self.view.authenticated or step is Step.AUTHENTICATED:
             self._out.append(Disarm(Deadline.AUTHENTICATION))

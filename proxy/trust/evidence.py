@@ -14,9 +14,11 @@ class Evidence:
         error_text: OpenSSL's words for that code.
         verified: The chain in DER that OpenSSL verified, from the server's own certificate to a
             trust anchor, which the server need not have sent; empty if there is none.
+        staple: The OCSP response in DER that came with the chain; empty if none did.
     """
 
     chain: tuple[bytes, ...]
     error: int
     error_text: str
     verified: tuple[bytes, ...] = ()
+    staple: bytes = b""

@@ -26,6 +26,13 @@ class Level(Enum):
     """TLS; whose it is does not matter."""
     PIN = "pin"
     """TLS by a key that is known; who vouches for it does not matter."""
+    DANE = "dane"
+    """TLS, and proof by TLSA records where DNSSEC shows that there are any, else as `SECURE`."""
+    DANE_ONLY = "dane-only"
+    """TLS, and proof by TLSA records; a domain without them is not reached."""
+    KEYRING = "keyring"
+    """TLS, and a certificate that is proved as for `DANE` or that an operator has permitted; all
+    are remembered, and every change is told of."""
     SECURE = "secure"
     """TLS, and a certificate that proves the domain; where there are pins, for such a key."""
 
@@ -39,6 +46,11 @@ class Level(Enum):
         """Whether the server must prove the domain."""
         return self not in {Level.NONE, Level.MAY, Level.ENCRYPT}
 
+    @property
+    def heeds_dane(self) -> bool:
+        """Whether TLSA records are asked for."""
+        return self in {Level.DANE, Level.DANE_ONLY, Level.KEYRING}
+
 
 class Dialback(Enum):
     """Whether server dialback (XEP-0220) will do between servers, without SASL EXTERNAL.
@@ -51,6 +63,15 @@ class Dialback(Enum):
     """It will do where SASL EXTERNAL does not come about."""
     NEVER = "never"
     """It will not: servers authenticate by SASL EXTERNAL, or not at all."""
+
+
+class OnChange(Enum):
+    """What becomes of a certificate that is proved, but is not the one in the keyring."""
+
+    NOTIFY = "notify"
+    """It is let in, and told of."""
+    HOLD = "hold"
+    """It waits for an operator."""
 
 
 class Version(Enum):
@@ -168,6 +189,12 @@ class Policy:
         s2s_server: Host or address and port where the domain's server takes servers' connections;
             ``None`` to ask DNS. For servers' streams only.
         s2s_direct_tls: Whether ``s2s_server`` expects TLS from the first byte.
+        on_change: With `Level.KEYRING`, what becomes of a proved certificate that is another one.
+        approval_timeout: With `Level.KEYRING`, seconds for which a session waits for an operator to
+            permit a certificate.
+        posh: Whether the domain's web site may prove a certificate that does not name the domain
+            (RFC 7711).
+        crl_files: Files of revocation lists that the certificates are held against (RFC 5280).
     """
 
     domain: Pattern
@@ -181,6 +208,10 @@ class Policy:
     dialback: Dialback = Dialback.ALLOW
     s2s_server: tuple[str, int] | None = None
     s2s_direct_tls: bool = False
+    on_change: OnChange = OnChange.NOTIFY
+    approval_timeout: float = 0.0
+    posh: bool = False
+    crl_files: tuple[Path, ...] = ()
 
 
 class Ladder:

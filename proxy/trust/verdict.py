@@ -4,8 +4,10 @@ OpenSSL verifies the chain, service_identity compares names; what follows from b
 and whatever goes wrong on the way is a refusal.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
+from itertools import pairwise
 from typing import Final
 
 import attrs
@@ -27,8 +29,10 @@ from proxy.trust.certificate import (
 from proxy.trust.constraints import permits
 from proxy.trust.evidence import Evidence
 from proxy.trust.identities import DNS_NAME, Presented, presented
+from proxy.trust.ocsp import staple_problem
 from proxy.trust.policy import Level, Policy, pin_of_key
 from proxy.trust.reasons import NOT_FOR_SERVERS, chain_problem, dates_problem
+from proxy.trust.revocation import NO_LISTS, RevocationList, RevocationLists, listed_problem
 from proxy.trust.strength import key_weakness, signature_weakness
 from proxy.xmpp.text import printable
 
@@ -86,12 +90,27 @@ class UntrustedError(Exception):
         self.status = status
 
 
+class RevokedError(UntrustedError):
+    """Whoever vouched for a server's certificate has taken that back, or may have.
+
+    Nothing else makes up for that.
+    """
+
+
 class _UnprovenError(Exception):
     """A server is not verified: how far it has come, and why no further."""
+
+    refusal = UntrustedError
 
     def __init__(self, status: Status, problem: str) -> None:
         super().__init__(problem)
         self.verdict = Verdict(status, "", problem)
+
+
+class _TakenBackError(_UnprovenError):
+    """It is not verified because of what its authority says now, or fails to say."""
+
+    refusal = RevokedError
 
 
 def judge(
@@ -102,6 +121,7 @@ def judge(
     now: datetime,
     *,
     initiating: bool = False,
+    revocation: RevocationLists = NO_LISTS,
 ) -> Verdict:
     """Judge what a server showed of itself.
 
@@ -109,33 +129,50 @@ def judge(
     authorities issue the former only. OpenSSL has held neither use nor strength against its chain,
     so both are judged here.
 
+    No certificate of the path may have been revoked: the lists of the policy are asked, and with
+    servers that we connect to the response that they have stapled. Where nobody vouches for them
+    (`Level.PIN`) there is nothing that could be revoked.
+
     Args:
         domain: The domain that it must prove, in A-labels: never the name of an SRV target.
         service: The SRV service name that counts, with its underscore: ``_xmpp-client``.
         policy: What is demanded.
         evidence: What the handshake showed.
         now: The time to judge validity by, with a time zone.
-        initiating: Whether it has connected to us, not we to it.
+        initiating: Whether it has connected to us, not we to it. Then no stapled response is
+            demanded, for it was not asked for one.
+        revocation: The revocation lists, those of the policy among them.
 
     Raises:
+        RevokedError: The policy demands more, and a certificate of the path is revoked, or cannot
+            be said not to be.
         UntrustedError: The policy demands more, or something went wrong while it was judged.
     """
     tolerant = False
+    refusal = UntrustedError
     cause: BaseException | None = None
     try:
         tolerant = not policy.level.demands_proof
-        identity = _proof(domain, service, policy, evidence, now, initiating=initiating)
+        identity = _proof(
+            domain,
+            service,
+            policy,
+            evidence,
+            now,
+            initiating=initiating,
+            revocation=revocation,
+        )
         return Verdict(Status.VERIFIED, identity, "")
     except (KeyboardInterrupt, SystemExit):
         raise
     except _UnprovenError as unproven:
-        verdict = unproven.verdict
+        verdict, refusal = unproven.verdict, unproven.refusal
     except BaseException as error:  # noqa: BLE001 - a panic of cryptography is no Exception
         verdict = Verdict(Status.UNTRUSTED, "", _unchecked(domain, error))
         cause = error
     if tolerant:
         return verdict
-    raise UntrustedError(verdict.problem, verdict.status) from cause
+    raise refusal(verdict.problem, verdict.status) from cause
 
 
 def _unchecked(domain: str, error: BaseException) -> str:
@@ -154,6 +191,7 @@ def _proof(
     now: datetime,
     *,
     initiating: bool,
+    revocation: RevocationLists,
 ) -> str:
     """Return the identity that proves the domain; whatever is raised means that none does."""
     shown = printable(domain)
@@ -177,6 +215,9 @@ def _proof(
     if initiating:
         _check_purposes(shown, path)
         _check_strength(shown, path)
+    else:
+        _check_staple(shown, path, evidence.staple, now)
+    _check_lists(shown, path, revocation.lists(policy), now)
     names = presented(extensions.get(SUBJECT_ALT_NAME))
     match = names.match(domain, service)
     if match is None:
@@ -260,6 +301,23 @@ def _check_strength(shown: str, path: list[Certificate]) -> None:
             problem = f"{_whose(shown, certificate, path)} is signed too weakly ({weakness})"
         if weakness != "":
             raise _UnprovenError(Status.UNTRUSTED, problem)
+
+
+def _check_staple(shown: str, path: list[Certificate], staple: bytes, now: datetime) -> None:
+    if problem := staple_problem(shown, path, staple, now):
+        raise _TakenBackError(Status.UNTRUSTED, problem)
+
+
+def _check_lists(
+    shown: str, path: list[Certificate], lists: Sequence[RevocationList], now: datetime
+) -> None:
+    """Hold all of the path but the trust anchor against revocation lists."""
+    if not lists:
+        return
+    for certificate, issuer in pairwise(path):
+        whose = _whose(shown, certificate, path)
+        if problem := listed_problem(whose, certificate, issuer, lists, now):
+            raise _TakenBackError(Status.UNTRUSTED, problem)
 
 
 def _whose(shown: str, certificate: Certificate, path: list[Certificate]) -> str:

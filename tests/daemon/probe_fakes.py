@@ -15,7 +15,7 @@ from proxy.daemon.probe.outcome import (
     course,
     outcome,
 )
-from proxy.net.probe import Attempt, Handshake, Probed
+from proxy.net.probed import Attempt, Handshake, Probed
 from proxy.net.targets import Target
 from proxy.session.hooks import TLSFacts
 from proxy.session.kinds import Kind

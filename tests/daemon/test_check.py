@@ -239,7 +239,7 @@ def test_defaults_are_filled_in() -> None:
     assert shown["plugins"]["limits"] == {"stanza_bytes": 262144, "pace": 1.5}
     assert shown["domain"][0]["private_key"] == "/etc/bascule/tls/example.key"
     assert shown["listener"][0]["tls"] == "required"
-    assert shown["dns"] == {"servers": []}
+    assert shown["dns"] == {"servers": [], "validating": "auto"}
     conf = loaded(content(listener=[forward_table()], policy=[{"domain": "*"}])).conf
     assert conf is not None
     shown = tomllib.loads(show(conf))
@@ -254,9 +254,11 @@ def test_defaults_are_filled_in() -> None:
         "s2s_server": "dns",
         "s2s_direct_tls": False,
         "ca_file": "system",
+        "crl_files": [],
         "pins": [],
         "min_version": "TLSv1.2",
         "private_addresses": False,
+        "posh": False,
     }
 
 

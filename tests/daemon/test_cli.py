@@ -14,7 +14,7 @@ import pytest
 import proxy.daemon
 from proxy.daemon import cli, conf
 from proxy.daemon.cli import main
-from proxy.daemon.model import Conf
+from proxy.daemon.model import SECTIONS, Conf
 from tests.authority import Authority
 from tests.daemon.conf_fakes import PLUGINS
 from tests.daemon.test_check import sound, write
@@ -36,7 +36,7 @@ def bad(tmp_path: Path) -> str:
 
 
 def mistakes_of(path: str) -> list[str]:
-    known = "(known here: plugins, deadlines, domain, listener, policy, dns)"
+    known = f"(known here: {', '.join(section.name for section in SECTIONS)})"
     return [
         f"{path}: colour: is not known {known}",
         f"{path}: shape: is not known {known}",

@@ -1,5 +1,6 @@
 """proxy.daemon.conf: what is taken, and every kind of mistake."""
 
+import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from proxy.daemon.conf import load
 from proxy.daemon.endpoints import Endpoint
 from proxy.daemon.model import Deadlines, Listener
 from proxy.daemon.served import CertificateFiles, Domain
+from proxy.daemon.show import show
 from proxy.session.kinds import Kind
 from proxy.session.options import option
 from proxy.session.rules import TLSRule
@@ -213,7 +215,8 @@ def test_missing_key_of_a_listener(key: str) -> None:
 def test_every_mistake_at_once() -> None:
     found = mistakes(
         content(
-            bascule={},
+            colour={},
+            bascule={"state_directory": 7},
             plugins={"chain": ["features", "nothing"], "limits": {"pace": -1}},
             deadlines={"connect": -1},
             domain=[domain_table(c2s_server="x"), domain_table(colour="red")],
@@ -222,7 +225,7 @@ def test_every_mistake_at_once() -> None:
     )
     keys = [line.partition(": ")[0] for line in found]
     assert [
-        "bascule",
+        "colour",
         "plugins.chain",
         "plugins.limits",
         "plugins.limits.pace",
@@ -231,10 +234,36 @@ def test_every_mistake_at_once() -> None:
         'domain "example.com".colour',
         'listener "c2s".direction',
         *(f"listener[2].{key}" for key in ("name", "direction", "stream", "address")),
+        "bascule.state_directory",
         'domain "example.com".name',
         'listener "c2s".tls',
         "listener[2].tls",
     ] == keys
+
+
+@pytest.mark.parametrize(
+    ("given", "directory"),
+    [
+        (None, "/var/lib/bascule"),
+        ({}, "/var/lib/bascule"),
+        ({"state_directory": "/srv/bascule"}, "/srv/bascule"),
+        ({"state_directory": "state"}, "/etc/bascule/state"),
+    ],
+)
+def test_where_state_is_kept(given: dict[str, str] | None, directory: str) -> None:
+    conf = loaded(content(bascule=given)).conf
+    assert conf is not None
+    assert conf.state_directory == Path(directory)
+    again = loaded(tomllib.loads(show(conf))).conf
+    assert again is not None
+    assert again.state_directory == Path(directory)
+
+
+@pytest.mark.parametrize("given", ["", "a\0b", 1, ["/srv"]])
+def test_where_state_cannot_be_kept(given: object) -> None:
+    (found,) = mistakes(content(bascule={"state_directory": given}))
+    assert found.startswith("bascule.state_directory: ")
+    assert found.endswith("; allowed: a path")
 
 
 def test_files_join_and_duplicates_name_both_files() -> None:

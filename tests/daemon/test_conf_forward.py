@@ -231,7 +231,11 @@ def test_a_destination_that_is_not_known_is_all_that_is_told() -> None:
         ({"servers": ["192.0.2.1:0"]}, 'dns.servers[1]: "192.0.2.1:0": port 0 cannot be asked; al'),
         ({"servers": ["::"]}, 'dns.servers[1]: "::": :: cannot be asked; allowed: an IP address'),
         ({"servers": [53]}, "dns.servers[1]: 53 is not text"),
-        ({"validating": "auto"}, "dns.validating: is not known (known here: servers)"),
+        (
+            {"validating": True},
+            'dns.validating: true is not one of the known values; allowed: "auto"',
+        ),
+        ({"trusted": "auto"}, "dns.trusted: is not known (known here: servers, validating)"),
     ],
 )
 def test_mistakes_of_dns(dns: Any, expected: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from tests.daemon.conf_fakes import MAIN, forwarding, mistakes, policy_table
 
 PIN = f"sha256:{'A' * 43}="
-LEVELS = '"none", "may", "encrypt", "pin" or "secure"'
+LEVELS = '"none", "may", "encrypt", "pin", "dane", "dane-only", "keyring" or "secure"'
 
 
 USELESS: list[tuple[dict[str, Any], str]] = [
@@ -20,23 +20,23 @@ USELESS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         policy_table(level="pin", pins=[PIN], ca_file="ca.pem"),
-        'ca_file: does nothing with level = "pin"; it is for "secure"',
+        'ca_file: does nothing with level = "pin"; it is for "dane", "dane-only", "keyring" or "secure"',
     ),
     *(
         (
             policy_table(level=level, pins=[PIN]),
-            f'pins: does nothing with level = "{level}"; it is for "pin" or "secure"',
+            f'pins: does nothing with level = "{level}"; it is for "pin", "dane", "dane-only", "keyring" o',
         )
         for level in ("none", "may", "encrypt")
     ),
     (
         policy_table(level="none", server="h:1", direct_tls=True),
-        'direct_tls: does nothing with level = "none"; it is for "may", "encrypt", "pin" or "secur',
+        'direct_tls: does nothing with level = "none"; it is for "may", "encrypt", "pin", "keyring',
     ),
     (policy_table(level="none", direct_tls=True), 'direct_tls: does nothing with level = "none"'),
     (
         policy_table(level="none", min_version="TLSv1.3"),
-        'min_version: does nothing with level = "none"; it is for "may", "encrypt", "pin" or "sec',
+        'min_version: does nothing with level = "none"; it is for "may", "encrypt", "pin", "dane',
     ),
     (
         policy_table(direct_tls=True),
@@ -45,7 +45,7 @@ USELESS: list[tuple[dict[str, Any], str]] = [
     *(
         (
             policy_table(level="none", **{name: value}),
-            f'{name}: does nothing with level = "none"; it is for "may", "encrypt", "pin" or "sec',
+            f'{name}: does nothing with level = "none"; it is for "may", "encrypt", "pin", "',
         )
         for name, value in (("dialback", "never"), ("s2s_direct_tls", True))
     ),
@@ -67,7 +67,7 @@ POLICY_MISTAKES: list[tuple[dict[str, Any], str]] = [
             policy_table(level=level),
             f'level: "{level}" is not one of the known values; allowed: {LEVELS}',
         )
-        for level in ("dane", "dane-only", "keyring", "Secure", "")
+        for level in ("dnssec", "Secure", "")
     ),
     (policy_table(server="h"), 'server: "h": the host or the port is missing; allowed: a host and'),
     (policy_table(server=""), 'server: "": the host or the port is missing; allowed: a host and a'),

@@ -10,8 +10,8 @@ import pytest
 
 from proxy.daemon import federating
 from proxy.daemon.federating import InboundRules, OutboundRules, Peers
-from proxy.daemon.forwarding import MOST_REMEMBERED, REMEMBERED
 from proxy.daemon.model import FORWARD, Conf
+from proxy.daemon.trusting.judge import MOST_REMEMBERED, REMEMBERED, Judge
 from proxy.net.peer import Verifier
 from proxy.net.tls import TLSSetupError
 from proxy.session.dialback import Ledger
@@ -29,6 +29,7 @@ from tests.daemon.conf_fakes import (
     out_table,
     policy_table,
 )
+from tests.daemon.trusting.judged import ask_site, tell
 from tests.trust.showing import chain_of, issued
 
 REMOTE, OTHER = "example.net", "other.example"
@@ -102,8 +103,13 @@ def trusting(authority: Authority, domain: str = "*", **more: Any) -> dict[str, 
     return policy_table(domain=domain, ca_file=str(authority.ca_path), **more)
 
 
+def made(conf: Conf) -> Peers:
+    """Who judges, without a keyring and without web sites."""
+    return Peers(conf, Judge(object(), keyring=None, tell=tell, ask_site=ask_site))
+
+
 def peers_of(*policies: dict[str, Any]) -> Peers:
-    return Peers(conf_of(federation(policy=[*policies])))
+    return made(conf_of(federation(policy=[*policies])))
 
 
 @pytest.fixture
@@ -257,10 +263,32 @@ def test_a_chain_that_does_not_do_stays_refused(
     peers: Peers, second: Authority, verified: Verified
 ) -> None:
     shown = issued(second, REMOTE)
+    reasons = set()
     for _ in range(3):
+        with pytest.raises(UntrustedError) as caught:
+            peers.judge(REMOTE, shown)
+        reasons.add(str(caught.value))
+    assert len(verified) == 1
+    assert len(reasons) == 1
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_chain_that_does_not_do_is_verified_once_whatever_is_claimed(
+    peers: Peers, second: Authority, verified: Verified
+) -> None:
+    shown = issued(second, REMOTE)
+    for number in range(20):
+        with pytest.raises(UntrustedError):
+            peers.judge(f"d{number}.example", shown)
+    assert len(verified) == 1
+
+
+def test_little_is_remembered_of_a_large_chain(peers: Peers, second: Authority) -> None:
+    large = issued(second, REMOTE, dns=[f"d{number}.example" for number in range(500)])
+    for shown in ((*large, b"x" * 50_000), large * 50):
         with pytest.raises(UntrustedError):
             peers.judge(REMOTE, shown)
-    assert len(verified) == 1
+    assert len(repr(peers._verified)) < 1_000
 
 
 @pytest.mark.usefixtures("clock")
@@ -352,12 +380,12 @@ SEVERAL = federation(
 
 
 def inbound(conf: Conf) -> InboundRules:
-    return InboundRules(conf, Peers(conf), Ledger())
+    return InboundRules(conf, made(conf), Ledger())
 
 
 def outbound(conf: Conf) -> OutboundRules:
     listener = next(each for each in conf.listeners if each.direction == FORWARD)
-    return OutboundRules(listener, conf, Peers(conf), Ledger())
+    return OutboundRules(listener, conf, made(conf), Ledger())
 
 
 each_direction = pytest.mark.parametrize("rules_of", [inbound, outbound])
@@ -451,6 +479,6 @@ def test_external_is_offered_where_our_servers_verify_keys_through_us(
 
 def test_both_directions_share_the_ledger_that_they_are_given() -> None:
     conf = conf_of(SEVERAL)
-    ledger, peers = Ledger(), Peers(conf)
+    ledger, peers = Ledger(), made(conf)
     assert InboundRules(conf, peers, ledger).ledger is ledger
     assert OutboundRules(conf.listeners[-1], conf, peers, ledger).ledger is ledger

@@ -1,68 +1,24 @@
-"""What a forward listener remembers of verdicts, and which connections it takes for our own."""
+"""Which domains a forward listener serves, and which connections it takes for our own."""
 
 import contextlib
 import socket
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 
 import attrs
 import pytest
 
-from proxy.daemon import forwarding
 from proxy.daemon.endpoints import Endpoint
-from proxy.daemon.forwarding import MOST_REMEMBERED, REMEMBERED, ForwardRules, Remote
+from proxy.daemon.forwarding import ForwardRules, Remote
 from proxy.daemon.model import ORIGINAL, Conf, Deadlines, Listener
 from proxy.daemon.remote import Resolver
+from proxy.daemon.trusting.judge import Judge
 from proxy.net.redirected import NotRedirectedError
 from proxy.session.hooks import Address
 from proxy.session.kinds import Kind
 from proxy.session.rules import TLSRule
-from proxy.trust.evidence import Evidence
-from proxy.trust.policy import Ladder, Level, Pattern, Policy
-from proxy.trust.verdict import Status, UntrustedError, Verdict
+from proxy.trust.policy import Ladder, Pattern
+from tests.daemon.trusting.judged import ask_site, tell
 from tests.servers.program import HOST
-
-GOOD = Evidence((b"leaf", b"authority"), 0, "ok")
-POLICY = Policy(Pattern("*"))
-
-
-@attrs.define
-class Clock:
-    """Stands in for the class `datetime`."""
-
-    time: datetime = attrs.field(factory=lambda: datetime.now(UTC))
-
-    def now(self, _zone: object) -> datetime:
-        return self.time
-
-
-@attrs.define
-class Judge:
-    """Counts what it is asked; trusts `GOOD` and nothing else."""
-
-    asked: list[tuple[str, Policy, Evidence]] = attrs.field(factory=list)
-
-    def __call__(
-        self, domain: str, _service: str, policy: Policy, evidence: Evidence, _now: datetime
-    ) -> Verdict:
-        self.asked.append((domain, policy, evidence))
-        if evidence != GOOD:
-            raise UntrustedError("not this one")
-        return Verdict(Status.VERIFIED, f"DNS-ID {domain}", "")
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(forwarding, "datetime", clock)
-    return clock
-
-
-@pytest.fixture
-def judge(monkeypatch: pytest.MonkeyPatch) -> Judge:
-    judge = Judge()
-    monkeypatch.setattr(forwarding, "judge", judge)
-    return judge
 
 
 @pytest.fixture
@@ -75,73 +31,8 @@ def rules() -> ForwardRules:
         tls=TLSRule.REQUIRED,
         domains=(Pattern.parse("*.example.org"), Pattern.parse("example.net")),
     )
-    return ForwardRules(listener, Ladder([]))
-
-
-def test_the_same_certificates_are_judged_once_a_minute(
-    rules: ForwardRules, judge: Judge, clock: Clock
-) -> None:
-    for _ in range(3):
-        assert rules.judge("example.net", POLICY, GOOD).status is Status.VERIFIED
-    clock.time += REMEMBERED - timedelta(seconds=1)
-    rules.judge("example.net", POLICY, GOOD)
-    assert len(judge.asked) == 1
-    clock.time += timedelta(seconds=1)
-    rules.judge("example.net", POLICY, GOOD)
-    assert len(judge.asked) == 2
-
-
-def test_a_clock_that_goes_back_has_it_judged_anew(
-    rules: ForwardRules, judge: Judge, clock: Clock
-) -> None:
-    rules.judge("example.net", POLICY, GOOD)
-    clock.time -= timedelta(seconds=1)
-    rules.judge("example.net", POLICY, GOOD)
-    assert len(judge.asked) == 2
-
-
-@pytest.mark.parametrize(
-    ("domain", "policy"),
-    [
-        ("www.example.org", POLICY),
-        ("example.net", attrs.evolve(POLICY, level=Level.PIN)),
-        ("example.net", attrs.evolve(POLICY, domain=Pattern("example.net"))),
-    ],
-)
-@pytest.mark.usefixtures("clock")
-def test_nothing_is_remembered_for_another_domain_or_policy(
-    rules: ForwardRules, judge: Judge, domain: str, policy: Policy
-) -> None:
-    rules.judge("example.net", POLICY, GOOD)
-    rules.judge(domain, policy, GOOD)
-    assert len(judge.asked) == 2
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        attrs.evolve(GOOD, chain=(b"leaf",)),
-        attrs.evolve(GOOD, chain=(b"other", b"authority")),
-        attrs.evolve(GOOD, error=10),
-        attrs.evolve(GOOD, error_text="?"),
-    ],
-)
-@pytest.mark.usefixtures("clock", "judge")
-def test_nothing_is_remembered_for_other_certificates(rules: ForwardRules, other: Evidence) -> None:
-    rules.judge("example.net", POLICY, GOOD)
-    for _ in range(2):
-        with pytest.raises(UntrustedError):
-            rules.judge("example.net", POLICY, other)
-
-
-@pytest.mark.usefixtures("clock")
-def test_what_is_remembered_does_not_grow(rules: ForwardRules, judge: Judge) -> None:
-    for number in range(MOST_REMEMBERED + 10):
-        rules.judge(f"d{number}.example.org", POLICY, GOOD)
-    rules.judge(f"d{MOST_REMEMBERED + 9}.example.org", POLICY, GOOD)
-    assert len(judge.asked) == MOST_REMEMBERED + 10
-    rules.judge("d0.example.org", POLICY, GOOD)
-    assert len(judge.asked) == MOST_REMEMBERED + 11
+    judge = Judge(object(), keyring=None, tell=tell, ask_site=ask_site)
+    return ForwardRules(listener, Ladder([]), judge)
 
 
 def test_a_listener_serves_the_domains_of_its_conf(rules: ForwardRules) -> None:

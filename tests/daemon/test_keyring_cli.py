@@ -15,7 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from proxy.daemon import keyring_cli
+from proxy.daemon import keyring_place
 from proxy.daemon.keyring_cli import keyring as commands
 from proxy.daemon.keyring_shown import print_entries
 from proxy.trust.keyring.database import FILE_NAME
@@ -287,7 +287,10 @@ ALL = [
 @pytest.mark.parametrize("words", ALL, ids=lambda words: words[0])
 def test_no_keyring_and_a_damaged_one(tmp_path: Path, words: tuple[str, ...]) -> None:
     command = Commands(tmp_path)
-    assert command.fault(69, *words) == f"there is no keyring {command.path}"
+    assert command.fault(69, *words) == (
+        f"there is no keyring {command.path}; "
+        "Bascule makes it when it starts with a policy that needs it"
+    )
     assert not command.path.exists(), "looking makes none"
     command.path.write_bytes(b"damaged")
     command.path.chmod(0o600)
@@ -340,6 +343,12 @@ class TestWhereItIs:
         assert done.return_value == 0, done.output
         assert held_id in done.stdout
 
+    def test_relative_to_the_conf(self, command: Commands, held_id: str, tmp_path: Path) -> None:
+        (tmp_path / "etc").mkdir()
+        conf = tmp_path / "etc" / "bascule.toml"
+        conf.write_text('[bascule]\nstate_directory = ".."\n')
+        assert held_id in self.run("pending", "-c", str(conf)).stdout
+
     def test_the_command_line_goes_before(
         self, command: Commands, held_id: str, tmp_path: Path
     ) -> None:
@@ -354,7 +363,7 @@ class TestWhereItIs:
     ) -> None:
         conf = tmp_path / "bascule.toml"
         conf.write_text(text)
-        monkeypatch.setattr(keyring_cli, "DEFAULT_STATE_DIRECTORY", tmp_path / "default")
+        monkeypatch.setattr(keyring_place, "DEFAULT_STATE_DIRECTORY", tmp_path / "default")
         done = self.run("pending", "-c", str(conf))
         assert f"there is no keyring {tmp_path}/default/{FILE_NAME}" in done.stderr
 
@@ -363,9 +372,9 @@ class TestWhereItIs:
         [
             (None, "cannot be read"),
             ("no", "is not TOML"),
-            ("[bascule]\nstate_directory = 7\n", "is not an absolute path"),
-            ('[bascule]\nstate_directory = "var"\n', "is not an absolute path"),
-            ("[bascule.state_directory]\nx = 1\n", "is not an absolute path"),
+            ("[bascule]\nstate_directory = 7\n", "bascule.state_directory: 7 is not text"),
+            ('[bascule]\nstate_directory = ""\n', "bascule.state_directory: "),
+            ("[bascule.state_directory]\nx = 1\n", "bascule.state_directory: a table is not"),
         ],
     )
     def test_a_conf_that_does_not_say(self, tmp_path: Path, text: str | None, words: str) -> None:

@@ -37,7 +37,13 @@ def test_a_line_has_the_time_the_severity_the_message_and_fields() -> None:
 
 @pytest.mark.parametrize(
     ("severity", "priority"),
-    [(Severity.DEBUG, 7), (Severity.INFO, 6), (Severity.WARNING, 4), (Severity.ERROR, 3)],
+    [
+        (Severity.DEBUG, 7),
+        (Severity.INFO, 6),
+        (Severity.WARNING, 4),
+        (Severity.ERROR, 3),
+        (Severity.CRITICAL, 2),
+    ],
 )
 def test_the_journal_gets_priorities_and_no_time(severity: Severity, priority: int) -> None:
     assert f"<{priority}>said\n" == written(journal=True, severity=severity)
@@ -76,6 +82,12 @@ def test_a_message_is_escaped_and_cut_too() -> None:
     assert line.count("\n") == 1
     assert "forged\\n2030" in line
     assert len(line) < LONGEST_VALUE + 50
+
+
+def test_a_message_may_be_longer_where_somebody_asks_for_it() -> None:
+    stream = io.StringIO()
+    Log(stream, journal=True).write(Severity.CRITICAL, "x" * 10_000, longest=2_000)
+    assert stream.getvalue() == f"<2>{'x' * 2_000}…\n"
 
 
 @given(st.text(min_size=1))

@@ -12,7 +12,7 @@ from proxy.daemon.probe.outcome import (
 )
 from proxy.daemon.probe.printing import print_report
 from proxy.daemon.probe.structure import structure
-from proxy.net.probe import Attempt, Probed
+from proxy.net.probed import Attempt, Probed
 from proxy.net.targets import Target
 from proxy.session.rules import TLSRule
 from proxy.trust import verdict as verdict_module

@@ -10,7 +10,7 @@ import pytest
 from proxy.daemon.probe.outcome import Carried
 from proxy.daemon.probe.printing import WIDTH, print_report
 from proxy.daemon.probe.structure import structure
-from proxy.net.probe import Attempt, Probed
+from proxy.net.probed import Attempt, Probed
 from proxy.net.targets import Target
 from proxy.session.kinds import Kind
 from proxy.session.rules import TLSRule

@@ -54,7 +54,7 @@ def test_contexts_are_made_anew_every_day_unless_they_cannot_be(written: Path) -
     reactor, told = Readers(), io.StringIO()
     service = Service(conf, reactor, Log(told))
     service.start()
-    contexts = service._contexts["c2s"]
+    contexts = service._accepting._contexts["c2s"]
     first = contexts[DOMAIN]
     reactor.advance(TICKET_KEYS)
     second = contexts[DOMAIN]
@@ -89,12 +89,12 @@ ca_file = "{roots}"
     reactor, told = Readers(), io.StringIO()
     service = Service(conf, reactor, Log(told))
     service.start()
-    remote = service._remote
+    remote = service._trust.remote
     assert remote is not None
-    own, abroad = service._contexts["c2s"][DOMAIN], remote.context("example.net")
+    own, abroad = service._accepting._contexts["c2s"][DOMAIN], remote.context("example.net")
     roots.write_text("no certificate")
     reactor.advance(TICKET_KEYS)
-    assert service._contexts["c2s"][DOMAIN] is not own
+    assert service._accepting._contexts["c2s"][DOMAIN] is not own
     assert remote.context("example.net") is abroad
     assert "certificates stay as they were" in told.getvalue()
     roots.write_bytes(authority.ca_path.read_bytes())

@@ -336,9 +336,10 @@ def test_the_service_manager_is_told_of_start_and_stop(
         manager.settimeout(20)
         with Front(tmp_path, domains, environment={"NOTIFY_SOCKET": str(address)}) as front:
             assert manager.recv(100) == b"READY=1"
+            assert manager.recv(100) == b"STATUS=0 sessions"
             with plaintext(front.port, DOMAIN) as stream:
                 offered(stream)  # it keeps what it has promised
-        assert manager.recv(100) == b"STOPPING=1"
+        assert manager.recv(100).startswith(b"STOPPING=1\n")
 
 
 def test_descriptors_that_run_out_come_back(

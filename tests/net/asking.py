@@ -8,8 +8,9 @@ import pytest
 from dns.rdatatype import RdataType
 from twisted.internet.defer import Deferred
 
-from proxy.net.resolver import LookupFailedError, Records, Resolver, TLSARecords, Validating
+from proxy.net.resolver import LookupFailedError, Records, Resolver, TLSARecords
 from proxy.net.targets import Target
+from proxy.net.validating import Validating
 from tests.net.conftest import Turning
 
 T = TypeVar("T")

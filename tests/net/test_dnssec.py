@@ -11,9 +11,10 @@ from dns.rdatatype import RdataType
 from twisted.internet.defer import CancelledError
 
 from proxy.net import name_servers
-from proxy.net.resolver import MOST_RECORDS, Security, TLSARecords, Validating
+from proxy.net.resolver import MOST_RECORDS, Security, TLSARecords
 from proxy.net.targets import Target
 from proxy.net.tlsa import references
+from proxy.net.validating import Validating
 from proxy.trust.dane.records import TLSA, effective
 from proxy.trust.dane.references import References
 from tests.net.asking import Asking

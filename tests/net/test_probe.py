@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from proxy.net import probe as probe_module
-from proxy.net.probe import Attempt, Probed, Prober, Terms
+from proxy.net.probe import Prober, Terms
+from proxy.net.probed import Attempt, Probed
 from proxy.net.resolver import LookupFailedError, Resolver
 from proxy.net.route import Request
 from proxy.net.targets import Target

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import pytest
 
-from proxy.net.probe import Attempt
+from proxy.net.probed import Attempt
 from proxy.net.route import Request
 from proxy.net.targets import Target
 from proxy.net.tls import client_context

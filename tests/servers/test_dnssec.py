@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from dns.rdatatype import RdataType
 
-from proxy.net.resolver import Security, TLSARecords, Validating
+from proxy.net.resolver import Security, TLSARecords
+from proxy.net.validating import Validating
 from proxy.net.targets import Target
 from proxy.trust.dane.records import TLSA
 from tests.net.asking import Asking

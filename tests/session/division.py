@@ -16,7 +16,8 @@ from proxy.session.division import (
 )
 from proxy.xmpp.errors import StreamError
 from proxy.xmpp.framing import Limits
-from tests.session.federation import LOCAL, UNADDRESSED, answer, message, own_answer, result
+from tests.session.federation import UNADDRESSED
+from tests.session.federation_words import LOCAL, answer, message, own_answer, result
 
 ONE, TWO, THREE = "one.example", "two.example", "three.example"
 

@@ -31,16 +31,15 @@ from proxy.trust.evidence import Evidence
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.events import Element
 from proxy.xmpp.framing import Framer, Limits
-from tests.session.federation import (
+from tests.session.federation import OPENING_ABROAD, Peers
+from tests.session.federation_words import (
     EXTERNAL,
     LOCAL,
     LOCAL_2,
-    OPENING_ABROAD,
     REMOTE,
     REMOTE_2,
     SUCCESS,
     VICTIM,
-    Peers,
 )
 from tests.session.forward import FACTS, reached
 from tests.session.playbook import CLIENT, SERVER, facts

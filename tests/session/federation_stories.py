@@ -11,7 +11,9 @@ from proxy.session.commands import (
 from proxy.session.securing import STARTTLS
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import FOOTER, PROCEED
-from tests.session.federation import (
+from tests.session.federation import UNADDRESSED
+from tests.session.federation_observers import ADDRESSES, Event
+from tests.session.federation_words import (
     FAILURE,
     FEATURES,
     LOCAL,
@@ -19,7 +21,6 @@ from tests.session.federation import (
     REMOTE,
     REMOTE_2,
     SUCCESS,
-    UNADDRESSED,
     VICTIM,
     WITH_EXTERNAL,
     answer,
@@ -32,7 +33,6 @@ from tests.session.federation import (
     result,
     verify,
 )
-from tests.session.federation_observers import ADDRESSES, Event
 from tests.session.forward import OFFER
 from tests.session.playbook import client_hello
 from tests.xmpp.streams import cut_at

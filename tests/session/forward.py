@@ -24,6 +24,7 @@ from proxy.session.hooks import Address, Plugin, TLSFacts, TLSRule
 from proxy.session.outward import Reached, Trouble
 from proxy.session.securing import STARTTLS
 from proxy.session.session import Session
+from proxy.trust.dane.claims import Claims
 from proxy.trust.evidence import Evidence
 from proxy.trust.policy import Level, Pattern, Policy
 from proxy.trust.verdict import Status, UntrustedError, Verdict
@@ -58,6 +59,8 @@ class Rules:
     level: Level = Level.SECURE
     report: bool = False
     verdict: Callable[[], Any] | None = None
+    objection: Callable[[], str] = str
+    claims: Claims | None = None
 
     def serves(self, domain: str) -> bool:
         return domain in (DOMAIN, OTHER_DOMAIN)
@@ -68,7 +71,10 @@ class Rules:
     def policy(self, _domain: str) -> Policy:
         return Policy(Pattern("*"), self.level)
 
-    def judge(self, domain: str, policy: Policy, evidence: Evidence) -> Verdict:
+    def judge(
+        self, domain: str, policy: Policy, evidence: Evidence, claims: Claims | None
+    ) -> Verdict:
+        self.claims = claims
         if self.verdict is not None:
             return self.verdict()  # type: ignore[no-any-return]
         if evidence == TRUSTED:
@@ -76,6 +82,9 @@ class Rules:
         if policy.level.demands_proof:
             raise UntrustedError(WHY)
         return Verdict(Status.UNTRUSTED, "", WHY)
+
+    def forbids_plaintext(self, _domain: str) -> str:
+        return self.objection()
 
 
 def forward_session(
@@ -126,6 +135,9 @@ class ForwardPlaybook(Playbook):
 
     def server_tls_failed(self, reason: str = "wrong version number") -> Self:
         return self._event("server TLS failed", lambda: self.session.server_tls_failed(reason))
+
+    def decided(self, *, in_time: bool) -> Self:
+        return self._event(f"decided: {in_time}", lambda: self.session.decided(in_time))
 
     def stranded(self, trouble: Trouble, reason: str) -> Self:
         return self._event(

@@ -17,19 +17,16 @@ from proxy.session.commands import Send
 from proxy.session.hooks import Condition
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import FOOTER
-from tests.session.federation import (
+from tests.session.federation import InboundPlaybook, OutboundPlaybook, Peers, never
+from tests.session.federation_words import (
     FEATURES,
     LOCAL,
     REMOTE,
     VICTIM,
-    InboundPlaybook,
-    OutboundPlaybook,
-    Peers,
     anew,
     answer,
     answered,
     message,
-    never,
     opened,
     own_answer,
     own_error,

@@ -5,15 +5,14 @@ import pytest
 from proxy.session.commands import Deadline, Disarm, Join, Send
 from proxy.session.hooks import Condition, TLSRule
 from proxy.xmpp import namespaces as ns
-from tests.session.federation import (
+from tests.session.federation import InboundPlaybook, OutboundPlaybook
+from tests.session.federation_words import (
     FEATURES,
     LOCAL,
     LOCAL_2,
     REMOTE,
     REMOTE_2,
     VICTIM,
-    InboundPlaybook,
-    OutboundPlaybook,
     anew,
     answer,
     answered,

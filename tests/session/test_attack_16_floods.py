@@ -11,19 +11,21 @@ from proxy.session.federation import MOST_DROPPED, MOST_REFUSALS
 from proxy.session.hooks import Condition
 from proxy.xmpp import namespaces as ns
 from tests.session.federation import (
-    LOCAL,
-    REMOTE,
-    REMOTE_2,
-    VICTIM,
     FederationPlaybook,
     InboundPlaybook,
     OutboundPlaybook,
     Peers,
+    never,
+)
+from tests.session.federation_words import (
+    LOCAL,
+    REMOTE,
+    REMOTE_2,
+    VICTIM,
     anew,
     answer,
     auth,
     message,
-    never,
     own_error,
     result,
     verify,

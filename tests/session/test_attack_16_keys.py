@@ -7,21 +7,18 @@ import pytest
 from proxy.session.commands import Deadline, Send
 from proxy.session.dialback import Pair
 from proxy.xmpp.errors import FOOTER
-from tests.session.federation import (
+from tests.session.federation import InboundPlaybook, OutboundPlaybook, Peers, key_of
+from tests.session.federation_words import (
     FEATURES,
     LOCAL,
     LOCAL_2,
     REMOTE,
     REMOTE_2,
     VICTIM,
-    InboundPlaybook,
-    OutboundPlaybook,
-    Peers,
     anew,
     answer,
     answered,
     auth,
-    key_of,
     message,
     opened,
     own_answer,

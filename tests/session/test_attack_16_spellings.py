@@ -12,12 +12,11 @@ from proxy.session.commands import Send
 from proxy.session.hooks import Condition
 from proxy.session.securing import STARTTLS
 from proxy.xmpp.errors import PROCEED
-from tests.session.federation import (
+from tests.session.federation import InboundPlaybook, OutboundPlaybook
+from tests.session.federation_words import (
     FEATURES,
     LOCAL,
     REMOTE,
-    InboundPlaybook,
-    OutboundPlaybook,
     anew,
     answer,
     answered,

@@ -4,15 +4,14 @@ import pytest
 
 from proxy.session.commands import Connect, Finish, Send, Severity
 from proxy.session.hooks import Condition
-from tests.session.federation import (
+from tests.session.federation import InboundPlaybook, OutboundPlaybook
+from tests.session.federation_words import (
     ELSEWHERE,
     FEATURES,
     LOCAL,
     LOCAL_2,
     REMOTE,
     SUCCESS,
-    InboundPlaybook,
-    OutboundPlaybook,
     anew,
     answer,
     answered,

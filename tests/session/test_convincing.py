@@ -5,18 +5,16 @@ import pytest
 from proxy.session.commands import Abort, Deadline, Disarm, Resume, Send
 from proxy.session.hooks import Condition, Plugin, Reject, Verdict, View
 from proxy.xmpp.errors import FOOTER
-from tests.session.federation import (
+from tests.session.federation import InboundPlaybook, OutboundPlaybook, key_of
+from tests.session.federation_words import (
     FEATURES,
     LOCAL,
     REMOTE,
     SUCCESS,
-    InboundPlaybook,
-    OutboundPlaybook,
     anew,
     answer,
     answered,
     auth,
-    key_of,
     message,
     opened,
     own,

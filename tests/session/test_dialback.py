@@ -12,15 +12,14 @@ from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import StreamError
 from proxy.xmpp.events import Element
 from proxy.xmpp.framing import Framer, Limits
-from tests.session.federation import (
+from tests.session.federation import InboundPlaybook, OutboundPlaybook
+from tests.session.federation_words import (
     ELSEWHERE,
     LOCAL,
     LOCAL_2,
     REMOTE,
     REMOTE_2,
     VICTIM,
-    InboundPlaybook,
-    OutboundPlaybook,
     anew,
     answer,
     message,

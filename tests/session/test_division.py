@@ -16,11 +16,10 @@ from proxy.xmpp.errors import FOOTER, Condition, StreamError
 from proxy.xmpp.framing import Limits
 from proxy.xmpp.headers import response
 from tests.session.division import ONE, THREE, TWO, Divided, to
-from tests.session.federation import (
+from tests.session.federation import UNADDRESSED, Peers
+from tests.session.federation_words import (
     LOCAL,
     LOCAL_2,
-    UNADDRESSED,
-    Peers,
     answer,
     message,
     opened,

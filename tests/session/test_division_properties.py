@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from proxy.xmpp.errors import FOOTER
 from tests.session.division import ONE, THREE, TWO, Divided, to
-from tests.session.federation import (
+from tests.session.federation import UNADDRESSED
+from tests.session.federation_words import (
     LOCAL,
     LOCAL_2,
-    UNADDRESSED,
     answer,
     message,
     own_answer,

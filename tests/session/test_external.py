@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 
-from proxy.session.commands import Send
+from proxy.session.commands import Deadline, Disarm, Resume, Send
 from proxy.session.hooks import Condition, TLSRule
 from proxy.session.inbound import MOST_ATTEMPTS
 from proxy.trust.verdict import Status, UntrustedError, Verdict
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import FOOTER
-from tests.session.federation import (
+from tests.session import playbook
+from tests.session.federation import InboundPlaybook, OutboundPlaybook, Peers, key_of, never
+from tests.session.federation_words import (
+    EXTERNAL,
     FEATURES,
     LOCAL,
     LOCAL_2,
@@ -20,21 +23,17 @@ from tests.session.federation import (
     REMOTE_2,
     SUCCESS,
     VICTIM,
-    InboundPlaybook,
-    OutboundPlaybook,
-    Peers,
     anew,
     answer,
     answered,
     auth,
-    key_of,
     message,
-    never,
     opened,
     own,
     own_result,
     result,
 )
+from tests.session.forward import ForwardPlaybook
 from tests.session.playbook import CLIENT, SERVER, refused
 from tests.session.sessions import to_client, to_server
 
@@ -380,3 +379,16 @@ def test_verdicts_are_what_the_view_says() -> None:
     play = InboundPlaybook(rules).to_streams()
     assert play.session.view.client_identity == "pin sha256:x"
     assert play.told("Verified TLS connection established from remote.example")
+
+
+def test_what_servers_offer_to_clients_is_for_the_clients() -> None:
+    """The proxy has no certificate that could speak for them."""
+    offered = f"<stream:features>{EXTERNAL}</stream:features>".encode()
+    play = ForwardPlaybook().to_server_secured()
+    play.server(playbook.answer("remote-2") + offered).then(
+        Disarm(Deadline.CONNECT),
+        Disarm(Deadline.WAY),
+        Send(CLIENT, playbook.answer("remote-2")),
+        Send(CLIENT, offered),
+        Resume(),
+    )

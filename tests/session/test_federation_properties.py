@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from proxy.session.commands import Send, Side
 from proxy.session.hooks import Continue, Direction, Element, Plugin, Verdict, View
-from tests.session.federation import Peers, inbound_session, message, outbound_session
+from tests.session.federation import Peers, inbound_session, outbound_session
 from tests.session.federation_observers import Event, Inwards, Observer, Outwards
 from tests.session.federation_stories import (
     HERE,
@@ -26,6 +26,7 @@ from tests.session.federation_stories import (
     THERE,
     calm,
 )
+from tests.session.federation_words import message
 from tests.session.playbook import CLIENT
 from tests.xmpp.streams import cut_at
 

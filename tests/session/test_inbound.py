@@ -3,12 +3,14 @@
 import pytest
 
 from proxy.session.commands import Abort, Arm, Connect, Deadline, Disarm, Hold, Resume, Send
-from proxy.session.hooks import Condition, TLSRule
+from proxy.session.hooks import Condition, StreamHeader, TLSRule
+from proxy.session.inbound import Inbound
 from proxy.trust import verdict
 from proxy.trust.policy import Level, Pattern, Policy
 from proxy.trust.verdict import Status
 from proxy.xmpp import namespaces as ns
-from tests.session.federation import (
+from tests.session.federation import InboundPlaybook, Peers, never
+from tests.session.federation_words import (
     BIDI,
     DIALBACK,
     EXTERNAL_FIRST,
@@ -17,14 +19,11 @@ from tests.session.federation import (
     REMOTE,
     SUCCESS,
     WITH_EXTERNAL,
-    InboundPlaybook,
-    Peers,
     anew,
     answer,
     answered,
     auth,
     message,
-    never,
     opened,
     own,
     own_error,
@@ -318,3 +317,16 @@ def test_and_starttls_begins_anew() -> None:
     play.server(VALID).then()
     assert play.told("nobody has asked for")
     play.client(message()).then(*refused(Condition.NOT_AUTHORIZED))
+
+
+def test_who_opens_a_stream_is_noted_once_for_each_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[str | None] = []
+    note_origin = Inbound.note_origin
+
+    def counted(self: Inbound, header: StreamHeader) -> None:
+        noted.append(header.sender)
+        note_origin(self, header)
+
+    monkeypatch.setattr(Inbound, "note_origin", counted)
+    InboundPlaybook().to_authenticated()  # before TLS, under it, and after EXTERNAL
+    assert noted == [REMOTE] * 3

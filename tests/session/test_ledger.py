@@ -7,15 +7,8 @@ from lxml import etree
 from proxy.session import dialback
 from proxy.session.commands import Deadline, Disarm, Send
 from proxy.session.dialback import Ledger, Pair
-from tests.session.federation import (
-    LOCAL,
-    REMOTE,
-    VICTIM,
-    OutboundPlaybook,
-    own_answer,
-    own_result,
-    result,
-)
+from tests.session.federation import OutboundPlaybook
+from tests.session.federation_words import LOCAL, REMOTE, VICTIM, own_answer, own_result, result
 from tests.session.playbook import CLIENT
 
 PAIR = Pair(REMOTE, LOCAL)

@@ -11,13 +11,12 @@ from proxy.session.commands import (
 )
 from proxy.trust.policy import Level, Pattern, Policy, Version
 from proxy.trust.verdict import Status, UntrustedError, Verdict
-from tests.session.federation import (
+from tests.session.federation import OutboundPlaybook, Peers
+from tests.session.federation_words import (
     FEATURES,
     LOCAL,
     REMOTE,
     REMOTE_2,
-    OutboundPlaybook,
-    Peers,
     anew,
     answer,
     answered,

@@ -19,25 +19,22 @@ from proxy.trust.policy import Level, Pattern, Policy
 from proxy.trust.verdict import UntrustedError, Verdict
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import FOOTER, PROCEED
-from tests.session.federation import (
+from tests.session.federation import OPENING_ABROAD, OutboundPlaybook, Peers, never
+from tests.session.federation_words import (
     BIDI,
     DIALBACK,
     FAILURE,
     FEATURES,
     LOCAL,
     LOCAL_2,
-    OPENING_ABROAD,
     REMOTE,
     REMOTE_2,
     SUCCESS,
     WITH_EXTERNAL,
-    OutboundPlaybook,
-    Peers,
     anew,
     answer,
     answered,
     message,
-    never,
     opened,
     own,
     own_answer,

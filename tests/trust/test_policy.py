@@ -113,7 +113,10 @@ def test_matches(pattern: str, name: str, expected: bool) -> None:
 
 def test_levels_and_versions() -> None:
     assert [each for each in Level if not each.demands_tls] == [Level.NONE, Level.MAY]
-    assert [each for each in Level if each.demands_proof] == [Level.PIN, Level.SECURE]
+    by_records = [Level.DANE, Level.DANE_ONLY, Level.KEYRING]
+    proving = [Level.PIN, *by_records, Level.SECURE]
+    assert [each for each in Level if each.demands_proof] == proving
+    assert [each for each in Level if each.heeds_dane] == by_records
     assert [each.value for each in Level] == ["none", "may", "encrypt", "pin", "secure"]
     assert [each.value for each in Version] == ["TLSv1.2", "TLSv1.3"]
     assert [each.value for each in Dialback] == ["allow", "never"]

@@ -5,47 +5,9 @@ import hmac
 import secrets
 from collections.abc import Mapping
 
-import attrs
-
-from proxy.xmpp.domains import domain as ascii_domain
-
 
 class RefusedError(Exception):
     """A login that failed; the message is a SASL condition (RFC 6120, section 6.5)."""
-
-
-@attrs.frozen
-class Jid:
-    """An XMPP address (RFC 7622): ``local@domain/resource``; absent parts are empty."""
-
-    local: str
-    domain: str
-    resource: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> "Jid":
-        """Return the address that ``text`` writes, its local part and domain in lower case.
-
-        Raises:
-            ValueError: ``text`` is no address.
-        """
-        bare, slash, resource = text.partition("/")
-        local, at, domain = bare.rpartition("@")
-        if (at and not local) or (slash and not resource) or "@" in local:
-            raise ValueError("not an XMPP address")
-        return cls(local.lower(), ascii_domain(domain), resource)
-
-    @property
-    def bare(self) -> "Jid":
-        """The address without its resource."""
-        return attrs.evolve(self, resource="")
-
-    def __str__(self) -> str:
-        return (
-            (f"{self.local}@" if self.local else "")
-            + self.domain
-            + (f"/{self.resource}" if self.resource else "")
-        )
 
 
 class Accounts:

@@ -10,12 +10,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from proxy.daemon.demo import sasl, services, stanzas
-from proxy.daemon.demo.accounts import Jid, RefusedError
+from proxy.daemon.demo.accounts import RefusedError
 from proxy.xmpp import headers
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import FOOTER, Condition, StreamError, sasl_failure
 from proxy.xmpp.events import Element, Event, Footer, Header, WhiteSpace
 from proxy.xmpp.framing import Framer, Limits
+from proxy.xmpp.jids import Jid
 
 if TYPE_CHECKING:
     from proxy.daemon.demo.server import LegacyServer

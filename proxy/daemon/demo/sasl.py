@@ -1,8 +1,5 @@
 """SASL as the demo server does it: PLAIN (RFC 4616) and SCRAM (RFC 5802, RFC 7677), no binding."""
 
-import base64
-import binascii
-import hashlib
 import hmac
 import secrets
 from typing import Final, Protocol
@@ -10,6 +7,7 @@ from typing import Final, Protocol
 import attrs
 
 from proxy.daemon.demo.accounts import Accounts, RefusedError
+from proxy.xmpp import scram
 
 ITERATIONS: Final = 4096
 _NO_BINDING: Final = ("n", "y")
@@ -48,17 +46,14 @@ def begin(mechanism: str | None, accounts: Accounts) -> Exchange:
     Raises:
         RefusedError: it is not one of `MECHANISMS`.
     """
-    match mechanism:
-        case "SCRAM-SHA-256":
-            return Scram(accounts, "sha256")
-        case "SCRAM-SHA-1":
-            return Scram(accounts, "sha1")
-        case "PLAIN":
-            return Plain(accounts)
+    if mechanism in scram.MECHANISMS:
+        return Scram(accounts, scram.MECHANISMS[mechanism])
+    if mechanism == "PLAIN":
+        return Plain(accounts)
     raise RefusedError("invalid-mechanism")
 
 
-MECHANISMS: Final = ("SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN")
+MECHANISMS: Final = (*scram.MECHANISMS, "PLAIN")
 """What `begin` knows, best first."""
 
 
@@ -108,50 +103,37 @@ class Scram:
 
     def _first(self, message: str) -> Challenge:
         binding, authorisation, bare = ([*message.split(",", 2), "", ""])[:3]
-        fields = _fields(bare)
+        fields = scram.fields(bare)
         if binding not in _NO_BINDING or "m" in fields or not fields.get("r"):
             raise RefusedError("malformed-request")
-        self._name = fields.get("n", "").replace("=2C", ",").replace("=3D", "=")
+        self._name = scram.unescaped(fields.get("n", ""))
         self._header = f"{binding},{authorisation},"
         self._accounts.check_authorisation(self._name, authorisation.removeprefix("a="))
         self._nonce = fields["r"] + secrets.token_urlsafe(18)
-        answer = f"r={self._nonce},s={_encoded(self._salt)},i={ITERATIONS}"
+        answer = f"r={self._nonce},s={scram.encoded(self._salt)},i={ITERATIONS}"
         self._said = f"{bare},{answer}"
-        return Challenge(_encoded(answer.encode()))
+        return Challenge(scram.encoded(answer.encode()))
 
     def _last(self, message: str) -> Success:
         bare, _, proof = message.rpartition(",p=")
-        fields = _fields(bare)
+        fields = scram.fields(bare)
         signed = f"{self._said},{bare}".encode()
-        if fields.get("c") != _encoded(self._header.encode()) or fields.get("r") != self._nonce:
+        binding = scram.encoded(self._header.encode())
+        if fields.get("c") != binding or fields.get("r") != self._nonce:
             raise RefusedError("malformed-request")
         password = self._accounts.passwords.get(self._name)
         # Nobody can guess what an unknown user's password is taken to be.
         secret = secrets.token_bytes() if password is None else password.encode()
-        salted = hashlib.pbkdf2_hmac(self._digest, secret, self._salt, ITERATIONS)
-        key = self._keyed(salted, b"Client Key")
-        signature = self._keyed(hashlib.new(self._digest, key).digest(), signed)
-        expected = _encoded(bytes(a ^ b for a, b in zip(key, signature, strict=True)))
+        salted = scram.salted(self._digest, secret, self._salt, ITERATIONS)
+        expected = scram.encoded(scram.client_proof(self._digest, salted, signed))
         if password is None or not hmac.compare_digest(expected.encode(), proof.encode()):
             raise RefusedError("not-authorized")
-        proved = self._keyed(self._keyed(salted, b"Server Key"), signed)
-        return Success(self._name, _encoded(f"v={_encoded(proved)}".encode()))
-
-    def _keyed(self, key: bytes, data: bytes) -> bytes:
-        return hmac.digest(key, data, self._digest)
+        proved = scram.server_signature(self._digest, salted, signed)
+        return Success(self._name, scram.encoded(f"v={scram.encoded(proved)}".encode()))
 
 
 def _decoded(data: str) -> str:
     try:
-        return base64.b64decode("" if data == "=" else data, validate=True).decode()
-    except (binascii.Error, ValueError) as error:
+        return scram.decoded(data)
+    except ValueError as error:
         raise RefusedError("incorrect-encoding") from error
-
-
-def _encoded(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def _fields(message: str) -> dict[str, str]:
-    """Return the value of each ``name=value`` of a SCRAM message."""
-    return {field[:1]: field[2:] for field in message.split(",")}

@@ -13,11 +13,12 @@ from twisted.internet.interfaces import IAddress, IReactorTCP, IReactorTime
 from twisted.internet.protocol import ServerFactory
 
 from proxy.daemon.demo import stanzas
-from proxy.daemon.demo.accounts import Accounts, Jid
+from proxy.daemon.demo.accounts import Accounts
 from proxy.daemon.demo.connection import Connection
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import Condition
 from proxy.xmpp.events import Element
+from proxy.xmpp.jids import Jid
 
 LOOPBACK = "127.0.0.1"
 MOST_CONNECTIONS = 256

@@ -5,9 +5,10 @@ from typing import Final
 from xml.sax.saxutils import quoteattr
 
 from proxy.daemon.demo import stanzas
-from proxy.daemon.demo.accounts import Accounts, Jid
+from proxy.daemon.demo.accounts import Accounts
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.events import Element
+from proxy.xmpp.jids import Jid
 
 ROSTER: Final = "jabber:iq:roster"
 PING: Final = "urn:xmpp:ping"

@@ -8,7 +8,7 @@ import attrs
 from proxy.daemon.probe.certificates import read
 from proxy.daemon.probe.outcome import Carried, Judged, JudgedTarget, Wanted
 from proxy.daemon.remote import DIRECT, FIXED
-from proxy.net.probe import Attempt, Probed
+from proxy.net.probed import Attempt, Probed
 from proxy.net.targets import Target
 from proxy.session.kinds import Kind
 from proxy.trust.evidence import Evidence

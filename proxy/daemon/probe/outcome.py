@@ -8,7 +8,7 @@ from typing import Final
 import attrs
 
 from proxy.daemon.probe.certificates import Shown
-from proxy.net.probe import Attempt
+from proxy.net.probed import Attempt
 from proxy.net.targets import Target
 from proxy.session.kinds import Kind
 from proxy.session.rules import TLSRule

@@ -18,7 +18,7 @@ from proxy.daemon.probe.outcome import (
     Report,
     Wanted,
 )
-from proxy.net.probe import Attempt
+from proxy.net.probed import Attempt
 from proxy.session.kinds import Kind
 from proxy.session.rules import TLSRule
 from proxy.session.welcome import Proofs

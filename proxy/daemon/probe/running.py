@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from proxy.daemon.exits import Exit
-from proxy.daemon.forwarding import ForwardRules, Remote
+from proxy.daemon.forwarding import Remote
 from proxy.daemon.model import FORWARD, Conf, Deadlines
 from proxy.daemon.probe.judging import judged
 from proxy.daemon.probe.outcome import (
@@ -137,7 +137,7 @@ async def examine(
             (lenient if listener.tls is TLSRule.REPORT else strict).carried,
         )
         for listener in forward
-        if ForwardRules(listener, remote.ladder).serves(domain)
+        if listener.leads_to(domain)
     )
     forbidden = ""
     if file is not None and not serving:
@@ -166,12 +166,13 @@ def _own(conf: Conf) -> Callable[[str, int], bool]:
 
     def own(address: str, port: int) -> bool:
         return any(
-            listener.address.port == port
+            place.port == port
             and (
-                listener.address.host == address
-                or (ip_address(listener.address.host).is_unspecified and is_ours(address))
+                place.host == address
+                or (ip_address(place.host).is_unspecified and is_ours(address))
             )
             for listener in conf.listeners
+            for place in listener.address.endpoints
         )
 
     return own

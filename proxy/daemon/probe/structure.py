@@ -14,7 +14,7 @@ from proxy.daemon.probe.outcome import (
     Serving,
     Wanted,
 )
-from proxy.net.probe import Handshake
+from proxy.net.probed import Handshake
 from proxy.session.kinds import Kind
 from proxy.trust.policy import Level
 from proxy.trust.verdict import Verdict

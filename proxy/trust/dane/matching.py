@@ -23,6 +23,7 @@ from proxy.trust.dane.references import References
 from proxy.trust.evidence import Evidence
 from proxy.trust.policy import Level, Policy, pin_of_key
 from proxy.trust.reasons import NOT_FOR_SERVERS
+from proxy.trust.revocation import NO_LISTS, RevocationLists
 from proxy.trust.strength import key_weakness, signature_weakness
 from proxy.trust.verdict import LARGEST_CERTIFICATE, LONGEST_CHAIN, UntrustedError
 from proxy.xmpp.text import printable
@@ -95,12 +96,14 @@ class Server:
         policy: Whose pins hold besides all records, and whose roots count for PKIX-TA and PKIX-EE.
             Its level does not matter.
         initiating: Whether it has connected to us, not we to it.
+        revocation: The revocation lists, those of the policy among them.
     """
 
     references: References
     evidence: Evidence
     policy: Policy
     initiating: bool = False
+    revocation: RevocationLists = NO_LISTS
 
     @property
     def shown(self) -> str:
@@ -205,7 +208,8 @@ class _Matching:
     def _by_dane_ta(self, records: Sequence[TLSA]) -> Proved | None:
         problem: Exception | None = None
         for record, anchor in islice(self._anchors(records), MOST_PATHS):
-            evidence = self._verify(anchor, self._sent, self._now)
+            verified = self._verify(anchor, self._sent, self._now)
+            evidence = attrs.evolve(verified, staple=self._server.evidence.staple)
             try:
                 self._check_path(evidence, anchor)
                 proved = self._with_names(record, evidence)
@@ -227,7 +231,13 @@ class _Matching:
         """
         server = self._server
         policy = attrs.evolve(server.policy, level=Level.SECURE)
-        verdict = server.references.judge(policy, evidence, self._now, initiating=server.initiating)
+        verdict = server.references.judge(
+            policy,
+            evidence,
+            self._now,
+            initiating=server.initiating,
+            revocation=server.revocation,
+        )
         return Proved(f"{verdict.identity}, {record}", record)
 
     def _anchors(self, records: Sequence[TLSA]) -> Iterator[tuple[TLSA, bytes]]:

@@ -6,6 +6,7 @@ import attrs
 
 from proxy.trust.evidence import Evidence
 from proxy.trust.policy import Policy
+from proxy.trust.revocation import NO_LISTS, RevocationLists
 from proxy.trust.verdict import UntrustedError, Verdict, judge
 
 
@@ -30,7 +31,13 @@ class References:
         return tuple(dict.fromkeys(name for name in (self.domain, self.target) if name))
 
     def judge(
-        self, policy: Policy, evidence: Evidence, now: datetime, *, initiating: bool = False
+        self,
+        policy: Policy,
+        evidence: Evidence,
+        now: datetime,
+        *,
+        initiating: bool = False,
+        revocation: RevocationLists = NO_LISTS,
     ) -> Verdict:
         """Judge a server as `proxy.trust.verdict.judge` does, by any of these identities.
 
@@ -42,7 +49,15 @@ class References:
         problem: UntrustedError | None = None
         for name in self.names:
             try:
-                found = judge(name, self.service, policy, evidence, now, initiating=initiating)
+                found = judge(
+                    name,
+                    self.service,
+                    policy,
+                    evidence,
+                    now,
+                    initiating=initiating,
+                    revocation=revocation,
+                )
             except UntrustedError as error:
                 problem = problem or error
                 continue

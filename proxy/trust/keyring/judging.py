@@ -19,6 +19,7 @@ from proxy.trust.keyring.alerts import Alert
 from proxy.trust.keyring.database import KeyringError
 from proxy.trust.keyring.entry import Entry, Held, How, State
 from proxy.trust.keyring.store import TOUCHED_AFTER, Keyring
+from proxy.trust.policy import OnChange
 from proxy.trust.verdict import Status, UntrustedError, Verdict
 from proxy.xmpp.text import printable
 
@@ -26,15 +27,6 @@ _PIN: Final = "pin "
 _CHANGED: Final = "it is proved, but it is not one of those that were permitted before"
 _BY_OPERATORS: Final = frozenset({How.PIN, How.OPERATOR})
 """How certificates came to be believed of which every change is held."""
-
-
-class OnChange(Enum):
-    """What becomes of a certificate that is proved, but is not the one in the keyring."""
-
-    NOTIFY = "notify"
-    """It is let in, and told of."""
-    HOLD = "hold"
-    """It waits for an operator."""
 
 
 @attrs.frozen
@@ -76,12 +68,14 @@ class _Case:
     problem: str
     on_change: OnChange
     now: datetime
+    initiating: bool
 
 
 class _Ruling(Enum):
     KNOWN = "it is let in, as before"
     NEW = "it is let in, and added"
     HELD = "an operator decides"
+    PASSED_OVER = "it is refused, for anybody can show such a one"
     BARRED = "it is refused, as an operator has decided"
 
 
@@ -104,6 +98,7 @@ def consult(
     on_change: OnChange,
     now: datetime,
     how: How | None = None,
+    initiating: bool = False,
 ) -> Consulted:
     """Decide whether a certificate is let in, and remember it or hold it.
 
@@ -123,17 +118,24 @@ def consult(
         on_change: What becomes of proved certificates that differ from those before.
         now: The present, with a time zone.
         how: What has proved it, where that is neither an authority nor a pin.
+        initiating: Whether the server has connected to us, not we to it. Then what nothing proves
+            is neither held nor told of, or anybody could fill the keyring in others' names; it is
+            met again, and held, where we connect to the domain's own server.
 
     Returns:
         What comes of it. Whatever goes wrong is `Refused`, with an alert that says what.
     """
     try:
+        if not evidence.chain and initiating:
+            return Refused(None)
         if not evidence.chain:
             known = keyring.find(domain, stream)
             return Refused(None, alerts.without_certificate(domain, stream, known))
         proved, problem = _proof(verdict, how)
         certificate = evidence.chain[0]
-        case = _Case(keyring, domain, stream, certificate, proved, problem, on_change, now)
+        case = _Case(
+            keyring, domain, stream, certificate, proved, problem, on_change, now, initiating
+        )
         return _consulted(case)
     except (KeyboardInterrupt, SystemExit):
         raise
@@ -163,6 +165,8 @@ def _consulted(case: _Case) -> Consulted:
     fresh = entry is not None and case.now - entry.last_seen < TOUCHED_AFTER
     if ruling is _Ruling.KNOWN and entry is not None and fresh:
         return Accepted(entry)
+    if ruling is _Ruling.PASSED_OVER:
+        return Refused(None)
     return _settled(case, durable=_lasts(ruling, found))
 
 
@@ -192,8 +196,9 @@ def _ruling(case: _Case, found: _Found) -> _Ruling:
     if found.held is not None and found.held.state is State.REJECTED:
         return _Ruling.BARRED
     if case.how is None:
-        permitted = entry is not None and entry.authorised(case.now)
-        return _Ruling.KNOWN if permitted else _Ruling.HELD
+        if entry is not None and entry.authorised(case.now):
+            return _Ruling.KNOWN
+        return _Ruling.PASSED_OVER if case.initiating else _Ruling.HELD
     if entry is not None:
         return _Ruling.KNOWN
     return _Ruling.HELD if _must_wait(case, found.others) else _Ruling.NEW
@@ -225,6 +230,8 @@ def _done(case: _Case, found: _Found, ruling: _Ruling) -> Consulted:
         entry = keyring.remember(*shown, case.now, how=case.how or How.OPERATOR)
         is_change = ruling is _Ruling.NEW and found.others
         return Accepted(entry, alerts.renewal(entry, found.others) if is_change else None)
+    if ruling is _Ruling.PASSED_OVER:
+        return Refused(None)
     held = keyring.hold(*shown, case.problem or _CHANGED, case.now)
     entry_before = found.entry
     if ruling is _Ruling.BARRED:

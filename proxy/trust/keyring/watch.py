@@ -13,6 +13,10 @@ from proxy.xmpp.text import printable
 WARNED_AT: Final = (1, 7, 21)
 """How many days before a certificate's end there is a warning, the last one first."""
 
+NOW: Final = timedelta()
+FARTHEST: Final = timedelta(days=max(WARNED_AT))
+"""The times from now between which ends are warned of."""
+
 
 def downgrade(
     keyring: Keyring, domain: str, stream: str, now: datetime, *, tls: bool, dane: bool
@@ -47,14 +51,26 @@ def downgrade(
     return None
 
 
-def endings(keyring: Keyring, now: datetime) -> tuple[Alert, ...]:
+def endings(
+    keyring: Keyring,
+    now: datetime,
+    *,
+    after: timedelta = NOW,
+    before: timedelta = FARTHEST,
+) -> tuple[Alert, ...]:
     """Warn of the certificates whose life ends soon and that no newer one has taken the place of.
 
     One event is one of the numbers of days in `WARNED_AT`, so the alerts of a certificate may come
     as often as this is asked.
+
+    Args:
+        keyring: The keyring.
+        now: The present.
+        after: How far from now the ends are at least; a large keyring may be asked bit by bit.
+        before: How far they are at most, which is no more than without it.
     """
     try:
-        soon = keyring.ending(now, now + timedelta(days=max(WARNED_AT)))
+        soon = keyring.ending(now + after, now + before)
         return tuple(
             alerts.ending(entry, _warning(entry, now), now)
             for entry in soon

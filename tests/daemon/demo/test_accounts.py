@@ -1,28 +1,8 @@
-"""Addresses, and who is believed."""
+"""Who is believed."""
 
 import pytest
 
-from proxy.daemon.demo.accounts import Accounts, Jid, RefusedError
-
-
-@pytest.mark.parametrize(
-    ("text", "jid"),
-    [
-        ("localhost", Jid("", "localhost")),
-        ("Juliet@LOCALHOST", Jid("juliet", "localhost")),
-        ("juliet@localhost/a/b@c", Jid("juliet", "localhost", "a/b@c")),
-        ("faß.example/x", Jid("", "xn--fa-hia.example", "x")),
-    ],
-)
-def test_addresses_are_read(text: str, jid: Jid) -> None:
-    assert Jid.parse(text) == jid
-    assert Jid.parse(str(jid)) == jid
-
-
-@pytest.mark.parametrize("text", ["", "@localhost", "a@b@c", "a@localhost/", "a@", "/x", "a b"])
-def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"domain|address"):
-        Jid.parse(text)
+from proxy.daemon.demo.accounts import Accounts, RefusedError
 
 
 def test_invented_passwords_differ() -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from proxy.trust.evidence import Evidence
 from proxy.trust.keyring.entry import How
-from proxy.trust.keyring.judging import Consulted, OnChange, consult
+from proxy.trust.keyring.judging import Consulted, consult
 from proxy.trust.keyring.store import Keyring
+from proxy.trust.policy import OnChange
 from proxy.trust.verdict import Status, UntrustedError, Verdict
 from tests.authority import self_signed
 from tests.trust.showing import NAME, NOW, believed, chain_of
@@ -54,9 +55,18 @@ def shown(
     domain: str = NAME,
     stream: str = "s2s",
     how: How | None = None,
+    initiating: bool = False,
 ) -> Consulted:
     """What comes of a certificate that a domain shows."""
     evidence: Evidence = believed(der)
     return consult(
-        keyring, domain, stream, evidence, verdict, on_change=on_change, now=now, how=how
+        keyring,
+        domain,
+        stream,
+        evidence,
+        verdict,
+        on_change=on_change,
+        now=now,
+        how=how,
+        initiating=initiating,
     )

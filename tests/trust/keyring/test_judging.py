@@ -8,8 +8,9 @@ import pytest
 from proxy.trust.evidence import Evidence
 from proxy.trust.keyring.alerts import Alert, Kind, Severity
 from proxy.trust.keyring.entry import How, State
-from proxy.trust.keyring.judging import Accepted, Consulted, OnChange, Refused, Waiting, consult
+from proxy.trust.keyring.judging import Accepted, Consulted, Refused, Waiting, consult
 from proxy.trust.keyring.store import Keyring
+from proxy.trust.policy import OnChange
 from proxy.trust.verdict import Status, UntrustedError, Verdict
 from tests.trust.keyring.made import (
     EXPIRED,
@@ -350,3 +351,40 @@ def test_what_must_last_is_written_so_even_if_that_shows_late(
     waiting(shown(keyring, OLD, now=NOW + dt.timedelta(days=1)))
     assert asked == [False, True, True], "begun anew, and then held within that"
     assert other.pending()[0].count == 1
+
+
+# Servers that connect to us
+
+
+def test_what_nothing_proves_is_not_held_for_whoever_connects(keyring: Keyring) -> None:
+    """Anybody can show any certificate in anybody's name: nobody is told, nothing is filled."""
+    shown(keyring, OLD, PROVED)
+    assert shown(keyring, NEW, initiating=True) == Refused(None)
+    assert keyring.pending() == ()
+
+
+def test_nor_is_nothing_at_all(keyring: Keyring) -> None:
+    came = consult(
+        keyring,
+        NAME,
+        "s2s",
+        Evidence((), 0, "ok"),
+        UNPROVED,
+        on_change=OnChange.NOTIFY,
+        now=NOW,
+        initiating=True,
+    )
+    assert came == Refused(None)
+
+
+def test_what_an_operator_has_permitted_is_let_in(keyring: Keyring) -> None:
+    keyring.approve(waiting(shown(keyring, OLD)), "anna", NOW)
+    assert isinstance(shown(keyring, OLD, initiating=True), Accepted)
+
+
+def test_what_is_proved_is_compared_as_ever(keyring: Keyring) -> None:
+    """Who shows it has had an authority vouch for it, and has its key."""
+    keyring.approve(waiting(shown(keyring, OLD)), "anna", NOW)
+    came = shown(keyring, NEW, PROVED, initiating=True)
+    assert told(came).kind is Kind.CHANGE
+    assert waiting(came)

@@ -11,8 +11,9 @@ import pytest
 
 from proxy.trust.keyring import alerts
 from proxy.trust.keyring.alerts import Kind, Severity
-from proxy.trust.keyring.judging import Accepted, Consulted, OnChange, Refused, Waiting, consult
+from proxy.trust.keyring.judging import Accepted, Consulted, Refused, Waiting, consult
 from proxy.trust.keyring.store import Keyring
+from proxy.trust.policy import OnChange
 from proxy.trust.verdict import UntrustedError, Verdict
 from tests.trust.keyring.made import LATER, PROVED, UNPROVED, certificate, shown
 from tests.trust.showing import DAY, NAME, NOW, believed

@@ -2,6 +2,7 @@
 
 `CLAUSES` has what each asks for, in the terms of TLS and domains; each is a test of its own. What
 the section says of messages (the bodies they are in, and responses) has no counterpart here.
+docs/keyring.md has the section sentence by sentence, with these tests and others.
 """
 
 from collections.abc import Callable
@@ -14,9 +15,10 @@ from proxy.trust.evidence import Evidence
 from proxy.trust.identities import CLIENT_SERVICE
 from proxy.trust.keyring.alerts import Alert, Kind, Severity
 from proxy.trust.keyring.entry import How
-from proxy.trust.keyring.judging import Accepted, Consulted, OnChange, Refused, Waiting, consult
+from proxy.trust.keyring.judging import Accepted, Consulted, Refused, Waiting, consult
 from proxy.trust.keyring.store import Keyring
 from proxy.trust.keyring.watch import downgrade
+from proxy.trust.policy import OnChange
 from proxy.trust.verdict import UntrustedError, judge
 from tests.authority import Authority
 from tests.trust.keyring.made import LATER, PROVED, UNPROVED, certificate, shown

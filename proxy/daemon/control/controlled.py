@@ -1,0 +1,71 @@
+"""What the control socket needs of the daemon."""
+
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Network, IPv6Network
+from typing import Protocol
+
+import attrs
+
+from proxy.daemon.control.facts import SessionFacts, Status, Traced
+from proxy.session.commands import Severity
+
+Told = Callable[[Traced], None]
+"""Takes what happens in a traced session."""
+
+
+@attrs.frozen
+class Wanted:
+    """Which sessions are to be traced: one that is there, or the next that begin.
+
+    Attributes:
+        session: the id of a session that is there; empty for those that begin.
+        listener: only sessions of this listener; empty for any.
+        client: only sessions of clients in this network; None for any.
+        count: how many sessions that begin.
+    """
+
+    session: str = ""
+    listener: str = ""
+    client: IPv4Network | IPv6Network | None = None
+    count: int = 1
+
+
+class NotControllableError(Exception):
+    """What was asked for cannot be done; ``str()`` says why, in one line."""
+
+
+class Controlled(Protocol):
+    """A daemon under control. No method may take long: the reactor waits for it."""
+
+    def status(self) -> Status:
+        """Return how the daemon is doing."""
+
+    def sessions(self) -> Iterator[SessionFacts]:
+        """Return the sessions one by one.
+
+        The iterator is drawn from in many turns of the reactor: it must stand sessions that begin
+        and end meanwhile.
+        """
+
+    def kick(self, session_id: str) -> bool:
+        """End a session, telling its client why; whether there is one with this id."""
+
+    def trace(self, wanted: Wanted, told: Told, ended: Callable[[], None]) -> Callable[[], None]:
+        """Tell what happens in the negotiation of sessions.
+
+        Args:
+            wanted: which.
+            told: is told all that happens, from now on.
+            ended: is called once, when the negotiation of the last of these sessions is over; not
+                before this returns, and not after what this returns was called.
+
+        Returns:
+            What ends the trace.
+
+        Raises:
+            NotControllableError: there is no such session, or none that is being negotiated, or no
+                such listener.
+        """
+
+    def log_level(self, level: Severity | None) -> Severity:
+        """Return the least severity that the log has, having set it unless ``level`` is None."""

@@ -1,0 +1,114 @@
+"""The control socket, on the daemon's side."""
+
+import socket
+from pathlib import Path
+from typing import Any, Final
+
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+
+from proxy.daemon.control.controlled import Controlled
+from proxy.daemon.control.conversation import Conversation
+from proxy.daemon.control.place import Place, take
+from proxy.net.hub import IN, Hub
+
+MOST_CLIENTS: Final = 16
+"""Clients at a time; others are told to try again."""
+
+_AT_ONCE: Final = 8
+_PAUSE: Final = 0.5
+"""Seconds without accepting when a connection could not be accepted."""
+
+_log = Logger()
+
+
+class ControlSocket(Factory):
+    """A control socket.
+
+    Args:
+        hub: watches the socket.
+        path: where it is to be.
+        controlled: the daemon.
+    """
+
+    noisy = False
+
+    def __init__(self, hub: Hub, path: Path, controlled: Controlled) -> None:
+        self._hub = hub
+        self._reactor = hub.reactor
+        self._path = path
+        self._controlled = controlled
+        self._place: Place | None = None
+        self._pause: Any = None
+        self._clients: set[Conversation] = set()
+
+    def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the place cannot be taken; ``strerror`` says why.
+        """
+        self._place = take(self._path)
+        self._hub.watch(self._place.listening.fileno(), self._ready, IN)
+
+    def stop(self) -> None:
+        """Listen no more, close every connection, and remove the socket."""
+        place, self._place = self._place, None
+        if place is None:
+            return
+        if self._pause is None:
+            self._hub.forget(place.listening.fileno())
+        else:
+            self._pause.cancel()
+            self._pause = None
+        place.leave()
+        for client in tuple(self._clients):
+            client.close()
+
+    def fail(self, reason: str) -> None:
+        """Take note that accepting has failed: the next connection may fare better."""
+        _log.error("the control socket has failed: {reason}", reason=reason)
+
+    def buildProtocol(self, _address: IAddress | None) -> Conversation:
+        """Return what speaks with a client."""
+        client = Conversation(
+            self._reactor,
+            self._controlled,
+            group=-1 if self._place is None else self._place.group,
+            busy=len(self._clients) >= MOST_CLIENTS,
+            gone=self._clients.discard,
+        )
+        self._clients.add(client)
+        return client
+
+    def _ready(self, _events: int) -> None:
+        for _ in range(_AT_ONCE):
+            if self._place is None:
+                return
+            try:
+                connection, _ = self._place.listening.accept()
+            except BlockingIOError:
+                return
+            except OSError:
+                self._rest(self._place)
+                return
+            with connection:
+                connection.setblocking(False)
+                self._adopt(connection)
+
+    def _adopt(self, connection: socket.socket) -> None:
+        """Have the reactor serve a connection, by a descriptor of its own."""
+        try:
+            self._reactor.adoptStreamConnection(connection.fileno(), socket.AF_UNIX, self)
+        except OSError as error:
+            _log.warn("a control connection is closed: {reason}", reason=error.strerror)
+
+    def _rest(self, place: Place) -> None:
+        self._hub.forget(place.listening.fileno())
+        self._pause = self._hub.callLater(_PAUSE, self._go_on)
+
+    def _go_on(self) -> None:
+        self._pause = None
+        if self._place is not None:
+            self._hub.watch(self._place.listening.fileno(), self._ready, IN)

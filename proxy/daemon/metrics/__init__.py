@@ -1,0 +1,1 @@
+"""Metrics and health: what the daemon counts, and the page on which both are read."""

@@ -1,0 +1,39 @@
+"""Options about the whole of Bascule: where its state is kept, and where it is spoken to."""
+
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from proxy.session.options import option
+
+DEFAULT_STATE_DIRECTORY: Final = Path("/var/lib/bascule")
+"""Where state is kept unless the conf says otherwise."""
+
+DEFAULT_CONTROL_SOCKET: Final = Path("/run/bascule/control")
+"""Where the control socket is unless the conf says otherwise."""
+
+
+@attrs.frozen
+class StateTable:
+    """The table ``[bascule]``."""
+
+    state_directory: Path = option(
+        default=DEFAULT_STATE_DIRECTORY,
+        help=(
+            "The directory of what Bascule must remember beyond a restart: keyring.sqlite, with "
+            "the certificates of other domains that were believed, held or refused, and with what "
+            "those domains were once reached with. Policies with level keyring, dane or may need "
+            "it; it must then be there, belong to the user that Bascule runs as, and be writable "
+            "by nobody else. The commands bascule keyring work on the same file."
+        ),
+    )
+    control_socket: Path = option(
+        default=DEFAULT_CONTROL_SOCKET,
+        help=(
+            "The Unix socket on which bascule status and the like speak with the running daemon. "
+            "Its directory must be there. Root, the daemon's own user and the members of the "
+            "socket's group may use it. If it cannot be made, the daemon warns of it and runs "
+            "without."
+        ),
+    )

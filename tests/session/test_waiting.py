@@ -1,0 +1,168 @@
+"""Sessions that wait for a verdict: nobody is believed meanwhile, and nothing is held for them."""
+
+from collections.abc import Callable
+
+import pytest
+
+from proxy.session.commands import (
+    Abort,
+    Arm,
+    Await,
+    ConnectNext,
+    Deadline,
+    Disarm,
+    Reconnect,
+    Send,
+    Severity,
+    StartServerTLS,
+)
+from proxy.session.hooks import Condition
+from proxy.session.outward import MOST_WAITS, Trouble
+from proxy.session.securing import STARTTLS
+from proxy.trust.policy import Level
+from proxy.trust.undecided import UndecidedError
+from proxy.trust.verdict import Status, UntrustedError, Verdict
+from tests.session.forward import (
+    NO_OFFER,
+    OFFER,
+    OPENING,
+    PROCEED,
+    ForwardPlaybook,
+    Rules,
+)
+from tests.session.playbook import CLIENT, DOMAIN, SERVER, answer, header, own, refused
+
+WHY = f"the certificate of {DOMAIN} is not permitted (abcdefgh in the keyring)"
+
+
+class Pending:
+    """A decision that nobody takes."""
+
+    def wait(self, told: Callable[[bool], None]) -> Callable[[], None]:
+        raise NotImplementedError
+
+
+DECISION = Pending()
+WAITS = (
+    Disarm(Deadline.WAY),
+    Abort(SERVER),
+    Disarm(Deadline.CONNECT),
+    Disarm(Deadline.WAY),
+    Disarm(Deadline.AUTHENTICATION),
+    Await(DECISION),
+)
+GOES_ON = (Arm(Deadline.CONNECT), Arm(Deadline.AUTHENTICATION))
+
+
+class Judge:
+    """Says one thing after the other; an error is raised."""
+
+    def __init__(self, *said: Verdict | Exception) -> None:
+        self.said = list(said)
+
+    def __call__(self) -> Verdict:
+        said = self.said.pop(0) if len(self.said) > 1 else self.said[0]
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+
+UNDECIDED = UndecidedError(WHY, DECISION)
+GOOD = Verdict(Status.VERIFIED, "keyring", "")
+
+
+def waiting(*said: Verdict | Exception, report: bool = False) -> ForwardPlaybook:
+    rules = Rules(Level.KEYRING, report=report, verdict=Judge(*said))
+    return ForwardPlaybook(rules).to_handshaking().server_secured()
+
+
+def again(book: ForwardPlaybook) -> ForwardPlaybook:
+    """From a new connection to its handshake."""
+    book.reached().then(Send(SERVER, OPENING))
+    book.server(answer("remote-2") + OFFER).then(Send(SERVER, STARTTLS))
+    book.server(PROCEED).then(StartServerTLS(DOMAIN, direct=False))
+    return book.server_secured()
+
+
+def test_a_session_waits_without_its_server_and_goes_on_with_a_new_handshake() -> None:
+    """Nothing of the client's is sent before the certificate of that handshake is believed."""
+    book = waiting(UNDECIDED, GOOD).then(*WAITS)
+    assert f"the session waits: {WHY}" in [report.message for report in book.reports]
+    book.decided(in_time=True).then(*GOES_ON, Reconnect())
+    again(book).then(Send(SERVER, header()))
+
+
+def test_what_is_not_decided_in_time_is_refused() -> None:
+    book = waiting(UNDECIDED).then(*WAITS)
+    book.decided(in_time=False).then(*GOES_ON, Disarm(Deadline.WAY), Abort(SERVER), ConnectNext())
+    book.stranded(Trouble.UNREACHABLE, "").then(
+        Disarm(Deadline.WAY),
+        Abort(SERVER),
+        *refused(Condition.POLICY_VIOLATION, WHY, before=own()),
+    )
+
+
+def test_what_is_decided_against_is_refused() -> None:
+    book = waiting(UNDECIDED, UntrustedError("rejected")).then(*WAITS)
+    book.decided(in_time=True).then(*GOES_ON, Reconnect())
+    again(book).then(Disarm(Deadline.WAY), Abort(SERVER), ConnectNext())
+
+
+def test_nobody_waits_without_end() -> None:
+    book = waiting(UNDECIDED).then(*WAITS)
+    for _ in range(MOST_WAITS - 1):
+        book.decided(in_time=True).then(*GOES_ON, Reconnect())
+        again(book).then(*WAITS)
+    book.decided(in_time=True).then(*GOES_ON, Reconnect())
+    again(book).then(Disarm(Deadline.WAY), Abort(SERVER), ConnectNext())
+
+
+def test_a_client_that_leaves_is_not_waited_for() -> None:
+    book = waiting(UNDECIDED).then(*WAITS)
+    book.lost(CLIENT)
+    assert book.session.decided(in_time=True) == []
+
+
+def test_a_verdict_that_nobody_waits_for_is_a_fault() -> None:
+    book = ForwardPlaybook(Rules()).to_server_secured()
+    book.decided(in_time=True)
+    assert any(report.severity is Severity.ERROR for report in book.reports)
+
+
+def test_nobody_waits_where_nobody_is_refused() -> None:
+    book = waiting(UNDECIDED, report=True).then(Send(SERVER, header()))
+    assert f"would be refused: {WHY}" in [report.message for report in book.reports]
+
+
+# What has had TLS
+
+
+PLAIN = (Disarm(Deadline.WAY), Abort(SERVER), Reconnect())
+
+
+@pytest.mark.parametrize("report", [False, True])
+def test_a_domain_that_had_tls_is_not_reached_without(report: bool) -> None:
+    rules = Rules(Level.MAY, report=report, objection=lambda: "it had TLS")
+    book = ForwardPlaybook(rules).to_opening().server(answer("remote-1") + NO_OFFER)
+    if report:
+        book.then(*PLAIN)
+        assert "would be refused: it had TLS" in [each.message for each in book.reports]
+    else:
+        book.then(Disarm(Deadline.WAY), Abort(SERVER), ConnectNext())
+        assert "it had TLS" in [each.message for each in book.reports]
+
+
+def test_a_memory_that_fails_permits_nothing() -> None:
+    def fail() -> str:
+        raise OSError("no disk")
+
+    book = ForwardPlaybook(Rules(Level.MAY, objection=fail)).to_opening()
+    book.server(answer("remote-1") + NO_OFFER)
+    book.then(Disarm(Deadline.WAY), Abort(SERVER), ConnectNext())
+    assert any(report.severity is Severity.ERROR for report in book.reports)
+
+
+def test_one_that_never_had_tls_is_reached_without() -> None:
+    book = ForwardPlaybook(Rules(Level.MAY)).to_opening()
+    book.server(answer("remote-1") + NO_OFFER).then(*PLAIN)
+    book.reached().then(Send(SERVER, header()))

@@ -40,6 +40,8 @@ SYSTEM_COMMANDS = {
     "python3",
     "rm",
     "systemctl",
+    "systemd-sysusers",
+    "systemd-tmpfiles",
     "useradd",
 }
 HIGHEST_EXPOSURE = 2.0

@@ -2,9 +2,10 @@
 
 import secrets
 import socket
+import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import attrs
 from OpenSSL import SSL
@@ -40,17 +41,20 @@ from proxy.session.ids import StreamIds
 from proxy.session.inbound import Inbound
 from proxy.session.kinds import Kind
 from proxy.session.outbound import Outbound
-from proxy.session.outward import Rules
+from proxy.session.outward import Reached, Rules, Trouble
 from proxy.session.passage import MakePassage
 from proxy.session.receiving import Domains
 from proxy.session.rules import TLSRule
 from proxy.session.session import Session
 from proxy.trust.policy import Pattern
 
+if TYPE_CHECKING:
+    from proxy.daemon.metrics.counting import Metrics
+
 WAYS: Final = 3
 """How many ways to a server, each as slow as can be, the deadline for connecting is enough for."""
 
-ALERTS: Final = "alerts"
+ALERTS: Final = "(alerts)"
 """What stands for a listener where the daemon itself sends alerts to another domain."""
 
 _SESSION_ID_BYTES: Final = 6
@@ -71,7 +75,7 @@ class Sessions(Protocol):
     def replaced(self, session: Bridge, by: Divider) -> None:
         """Take note of one that goes on as another."""
 
-    def report(self, session_id: str, report: Report) -> None:
+    def report(self, listener: str, session_id: str, report: Report) -> None:
         """Write to the log what a session reports."""
 
     def turned_away(self, listener: str, client: Address, reason: object) -> None:
@@ -90,19 +94,28 @@ class Accepting:
         trust: whom to believe.
         chain: the plugins.
         sessions: takes the sessions.
+        metrics: takes what is measured; None if nothing is.
 
     Raises:
         TLSSetupError: a certificate cannot be used.
     """
 
     def __init__(
-        self, conf: Conf, reactor: Any, trust: Trust, chain: Chain, sessions: Sessions
+        self,
+        conf: Conf,
+        reactor: Any,
+        trust: Trust,
+        chain: Chain,
+        sessions: Sessions,
+        *,
+        metrics: "Metrics | None" = None,
     ) -> None:
         self._conf = conf
         self._reactor = reactor
         self._trust = trust
         self._chain = chain
         self._sessions = sessions
+        self._metrics = metrics
         self._ids = StreamIds()
         self._ledger = Ledger()
         self._contexts = contexts(conf)
@@ -147,9 +160,10 @@ class Accepting:
         def behind(
             domain: str, _original: Address | None, connected: Connected, failed: Failed
         ) -> Reach:
-            return Behind(self._reactor, own.server(domain), connected, failed)
+            met = self._measured(listener, domain, connected, failed)
+            return Behind(self._reactor, own.server(domain), *met)
 
-        around = self._surroundings(hub, behind, _no_server_context)
+        around = self._surroundings(listener, hub, behind, _no_server_context)
         around = attrs.evolve(
             around,
             contexts=self._contexts.get(listener.name, {}),
@@ -186,9 +200,10 @@ class Accepting:
             domain: str, original: Address | None, connected: Connected, failed: Failed
         ) -> Reach:
             wanted = request(domain, remote.ladder.find(domain), listener, original)
-            return remote.reach(wanted, self._sessions.is_own, connected, failed)
+            met = self._measured(listener, domain, connected, failed)
+            return remote.reach(wanted, self._sessions.is_own, *met)
 
-        around = self._surroundings(hub, abroad, remote.context)
+        around = self._surroundings(listener, hub, abroad, remote.context)
 
         def branch(connection: socket.socket, parted: Parted) -> None:
             client, original = parted.view.client, parted.original
@@ -240,6 +255,7 @@ class Accepting:
 
     def _surroundings(
         self,
+        listener: ListenerConf,
         hub: Hub,
         reach: Callable[[str, Address | None, Connected, Failed], Reach],
         server_context: Callable[[str, str], SSL.Context],
@@ -252,9 +268,34 @@ class Accepting:
             server_context=server_context,
             deadlines=self._deadlines(),
             chain=self._chain,
-            report=self._sessions.report,
+            report=partial(self._sessions.report, listener.name),
+            measured=self._metrics,
             closed=self._sessions.closed,
         )
+
+    def _measured(
+        self, listener: ListenerConf, domain: str, connected: Connected, failed: Failed
+    ) -> tuple[Connected, Failed]:
+        """Return what does the same, and has the metrics know of it."""
+        metrics = self._metrics
+        if metrics is None or listener.name == ALERTS:
+            return connected, failed
+        began: float | None = time.monotonic()
+
+        def arrived(connection: socket.socket, reached: Reached) -> None:
+            nonlocal began
+            # Later ways would have the time in it that was spent on earlier ones.
+            seconds = None if began is None else time.monotonic() - began
+            began = None
+            metrics.connected(listener.name, domain, seconds)
+            connected(connection, reached)
+
+        def stranded(trouble: Trouble, reason: str) -> None:
+            if trouble is Trouble.UNREACHABLE:
+                metrics.unreachable(listener.name, domain)
+            failed(trouble, reason)
+
+        return arrived, stranded
 
     def _deadlines(self) -> Deadlines:
         deadlines = self._conf.deadlines

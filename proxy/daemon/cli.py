@@ -20,6 +20,7 @@ from click.core import ParameterSource
 from proxy.daemon.activation import Activation
 from proxy.daemon.check import inspect, summary
 from proxy.daemon.conf import load
+from proxy.daemon.control.commands import COMMANDS
 from proxy.daemon.exits import Exit
 from proxy.daemon.files import DEFAULT_PATH
 from proxy.daemon.keyring_cli import keyring
@@ -246,6 +247,10 @@ def demo(*, once: bool, port: int) -> int:
 
 
 cli.add_command(keyring)
+
+
+for _command in COMMANDS:
+    cli.add_command(_command)
 
 
 def _print_findings(findings: Iterable[Finding]) -> None:

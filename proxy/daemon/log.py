@@ -58,6 +58,8 @@ class Log:
         self._clock = clock
         self._second = -1.0  # the second that is written out
         self._written = ""
+        self.threshold = Severity.DEBUG
+        """The least severity that is written."""
 
     def write(
         self,
@@ -75,6 +77,8 @@ class Log:
             fields: what else is known of it; those without a value are left out.
             longest: characters of the message that are shown.
         """
+        if _PRIORITIES[severity] > _PRIORITIES[self.threshold]:
+            return
         line = printable(message, longest)
         if fields:
             line += "".join(

@@ -13,6 +13,8 @@ from proxy.daemon.alerting.ways import Way
 from proxy.daemon.listening import listen
 from proxy.daemon.log import Log
 from proxy.daemon.model import Conf
+from proxy.daemon.monitoring import Monitored
+from proxy.daemon.operation import Operation
 from proxy.daemon.summaries import fields
 from proxy.daemon.trusting.trust import Trust
 from proxy.net.bridge import Bridge
@@ -22,7 +24,7 @@ from proxy.net.listener import Listener
 from proxy.net.summary import Summary
 from proxy.net.tls import TLSSetupError
 from proxy.session.chain import Chain
-from proxy.session.commands import Report, Severity
+from proxy.session.commands import Report, Severity, Side
 from proxy.session.faults import located
 from proxy.session.hooks import Address
 
@@ -62,12 +64,17 @@ class Service:
         self._chain = Chain(
             [setting.plugin(setting.config) for setting in conf.plugins], self._plugin_failed
         )
-        self._trust = Trust(conf, reactor, log, self._abroad)
-        self._accepting = Accepting(conf, reactor, self._trust, self._chain, self)
-        self._renewal: Any = None
-        self._hub: Hub | None = None
-        self._listeners: dict[str, list[Listener]] = {}
         self._bridges: set[Bridge | Divider] = set()
+        self._listeners: dict[str, list[Listener]] = {}
+        self._hub: Hub | None = None
+        self._trust = Trust(conf, reactor, log, self._abroad)
+        monitored = Monitored(conf, self._trust, self._bridges, self._stalls, self._unready)
+        self._operation = Operation(monitored, reactor, log, self.places)
+        metrics = self._operation.metrics
+        if metrics is not None:
+            self._trust.alerting.listen(metrics.alerted)
+        self._accepting = Accepting(conf, reactor, self._trust, self._chain, self, metrics=metrics)
+        self._renewal: Any = None
         self._emptied: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -77,12 +84,14 @@ class Service:
             OSError: an address cannot be listened on; the message says which and why.
         """
         self._hub = Hub(self._reactor)
+        self._operation.start(self._hub)
         for listener in self._conf.listeners:
             first = self._accepting.first(listener, self._hub)
             try:
                 ports = listen(listener, self._hub, first, self._activation)
             except OSError:
                 self._close_listeners()
+                self._operation.stop()
                 raise
             self._listeners[listener.name] = ports
         self._renewal = self._reactor.callLater(TICKET_KEYS, self._renew_contexts)
@@ -137,6 +146,7 @@ class Service:
             self._renewal.cancel()
             self._renewal = None
         self._trust.close()
+        self._operation.stop()
         if self._hub is not None:
             self._hub.close()
             self._hub = None
@@ -158,6 +168,7 @@ class Service:
     def begin(self, session: Bridge | Divider) -> None:
         """Take one that is about to start."""
         self._bridges.add(session)
+        self._operation.begun(session)
 
     def replaced(self, session: Bridge, by: Divider) -> None:
         """Take note of one that goes on as another."""
@@ -166,6 +177,7 @@ class Service:
 
     def turned_away(self, listener: str, client: Address, reason: object) -> None:
         """Tell of a connection that is closed before it becomes a session."""
+        self._operation.turned_away(listener)
         fields = {"listener": listener, "client": client}
         self._write(Severity.WARNING, f"connection closed: {reason}", fields)
 
@@ -176,8 +188,9 @@ class Service:
             for listening in self._ports()
         )
 
-    def report(self, session_id: str, report: Report) -> None:
+    def report(self, listener: str, session_id: str, report: Report) -> None:
         """Write to the log what a session reports."""
+        self._operation.reported(listener, report)
         self._write(report.severity, report.message, {"session": session_id, **report.fields})
 
     def _write(self, severity: Severity, message: str, fields: Mapping[str, object]) -> None:
@@ -187,10 +200,24 @@ class Service:
     def closed(self, session: Bridge | Divider, summary: Summary) -> None:
         """Take note of one that is over."""
         self._bridges.discard(session)
+        self._operation.ended(session, summary)
         if self._log is not None:
             self._log.write(summary.severity, "session ended", fields(summary))
         if self._emptied is not None and not self._bridges:
             self._stopped()
+
+    def _stalls(self) -> Mapping[Side, int]:
+        return dict.fromkeys(Side, 0) if self._hub is None else self._hub.stalled
+
+    def _unready(self) -> list[str]:
+        """Say why no session can begin; nothing if it can."""
+        if self._emptied is not None:
+            return ["the service is stopping"]
+        return [
+            f"listener {listener.name} is not listening"
+            for listener in self._conf.listeners
+            if listener.name not in self._listeners
+        ]
 
     def _abroad(self, domain: str) -> "Deferred[Way]":
         if self._hub is None:

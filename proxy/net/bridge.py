@@ -21,10 +21,11 @@ from proxy.net.leg import BRIEF_LINGER, LINGER, Leg
 from proxy.net.plain_relay import PlainRelay
 from proxy.net.reach import Reach
 from proxy.net.relay import Relay
-from proxy.net.summary import Summary
+from proxy.net.summary import Standing, Summary
 from proxy.net.surroundings import Parted, Surroundings
 from proxy.net.targets import unmapped
 from proxy.net.tls import describe
+from proxy.net.watching import Watching
 from proxy.session.commands import (
     Abort,
     Alert,
@@ -98,6 +99,7 @@ class Bridge:
         "_view",
         "_waiting",
         "_way_ended",
+        "watch",
     )
 
     def __init__(
@@ -138,6 +140,34 @@ class Bridge:
         self._started = time.monotonic()
         self._up = 0
         self._down = 0
+        self.watch: Watching | None = None
+        """Who is told of the negotiation; None if nobody is."""
+
+    @property
+    def joined(self) -> bool:
+        """Whether negotiation is over and the legs are joined."""
+        return self._relay is not None
+
+    @property
+    def standing(self) -> Standing:
+        """How far it has come."""
+        return Standing(
+            over=self._relay is None and self._session is None,
+            server=self._server_address,
+            seconds=time.monotonic() - self._started,
+            passed=self.passed,
+        )
+
+    @property
+    def passed(self) -> tuple[int, int]:
+        """How many bytes have come from the client and from the server."""
+        up, down = (0, 0) if self._relay is None else self._relay.passed
+        return self._up + up, self._down + down
+
+    @property
+    def stalled(self) -> bool:
+        """Whether bytes wait that a peer of joined legs does not take."""
+        return self._relay is not None and self._relay.stalled
 
     @property
     def view(self) -> View:
@@ -153,10 +183,14 @@ class Bridge:
 
     def shut_down(self) -> None:
         """End the session because the daemon ends."""
+        self.end(StreamError(Condition.SYSTEM_SHUTDOWN, "the proxy is shutting down"))
+
+    def end(self, error: StreamError) -> None:
+        """End the session, telling the client why."""
         if self._relay is not None:
-            self._relay.refuse(StreamError(Condition.SYSTEM_SHUTDOWN, "the proxy is shutting down"))
+            self._relay.refuse(error)
         elif self._session is not None:
-            self._perform(self._session.shut_down())
+            self._perform(self._session.end(error))
 
     # What the legs tell
 
@@ -185,16 +219,17 @@ class Bridge:
     def hello(self, hello: client_hello.Hello) -> None:
         """Take the ClientHello."""
         if self._session is not None:
-            self._perform(
-                self._session.hello(
-                    ClientHello(hello.server_name, hello.protocols, direct=self._direct)
-                )
-            )
+            asked = ClientHello(hello.server_name, hello.protocols, direct=self._direct)
+            if self.watch is not None:
+                self.watch.hello(asked)
+            self._perform(self._session.hello(asked))
 
     def secured(self, side: Side, facts: TLSFacts) -> None:
         """Take note that TLS is up."""
         if self._session is None:
             return
+        if self._around.measured is not None:
+            self._around.measured.handshake(side, facts)
         if side is Side.CLIENT:
             if self._kind is Kind.S2S and self._client is not None:
                 # What cannot be read proves nothing.
@@ -214,6 +249,8 @@ class Bridge:
         """Take note that TLS has failed."""
         if self._session is None:
             return
+        if self._around.measured is not None:
+            self._around.measured.handshake_failed(side)
         if side is Side.CLIENT:
             self._perform(self._session.tls_failed(reason))
         else:
@@ -269,6 +306,8 @@ class Bridge:
             self._relay.end(self._finished)
 
     def _do(self, command: Command) -> None:
+        if self.watch is not None:
+            self.watch.commanded(command)
         match command:
             case Send(side, data):
                 leg = self._leg(side)
@@ -348,6 +387,8 @@ class Bridge:
 
     def _connected(self, connection: socket.socket, reached: Reached) -> None:
         self._server_address = reached.address
+        if self.watch is not None:
+            self.watch.connected(reached.address)
         if self._session is None or self._client is None:
             connection.close()
             return
@@ -368,6 +409,8 @@ class Bridge:
         self._perform(self._session.server_connected(reached))
 
     def _unreachable(self, trouble: Trouble, reason: str) -> None:
+        if self.watch is not None:
+            self.watch.unreachable(reason)
         if self._session is not None:
             self._perform(self._session.server_unreachable(reason, trouble))
 
@@ -440,7 +483,7 @@ class Bridge:
         self._settle_reach()
         client, tls, to_client = self._client.detach()
         server, server_tls, to_server = self._server.detach()
-        self._session = self._client = self._server = None
+        self._session = self._client = self._server = self.watch = None
         self._disarm_all()
         self._timers = _NONE_RUN
         if server_tls is None:
@@ -488,6 +531,9 @@ class Bridge:
             return
         reason, self._finished = self._finished, None
         self._session = None
+        if self.watch is not None:
+            self.watch.ended()
+            self.watch = None
         self._settle_reach()
         self._forget_way()
         self._around.chain.session_closed(self._view)

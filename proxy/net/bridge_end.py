@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from twisted.python.failure import Failure
 
 from proxy.net import client_hello
+from proxy.net.tls import describe
 from proxy.session.commands import Side
 from proxy.session.hooks import TLSFacts
 
@@ -26,11 +27,18 @@ class BridgeEnd:
 
     def dataReceived(self, data: bytes) -> None:
         """Pass it on."""
+        watch = self._bridge.watch
+        if watch is not None:
+            watch.received(self._side, data)
         self._bridge.received(self._side, data)
 
     def dataPeeked(self, data: bytes) -> int:
         """Pass it on."""
-        return self._bridge.peeked(data)
+        taken = self._bridge.peeked(data)
+        watch = self._bridge.watch
+        if watch is not None:
+            watch.received(self._side, data[:taken])
+        return taken
 
     def dataTaken(self) -> None:
         """Pass it on."""
@@ -42,10 +50,16 @@ class BridgeEnd:
 
     def tlsEstablished(self, facts: TLSFacts) -> None:
         """Pass it on."""
+        watch = self._bridge.watch
+        if watch is not None:
+            watch.secured(self._side, facts)
         self._bridge.secured(self._side, facts)
 
     def tlsFailed(self, reason: str) -> None:
         """Pass it on."""
+        watch = self._bridge.watch
+        if watch is not None:
+            watch.tls_failed(self._side, reason)
         self._bridge.tls_failed(self._side, reason)
 
     def readConnectionLost(self) -> None:
@@ -54,4 +68,7 @@ class BridgeEnd:
 
     def connectionLost(self, reason: Failure) -> None:
         """Pass it on."""
+        watch = self._bridge.watch
+        if watch is not None:
+            watch.lost(self._side, describe(reason.value))
         self._bridge.lost(self._side, reason)

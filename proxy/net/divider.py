@@ -16,7 +16,7 @@ from proxy.net.client_hello import Hello
 from proxy.net.deadlines import Armed, Deadlines
 from proxy.net.hub import Hub
 from proxy.net.leg import Leg
-from proxy.net.summary import Summary
+from proxy.net.summary import Standing, Summary
 from proxy.net.tls import describe
 from proxy.session import ceilings
 from proxy.session.commands import Deadline, Severity
@@ -193,11 +193,32 @@ class Divider:
         if rest:
             self._received(rest)
 
+    @property
+    def standing(self) -> Standing:
+        """How far it has come."""
+        return Standing(
+            over=self._over is not None,
+            server=None,
+            seconds=time.monotonic() - self._started,
+            passed=(self._up, self._down),
+        )
+
+    @property
+    def passed(self) -> tuple[int, int]:
+        """Nothing: the bytes are those of the branches, each a session of its own."""
+        return 0, 0
+
+    @property
+    def stalled(self) -> bool:
+        """Whether bytes wait that a branch or our server does not take."""
+        return bool(self._full)
+
     def shut_down(self) -> None:
         """End the session because the daemon ends."""
-        self._refuse(StreamError(Condition.SYSTEM_SHUTDOWN, "the proxy is shutting down"))
+        self.end(StreamError(Condition.SYSTEM_SHUTDOWN, "the proxy is shutting down"))
 
-    def _refuse(self, error: StreamError) -> None:
+    def end(self, error: StreamError) -> None:
+        """End the session, telling our server why."""
         self._perform(self._division.shut_down(error))
 
     # What the legs tell
@@ -225,7 +246,7 @@ class Divider:
             self._end(self._reason)
         else:
             late = "no domain was asked for in time"
-            self._refuse(StreamError(Condition.CONNECTION_TIMEOUT, late))
+            self.end(StreamError(Condition.CONNECTION_TIMEOUT, late))
 
     # What the division orders
 

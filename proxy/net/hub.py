@@ -13,6 +13,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from proxy.session.commands import Side
+
 IN: Final = select.EPOLLIN
 OUT: Final = select.EPOLLOUT
 GONE: Final = select.EPOLLHUP | select.EPOLLERR
@@ -50,6 +52,8 @@ class Hub:
         self._poller = select.epoll()
         self._called: dict[int, Call] = {}
         self._fresh: set[int] = set()  # what is watched only since the last poll
+        self.stalled: Final = {Side.CLIENT: 0, Side.SERVER: 0}
+        """How often each leg of joined sessions has not taken all at once."""
         self._wanted: dict[int, int] = {}  # of those that call addReader and addWriter
         reactor.addReader(self)
 

@@ -20,6 +20,7 @@ import attrs
 from proxy.net.hub import GONE, HUNG_UP, IN, OUT, Hub
 from proxy.net.leg import close_politely
 from proxy.net.openssl import VIEW
+from proxy.session.commands import Side
 from proxy.xmpp.errors import FOOTER, StreamError
 from proxy.xmpp.meter import Meter
 
@@ -129,6 +130,11 @@ class Joined(ABC):
             return self.from_wire, self.from_legacy
         return self.from_legacy, self.from_wire
 
+    @property
+    def stalled(self) -> bool:
+        """Whether bytes wait that a side does not take."""
+        return bool(self._to_wire or self._to_legacy)
+
     def begin(self, to_server: bytes, to_client: bytes) -> None:
         """Pass on what was left by the negotiation, then everything that comes.
 
@@ -191,6 +197,7 @@ class Joined(ABC):
             self._legacy_takes_no_more(error)
             return
         if sent < count:
+            self._hub.stalled[Side.SERVER if self._client_on_wire else Side.CLIENT] += 1
             self._to_legacy = bytes(data[sent:])
             self._watch_legacy()
             self._watch_wire()
@@ -275,6 +282,13 @@ class Joined(ABC):
             self._last = data[-1]
         self._to_wire += data
         self._flush_to_wire()
+
+    def _keep_for_wire(self, data: bytes) -> None:
+        """Keep what the wire does not take now; until it does, nothing more is read for it."""
+        self._hub.stalled[Side.CLIENT if self._client_on_wire else Side.SERVER] += 1
+        self._to_wire = data
+        self._watch_wire()
+        self._watch_legacy()
 
     def _wire_flushed(self) -> bool:
         """Go on after writing to the wire; whether all is gone and the session goes on."""

@@ -33,9 +33,17 @@ class PlainRelay(Joined):
 
     def _on_legacy(self, events: int) -> None:
         count = self._read_legacy(events)
-        if count:
-            self._to_wire = bytes(VIEW[:count])
-            self._flush_to_wire()
+        if not count or self._wire is None:
+            return
+        try:
+            sent = self._wire.send(VIEW[:count])
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self.end(self._away(wire=True, why=error.strerror))
+            return
+        if sent < count:
+            self._keep_for_wire(bytes(VIEW[sent:count]))
 
     def _flush_to_wire(self) -> bool:
         if self._wire is None:

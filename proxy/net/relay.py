@@ -95,9 +95,7 @@ class Relay(Joined):
                     break
         if written <= 0 and not self._wire_write_failed(written):
             return
-        self._to_wire = bytes(VIEW[done:count])
-        self._watch_wire()
-        self._watch_legacy()
+        self._keep_for_wire(bytes(VIEW[done:count]))
 
     def _wire_write_failed(self, result: int) -> bool:
         """Whether writing goes on later; otherwise the session has ended."""

@@ -1,4 +1,4 @@
-"""What is known of a session when it is over."""
+"""What is known of a session, while it lasts and when it is over."""
 
 import attrs
 
@@ -27,3 +27,20 @@ class Summary:
     reason: str
     severity: Severity
     server: Address | None
+
+
+@attrs.frozen
+class Standing:
+    """How far a session has come, beside what its view says.
+
+    Attributes:
+        over: whether only last bytes are left of it.
+        server: where the server leg leads; None if it has none yet.
+        seconds: how long it has lasted.
+        passed: bytes that came from the client, and from the server.
+    """
+
+    over: bool
+    server: Address | None
+    seconds: float
+    passed: tuple[int, int]

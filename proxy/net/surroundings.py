@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 from OpenSSL import SSL
@@ -12,14 +12,24 @@ from proxy.net.hub import Hub
 from proxy.net.reach import Connected, Failed, Reach
 from proxy.net.summary import Summary
 from proxy.session.chain import Chain
-from proxy.session.commands import Report
-from proxy.session.hooks import Address, View
+from proxy.session.commands import Report, Side
+from proxy.session.hooks import Address, TLSFacts, View
 
 if TYPE_CHECKING:
     from proxy.net.bridge import Bridge
 
 ENDING: Final = 5.0
 """Seconds that a server gets to end its stream after the client has ended its own."""
+
+
+class Measured(Protocol):
+    """Takes what is measured of sessions while they are negotiated."""
+
+    def handshake(self, leg: Side, facts: TLSFacts) -> None:
+        """Take a TLS handshake that has succeeded."""
+
+    def handshake_failed(self, leg: Side) -> None:
+        """Take note of one that has failed."""
 
 
 @attrs.frozen
@@ -65,6 +75,7 @@ class Surroundings:
             session, where the client has connected to, and the certificates that it has shown;
             None if it gets nothing.
         divided: takes over a client whose stream is for several domains; None if there is none.
+        measured: takes what is measured; None if nothing is.
     """
 
     reactor: Any
@@ -78,3 +89,4 @@ class Surroundings:
     closed: Callable[["Bridge", Summary], None]
     preface: Callable[[View, Address, Sequence[bytes]], bytes] | None = None
     divided: Callable[["Bridge", Parted], None] | None = None
+    measured: Measured | None = None

@@ -250,7 +250,11 @@ class Session:
 
     def shut_down(self) -> list[Command]:
         """End the session because the daemon ends."""
-        self.refuse(StreamError(Condition.SYSTEM_SHUTDOWN, "the proxy is shutting down"))
+        return self.end(StreamError(Condition.SYSTEM_SHUTDOWN, "the proxy is shutting down"))
+
+    def end(self, error: StreamError) -> list[Command]:
+        """End the session from outside, telling the client why."""
+        self.refuse(error)
         return self._flush()
 
     # The client's side

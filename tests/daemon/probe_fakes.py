@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from twisted.internet.task import Clock
 
 from proxy.daemon.probe.judging import judged
+from proxy.daemon.probe.memory import Memory
 from proxy.daemon.probe.outcome import (
     JudgedTarget,
     Outcome,
@@ -15,6 +17,8 @@ from proxy.daemon.probe.outcome import (
     course,
     outcome,
 )
+from proxy.daemon.probe.rehearsal import Site, rehearsing
+from proxy.daemon.trusting.opening import takes_keyring
 from proxy.net.probed import Attempt, Handshake, Probed
 from proxy.net.targets import Target
 from proxy.session.hooks import TLSFacts
@@ -30,6 +34,7 @@ SENDER = "example.com"
 TARGET = Target("one.example.net", 5222, direct=False)
 OTHER = Target("two.example.net", 5223, direct=True, priority=1)
 FACTS = TLSFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384", "X25519MLKEM768", "", DOMAIN, False, False)
+NO_KEYRING = Memory(Path("/nowhere/keyring.sqlite"), DOMAIN, "c2s", exists=False)
 SECURE = Policy(Pattern("*"))
 
 
@@ -68,11 +73,16 @@ def decide(
     rules: tuple[TLSRule, ...] = (TLSRule.REQUIRED,),
     default: bool = False,
     forbidden: str = "",
+    memory: Memory | None = None,
+    site: Site | None = None,
     **more: Any,
 ) -> tuple[list[JudgedTarget], Outcome]:
     """What becomes of who connects to listeners with these rules; ``more`` is of `Wanted`."""
     wanted = Wanted(DOMAIN, policy, default, **more)
-    targets = [judged(wanted, each, now()) for each in probed]
+    if memory is None and takes_keyring(policy):
+        memory = NO_KEYRING
+    with rehearsing(Clock(), memory, site, now()) as rehearsal:
+        targets = [judged(wanted, each, rehearsal) for each in probed]
     strict, lenient = course(targets), course(targets, report=True)
     listeners = [
         Serving(f"l{number}", rule, (lenient if rule is TLSRule.REPORT else strict).carried)
@@ -81,10 +91,16 @@ def decide(
     return targets, outcome(wanted, strict, lenient, listeners, forbidden=forbidden)
 
 
-def report(policy: Policy, *probed: Probed, **more: Any) -> Report:
-    targets, result = decide(policy, *probed)
+def report(
+    policy: Policy,
+    *probed: Probed,
+    memory: Memory | None = None,
+    site: Site | None = None,
+    **more: Any,
+) -> Report:
+    targets, result = decide(policy, *probed, memory=memory, site=site)
     wanted = Wanted(DOMAIN, policy)
-    made = Report(wanted, None, (), tuple(targets), result)
+    made = Report(wanted, None, (), tuple(targets), result, memory, site)
     return attrs.evolve(made, **more)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import proxy.daemon
 from proxy.daemon import cli, conf
+from proxy.daemon.activation import Activation
 from proxy.daemon.cli import main
 from proxy.daemon.model import SECTIONS, Conf
 from tests.authority import Authority
@@ -90,7 +91,8 @@ def test_run_hands_over_to_the_service(good: str, monkeypatch: pytest.MonkeyPatc
         file.write('tls = "report"\n')
     seen: list[tuple[Conf, Sequence[str]]] = []
 
-    def run(conf: Conf, warnings: Sequence[str]) -> int:
+    def run(conf: Conf, warnings: Sequence[str], activation: Activation) -> int:
+        assert activation.left() == ()
         seen.append((conf, warnings))
         return 69
 

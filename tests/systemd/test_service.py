@@ -42,6 +42,17 @@ while time.monotonic() < end:
 print(met["answered"], met["ended"], met["refused"])
 """
 
+REDIRECTED = """\
+[[listener]]
+name = "redirected"
+direction = "forward"
+stream = "c2s"
+address = "systemd:c2s"
+domains = ["*"]
+destination = "original"
+tproxy = true
+"""
+
 
 def greeted(box: Box, port: int) -> bool:
     return box.told(PYTHON, "-c", GREET, str(port)).strip() == "TLSv1.3"
@@ -166,6 +177,28 @@ def test_a_socket_that_is_missing_is_told(box: Box) -> None:
     assert box.property("bascule", "ExecMainStatus") == "78"
     said = " ".join(line["MESSAGE"] for line in journal(box, "bascule", before))
     assert "systemd has passed no socket named c2s" in said
+
+
+def test_a_socket_for_any_destination_needs_no_capability(box: Box) -> None:
+    drop_in = "/etc/systemd/system/bascule.socket.d"
+    script = f"mkdir -p {drop_in} && printf '[Socket]\\nTransparent=yes\\n' > {drop_in}/any.conf"
+    (box.shared / "bascule.toml").write_text(REDIRECTED)
+    try:
+        box.told("sh", "-c", script)
+        box.told("systemctl", "daemon-reload")
+        box.told("systemctl", "start", "bascule.socket", "bascule")
+        pid = box.property("bascule", "MainPID")
+        assert "CapEff:\t0000000000000000" in box.told("cat", f"/proc/{pid}/status")
+    finally:
+        box.told("rm", "-r", drop_in)
+        box.told("systemctl", "daemon-reload")
+        box.run("systemctl", "stop", "bascule.socket", "bascule")
+    # Without it the service does not start, and says why.
+    before = now(box)
+    box.told("systemctl", "start", "bascule.socket")
+    assert box.run("systemctl", "start", "bascule").returncode != 0
+    said = " ".join(line["MESSAGE"] for line in journal(box, "bascule", before))
+    assert "its unit must say Transparent=yes" in said
 
 
 def test_instances_stand_side_by_side(box: Box) -> None:

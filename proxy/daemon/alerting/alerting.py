@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -77,6 +77,7 @@ class Alerting:
         self._log = log
         self._clock = clock
         self._stopping = False
+        self._listeners: list[Callable[[Alert], None]] = []
         self._hooks: list[Hook | Messenger] = []
         if table.command:
             self._hooks.append(Hook(table.command, reactor, self._write))
@@ -101,6 +102,10 @@ class Alerting:
             )
 
         self._critical, self._other = rank(Severity.CRITICAL), rank(Severity.WARNING)
+
+    def listen(self, listener: Callable[[Alert], None]) -> None:
+        """Have every alert passed on at once, those too that are only counted."""
+        self._listeners.append(listener)
 
     def tell(self, alert: Alert) -> None:
         """Tell of an alert, or count it if its event has been told of; nothing is ever raised."""
@@ -127,6 +132,8 @@ class Alerting:
     def _tell(self, alert: Alert) -> None:
         name = alert.kind.value, alert.severity.value
         self.met[name] += 1
+        for listener in self._listeners:
+            listener(alert)
         rank = self._critical if alert.severity is Severity.CRITICAL else self._other
         told = rank.events.meet(alert)
         if told is None:

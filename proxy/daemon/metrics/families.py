@@ -171,7 +171,10 @@ EXPIRY: Final = _gauge(
     rule=Rule.MIN,
 )
 CERTIFICATES: Final = _gauge(
-    "certificates", "Certificates that are served or remembered.", "source", rule=Rule.MAX
+    "certificates",
+    "Certificates that are served or remembered; of the latter at most 5000.",
+    "source",
+    rule=Rule.MAX,
 )
 PENDING: Final = _gauge(
     "keyring_pending", "Certificates that wait for an operator's decision.", rule=Rule.MAX

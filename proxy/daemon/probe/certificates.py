@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from datetime import datetime
+from hashlib import sha256
 from typing import Final, TypeVar
 
 import attrs
@@ -11,7 +12,7 @@ from cryptography import x509
 from proxy.trust.certificate import SUBJECT_ALT_NAME, Certificate
 from proxy.trust.evidence import Evidence
 from proxy.trust.identities import presented
-from proxy.trust.policy import Pin, pin_of
+from proxy.trust.policy import Pin, pin_of_key
 from proxy.trust.verdict import LARGEST_CERTIFICATE, LONGEST_CHAIN
 from proxy.xmpp.text import printable
 
@@ -73,12 +74,15 @@ class Shown:
         length: how many came.
         identities: those of its own certificate.
         pin: that of its own key; None if it cannot be read.
+        tlsa: a TLSA record for its own key, DANE-EE by SHA-256, as in a zone file (``3 1 1 …``);
+            likewise.
     """
 
     chain: tuple[Link, ...]
     length: int
     identities: Identities
     pin: Pin | None
+    tlsa: str | None
 
 
 def read(evidence: Evidence, now: datetime) -> Shown:
@@ -95,7 +99,14 @@ def read(evidence: Evidence, now: datetime) -> Shown:
     leaf = evidence.chain[0] if evidence.chain else b""
     if len(leaf) > LARGEST_CERTIFICATE:
         leaf = b""
-    return Shown(chain, len(evidence.chain), _identities(leaf), _if_readable(lambda: pin_of(leaf)))
+    key = _if_readable(lambda: Certificate.read(leaf).key)
+    return Shown(
+        chain,
+        len(evidence.chain),
+        _identities(leaf),
+        pin=None if key is None else pin_of_key(key),
+        tlsa=None if key is None else f"3 1 1 {sha256(key).hexdigest()}",
+    )
 
 
 def _link(der: bytes, now: datetime) -> Link:

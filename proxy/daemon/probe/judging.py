@@ -1,59 +1,108 @@
 """What a policy makes of one target that was probed, and of each of its addresses."""
 
-from datetime import datetime
 from typing import Final
 
 import attrs
 
 from proxy.daemon.probe.certificates import read
 from proxy.daemon.probe.outcome import Carried, Judged, JudgedTarget, Wanted
-from proxy.daemon.remote import DIRECT, FIXED
+from proxy.daemon.probe.rehearsal import Decision, Rehearsal
+from proxy.daemon.remote import DIRECT, FIXED, USES
+from proxy.net.dane_path import verify_path
 from proxy.net.probed import Attempt, Probed
 from proxy.net.targets import Target
 from proxy.session.kinds import Kind
+from proxy.trust.dane.claims import Claims
+from proxy.trust.dane.matching import Server, match
 from proxy.trust.evidence import Evidence
 from proxy.trust.policy import Dialback, Level
-from proxy.trust.verdict import Status, UntrustedError, Verdict, judge
+from proxy.trust.proof import Case
+from proxy.trust.verdict import Status, Verdict
 
 
-def judged(wanted: Wanted, probed: Probed, now: datetime) -> JudgedTarget:
+def judged(wanted: Wanted, probed: Probed, rehearsal: Rehearsal) -> JudgedTarget:
     """Judge the addresses of one target.
 
     Args:
         wanted: the domain, and how it must prove itself.
         probed: what came of the target.
-        now: the time to judge validity by, with a time zone.
+        rehearsal: what decides.
     """
-    target = probed.target
-    addresses = [_judged(wanted, target, attempt, now) for attempt in probed.attempts]
-    return JudgedTarget(target, tuple(addresses), probed.problem)
+    vouched, barred = probed.vouched, ""
+    if wanted.policy.level.heeds_dane and vouched.problem:
+        barred = f"its TLSA records cannot be known: {vouched.problem}"
+    judging = _Judging(wanted, probed.target, vouched.claims, barred, rehearsal)
+    addresses = tuple(map(judging.judged, probed.attempts))
+    return JudgedTarget(probed.target, addresses, probed.problem, vouched, barred)
 
 
-def _judged(wanted: Wanted, target: Target, attempt: Attempt, now: datetime) -> Judged:
-    shown = verdict = None
-    refusal = ""
-    if attempt.handshake is not None:
-        shown = read(attempt.handshake.evidence, now)
-        verdict, refusal = _verdict(wanted, attempt.handshake.evidence, now)
-    carried, reason = _carried(wanted, target, attempt, refusal)
-    remedy = _remedy(wanted, target, attempt) if carried is Carried.NOT else ""
-    by_report = _by_report(wanted, target, attempt, carried)
-    return Judged(attempt, shown, verdict, carried, reason, remedy, by_report)
+@attrs.frozen
+class _Judging:
+    """Judges the addresses of one target, which sessions pass over for what ``barred`` says."""
+
+    wanted: Wanted
+    target: Target
+    claims: Claims | None
+    barred: str
+    rehearsal: Rehearsal
+
+    def judged(self, attempt: Attempt) -> Judged:
+        """Judge one address."""
+        wanted, target = self.wanted, self.target
+        shown = decision = None
+        if attempt.handshake is not None:
+            shown = read(attempt.handshake.evidence, self.rehearsal.now)
+            decision = self._decision(attempt.handshake.evidence)
+        if self.barred and not attempt.forbidden:
+            refused = f"{target}: {self.barred}"
+            return Judged(attempt, shown, decision, Carried.NOT, refused, "", Carried.NOT)
+        refusal, remedy = self._objection(attempt, decision)
+        carried, reason = _carried(wanted, target, attempt, refusal)
+        if carried is not Carried.NOT:
+            remedy = ""
+        elif not refusal:
+            remedy = _remedy(wanted, target, attempt)
+        by_report = _by_report(wanted, target, attempt, carried)
+        return Judged(attempt, shown, decision, carried, reason, remedy, by_report)
+
+    def _decision(self, evidence: Evidence) -> Decision:
+        wanted, rehearsal = self.wanted, self.rehearsal
+        policy, service = wanted.policy, f"_{wanted.kind.service}"
+        claims = self.claims if policy.level.heeds_dane else None
+        case = Case(wanted.domain, service, policy, evidence, claims)
+        if self.barred:
+            decision = Decision(Verdict(Status.UNTRUSTED, "", self.barred), self.barred)
+        else:
+            decision = rehearsal.decide(case)
+        records = None
+        if self.claims is not None and self.claims.has_dane:
+            server = Server(
+                self.claims.references, evidence, policy, revocation=rehearsal.revocation
+            )
+            records = match(self.claims.records, server, rehearsal.now, verify_path)
+        return attrs.evolve(decision, records=records, site=rehearsal.by_site(case))
+
+    def _objection(self, attempt: Attempt, decision: Decision | None) -> tuple[str, str]:
+        """Return what speaks against a server that TLS, or its lack, is settled with.
+
+        With it comes what might help; both are empty if nothing does.
+        """
+        if decision is not None:
+            return decision.refusal, decision.remedy or self._without_records(decision)
+        optional = self.wanted.policy.level is Level.MAY and not self.target.direct
+        if optional and attempt.without_tls:
+            return self.rehearsal.plaintext(self.wanted.domain, self.wanted.kind)
+        return "", ""
+
+    def _without_records(self, decision: Decision) -> str:
+        """Return what helps where TLSA records are demanded, and none can ever be believed."""
+        wanted = self.wanted
+        lacking = wanted.policy.level is Level.DANE_ONLY and decision.records is None
+        return BELIEVE if lacking and decision.refusal and not wanted.believed else ""
 
 
-def _verdict(wanted: Wanted, evidence: Evidence, now: datetime) -> tuple[Verdict, str]:
-    """Return the verdict, and why it is a refusal; that is empty if it is none."""
-    domain, policy, service = wanted.domain, wanted.policy, f"_{wanted.kind.service}"
-    try:
-        return judge(domain, service, policy, evidence, now), ""
-    except UntrustedError as error:
-        text = str(error)
-    if policy.level is Level.SECURE:
-        # A level that demands no proof tells how far the same server has come.
-        lenient = attrs.evolve(policy, level=Level.ENCRYPT)
-        return attrs.evolve(judge(domain, service, lenient, evidence, now), problem=text), text
-    status = Status.UNTRUSTED if evidence.chain else Status.ANONYMOUS
-    return Verdict(status, "", text), text
+BELIEVE: Final = "have a DNS server that validates run on this machine, or see validating in [dns]"
+"""What helps where nobody is believed about DNSSEC."""
 
 
 def _carried(wanted: Wanted, target: Target, attempt: Attempt, refusal: str) -> tuple[Carried, str]:
@@ -116,7 +165,8 @@ def _remedy(wanted: Wanted, target: Target, attempt: Attempt) -> str:
     fixed = wanted.server is not None
     server, direct = FIXED[wanted.kind], DIRECT[wanted.kind]
     if attempt.own:
-        return "" if fixed else f"{_policy_with(wanted, server)} says where it is instead"
+        settable = not fixed and wanted.policy.level in USES[server]
+        return f"{_policy_with(wanted, server)} says where it is instead" if settable else ""
     if attempt.forbidden:
         return f"{_policy_with(wanted, 'private_addresses = true')} allows it"
     if not fixed or attempt.connected is None or attempt.handshake is not None:

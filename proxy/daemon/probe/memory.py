@@ -42,6 +42,8 @@ class Memory:
 
     Attributes:
         file: the keyring.
+        domain: the domain, in A-labels.
+        stream: the kind of stream, in the words of the keyring.
         exists: whether it is there; the daemon makes it if it is not.
         entries: the certificates that were believed once.
         held: those that were not, and wait or have been decided about.
@@ -50,10 +52,12 @@ class Memory:
     """
 
     file: Path
+    domain: str
+    stream: str
     exists: bool = True
     entries: tuple[Entry, ...] = ()
     held: tuple[Held, ...] = ()
-    seen: Seen = Seen()
+    seen: Seen = attrs.field(factory=Seen)
     problem: str = ""
 
     def entry_of(self, certificate: bytes) -> Entry | None:
@@ -80,25 +84,25 @@ def recall(conf: Conf, file: Path | None, domain: str, policy: Policy, kind: Kin
     """
     if file is None or not takes_keyring(policy):
         return None
-    place = conf.state_directory / FILE_NAME
+    place, stream = conf.state_directory / FILE_NAME, kind.value
     try:
         place.lstat()
     except FileNotFoundError:
-        return Memory(place, exists=False)
+        return Memory(place, domain, stream, exists=False)
     except OSError:
         pass  # opening it tells why
     try:
         with keyring_at(Place(file, conf_chosen=True, state_directory=place.parent)) as keyring:
             return Memory(
                 place,
-                entries=keyring.find(domain, kind.value),
-                held=tuple(
-                    held for held in keyring.all_held(domain) if held.stream == kind.value
-                ),
-                seen=keyring.seen(domain, kind.value),
+                domain,
+                stream,
+                entries=keyring.find(domain, stream),
+                held=tuple(held for held in keyring.all_held(domain) if held.stream == stream),
+                seen=keyring.seen(domain, stream),
             )
     except KeyringError as error:
-        return Memory(place, problem=str(error))
+        return Memory(place, domain, stream, problem=str(error))
 
 
 @attrs.frozen
@@ -134,28 +138,38 @@ def kept(
         None if it does not come to asking the keyring.
     """
     entry, held = memory.entry_of(certificate), memory.held_of(certificate)
-    held_id = "" if held is None else held.id
-    again = f"bascule keyring approve {held_id} lets it in again" if held_id else ""
-    if entry is not None and entry.revocation is not None:
-        text = f"revoked {_on(entry.revocation.at, entry.revocation.by)}"
-        return Kept(Standing.REVOKED, text, held_id, again)
-    if held is not None and held.state is State.REJECTED:
-        text = f"rejected {_on(held.since, held.by)}, as {held_id}"
-        return Kept(Standing.REJECTED, text, held_id, again)
+    if (barred := _barred(entry, held)) is not None:
+        return barred
     if accepted and entry is not None:
         return Kept(Standing.KNOWN, _known(entry))
     if accepted:
         return Kept(Standing.NEW, _new(memory))
-    if not holds:
-        return None
-    seconds = policy.approval_timeout
+    return _waiting(held, policy.approval_timeout) if holds else None
+
+
+def _barred(entry: Entry | None, held: Held | None) -> Kept | None:
+    held_id = "" if held is None else held.id
+    remedy = f"bascule keyring approve {held_id} lets the certificate in again" if held_id else ""
+    if entry is not None and entry.revocation is not None:
+        text = f"revoked {_on(entry.revocation.at, entry.revocation.by)}"
+        return Kept(Standing.REVOKED, text, held_id, remedy)
+    if held is not None and held.state is State.REJECTED:
+        text = f"rejected {_on(held.since, held.by)}, held as {held_id}"
+        return Kept(Standing.REJECTED, text, held_id, remedy)
+    return None
+
+
+def _waiting(held: Held | None, seconds: float) -> Kept:
     wait = f"; sessions wait {seconds:g} s for an operator" if seconds else ""
     if held is not None and held.state is State.PENDING:
-        text = f"held as {held_id} since {_date(held.since)}{wait}"
-        remedy = f"bascule keyring approve {held_id} permits the certificate, {_COMPARE}"
-        return Kept(Standing.HELD, text, held_id, remedy)
+        text = f"held as {held.id} since {_date(held.since)}{wait}"
+        remedy = f"bascule keyring approve {held.id} permits the certificate, {_COMPARE}"
+        return Kept(Standing.HELD, text, held.id, remedy)
     text = f"not there; it would be held for an operator{wait}"
-    remedy = f"bascule keyring pending names it when a session has met it; approve it {_COMPARE}"
+    remedy = (
+        "once a session has met the certificate, bascule keyring pending tells its id, by which "
+        f"to approve it, {_COMPARE}"
+    )
     return Kept(Standing.UNSEEN, text, "", remedy)
 
 

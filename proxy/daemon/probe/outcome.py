@@ -8,7 +8,9 @@ from typing import Final
 import attrs
 
 from proxy.daemon.probe.certificates import Shown
-from proxy.net.probed import Attempt
+from proxy.daemon.probe.memory import Memory
+from proxy.daemon.probe.rehearsal import Decision, Site
+from proxy.net.probed import Attempt, Vouched
 from proxy.net.targets import Target
 from proxy.session.kinds import Kind
 from proxy.session.rules import TLSRule
@@ -33,6 +35,7 @@ class Wanted:
         default: whether that is what holds where the conf has no policy for the domain.
         kind: what is wanted of it: streams of clients, or of servers.
         sender: the domain of ours on whose behalf a server asks; empty for none.
+        believed: whether anybody who is asked for DNS records is believed about DNSSEC.
     """
 
     domain: str
@@ -40,6 +43,7 @@ class Wanted:
     default: bool = False
     kind: Kind = Kind.C2S
     sender: str = ""
+    believed: bool = True
 
     @property
     def server(self) -> Target | None:
@@ -77,7 +81,7 @@ class Judged:
     Attributes:
         attempt: what came of it.
         shown: what the server showed of itself; None without TLS.
-        verdict: what the verifier makes of that; None without TLS.
+        decision: what would become of that; None without TLS.
         carried: how one would be carried there.
         reason: why it would not, not yet fit to be shown; empty if it would.
         remedy: what in the conf might help, if that is known; not yet fit to be shown.
@@ -86,20 +90,35 @@ class Judged:
 
     attempt: Attempt
     shown: Shown | None
-    verdict: Verdict | None
+    decision: Decision | None
     carried: Carried
     reason: str
     remedy: str
     by_report: Carried
 
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict on what the server showed; None without TLS."""
+        return None if self.decision is None else self.decision.verdict
+
 
 @attrs.frozen
 class JudgedTarget:
-    """One target with its addresses; without any, the problem says why, not yet fit to be shown."""
+    """One target with its addresses.
+
+    Attributes:
+        target: the target.
+        addresses: its addresses, judged.
+        problem: why there are none, not yet fit to be shown; empty if there are.
+        vouched: what DNSSEC says of it.
+        barred: why sessions pass it over though it has addresses, likewise; empty if they do not.
+    """
 
     target: Target
     addresses: tuple[Judged, ...]
     problem: str
+    vouched: Vouched
+    barred: str
 
 
 @attrs.frozen
@@ -179,6 +198,8 @@ class Report:
         listeners: the forward listeners through which the domain may be reached.
         targets: its targets, in the order in which a session would try them.
         outcome: what a session would come to.
+        memory: what the keyring says of the domain; None if that does not matter.
+        site: what the domain's web site says; None if it was not asked.
     """
 
     wanted: Wanted
@@ -186,6 +207,8 @@ class Report:
     listeners: tuple[Serving, ...]
     targets: tuple[JudgedTarget, ...]
     outcome: Outcome
+    memory: Memory | None = None
+    site: Site | None = None
 
     def source(self, target: Target) -> str:
         """Return what named a target: ``srv``, ``fallback`` (the domain itself) or ``policy``."""
@@ -205,6 +228,8 @@ def course(targets: Iterable[JudgedTarget], *, report: bool = False) -> Course:
     remedies: dict[str, None] = {}
     for each in targets:
         answering = next((at for at in each.addresses if at.attempt.connected is not None), None)
+        if each.barred:
+            answering = None
         if answering is None:
             found = [at.reason for at in each.addresses]
             reasons.update(dict.fromkeys(found or [f"{each.target}: {each.problem}"]))

@@ -18,12 +18,24 @@ from proxy.daemon.probe.outcome import (
     Report,
     Wanted,
 )
+from proxy.daemon.probe.rehearsal import Decision
+from proxy.daemon.probe.vouching import (
+    BAD,
+    FAIR,
+    GOOD,
+    Line,
+    of_decision,
+    of_key,
+    of_policy,
+    of_report,
+    of_target,
+)
 from proxy.net.probed import Attempt
 from proxy.session.kinds import Kind
 from proxy.session.rules import TLSRule
 from proxy.session.welcome import Proofs
 from proxy.trust.policy import Level
-from proxy.trust.verdict import Status, Verdict
+from proxy.trust.verdict import Status
 from proxy.xmpp.text import printable
 
 WIDTH: Final = 80
@@ -33,12 +45,6 @@ NAMES_SHOWN: Final = 8
 """How many identities of each kind are listed."""
 
 _LABEL: Final = 11
-_GOOD: Final = "green"
-_BAD: Final = "red"
-_FAIR: Final = "yellow"
-
-Line = tuple[str, Text]
-"""A label, and what it is about."""
 
 
 def print_report(report: Report) -> None:
@@ -54,13 +60,13 @@ def print_report(report: Report) -> None:
         console.print(Text(report.wanted.domain, "bold"))
         console.print(_grid(_judged_by(report)))
         for number, target in enumerate(report.targets, start=1):
-            _print_target(console, number, target, report.source(target.target))
+            _print_target(console, number, target, report)
         console.print()
         outcome = report.outcome
-        style = _GOOD
+        style = GOOD
         if outcome.carried is Carried.NOT:
             by_report = any(each.carried is not Carried.NOT for each in report.listeners)
-            style = _FAIR if by_report else _BAD
+            style = FAIR if by_report else BAD
         console.print(Text(f"{outcome.text[0].upper()}{outcome.text[1:]}.", style), soft_wrap=True)
     # rich would end the process by itself when nobody reads.
     sys.stdout.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
@@ -72,21 +78,22 @@ def _judged_by(report: Report) -> Iterator[Line]:
     else:
         yield "judged by", Text(printable(str(report.conf)))
     yield from _policy(report.wanted)
+    yield from of_report(report)
     if report.wanted.kind is Kind.S2S:
         yield "from", _sender(report.wanted)
     for listener in report.listeners:
         enforces = "nothing" if listener.rule is TLSRule.REPORT else "the policy"
         text = f'{printable(listener.name)}, tls = "{listener.rule.value}": enforces {enforces}'
-        yield "listener", Text(text, _FAIR if listener.rule is TLSRule.REPORT else "")
+        yield "listener", Text(text, FAIR if listener.rule is TLSRule.REPORT else "")
     if report.conf is not None and not report.listeners:
         peers = report.wanted.kind.peers
-        yield "listener", Text(f"no forward listener for {peers} allows this domain", _BAD)
+        yield "listener", Text(f"no forward listener for {peers} allows this domain", BAD)
 
 
 def _sender(wanted: Wanted) -> Text:
     if wanted.sender:
         return Text(f"{wanted.sender}, whose certificate is shown")
-    return Text("no domain of ours, as there is no [[domain]]; no certificate is shown", _FAIR)
+    return Text("no domain of ours, as there is no [[domain]]; no certificate is shown", FAIR)
 
 
 def _policy(wanted: Wanted) -> Iterator[Line]:
@@ -99,6 +106,7 @@ def _policy(wanted: Wanted) -> Iterator[Line]:
         text += f", {len(policy.pins)} pins" if len(policy.pins) > 1 else ", 1 pin"
     if policy.private_addresses:
         text += ", private addresses allowed"
+    text += of_policy(policy)
     if wanted.kind is Kind.S2S and policy.level is not Level.NONE:
         text += f', dialback = "{policy.dialback.value}"'
     yield "policy", Text(text)
@@ -106,22 +114,25 @@ def _policy(wanted: Wanted) -> Iterator[Line]:
         yield "authorities", Text(printable(str(policy.anchors)))
 
 
-def _print_target(console: Console, number: int, judged: JudgedTarget, source: str) -> None:
-    target = judged.target
+def _print_target(console: Console, number: int, judged: JudgedTarget, report: Report) -> None:
+    target, heeded = judged.target, report.wanted.policy.level.heeds_dane
     origin = {
         "srv": f"SRV, priority {target.priority}, weight {target.weight}",
         "fallback": "the domain itself, as it has no SRV records",
         "policy": "set by the policy",
-    }[source]
+    }[report.source(target)]
     way = "direct TLS" if target.direct else "STARTTLS"
     console.print()
     console.print(Text.assemble((f"{number}. {target}", "bold"), f"  {way} ({origin})"))
     if judged.problem:
-        problem = Text(printable(judged.problem, LONGEST_REASON), _BAD)
+        problem = Text(printable(judged.problem, LONGEST_REASON), BAD)
         console.print(Padding(_grid([("problem", problem)]), (0, 0, 0, 3)))
+    if lines := list(of_target(judged)):
+        console.print(Padding(_grid(lines), (0, 0, 0, 3)))
     for address in judged.addresses:
         console.print(Padding(Text(address.attempt.address, "bold"), (0, 0, 0, 3)))
-        console.print(Padding(_grid(_address(address, direct=target.direct)), (0, 0, 0, 5)))
+        lines = list(_address(address, direct=target.direct, heeded=heeded))
+        console.print(Padding(_grid(lines), (0, 0, 0, 5)))
 
 
 def _grid(lines: "Iterator[Line] | list[Line]") -> Table:
@@ -135,10 +146,10 @@ def _grid(lines: "Iterator[Line] | list[Line]") -> Table:
     return table
 
 
-def _address(judged: Judged, *, direct: bool) -> Iterator[Line]:
+def _address(judged: Judged, *, direct: bool, heeded: bool) -> Iterator[Line]:
     attempt = judged.attempt
     if attempt.forbidden:
-        yield "forbidden", Text(printable(attempt.forbidden), _BAD)
+        yield "forbidden", Text(printable(attempt.forbidden), BAD)
         yield from _accepted(judged)
         return
     if attempt.connected is not None:
@@ -146,10 +157,10 @@ def _address(judged: Judged, *, direct: bool) -> Iterator[Line]:
         if not direct:
             yield "STARTTLS", _starttls(attempt)
     if attempt.redirection:
-        yield "redirects", Text(f"to {printable(attempt.redirection)}, not followed", _BAD)
+        yield "redirects", Text(f"to {printable(attempt.redirection)}, not followed", BAD)
     if attempt.problem:
         detail = f" ({attempt.detail})" if attempt.detail else ""
-        yield "problem", Text(printable(attempt.problem + detail, LONGEST_REASON), _BAD)
+        yield "problem", Text(printable(attempt.problem + detail, LONGEST_REASON), BAD)
     if attempt.handshake is not None:
         facts = attempt.handshake.facts
         yield "TLS", Text(f"{facts.version}, {facts.cipher}, {facts.group or 'group unknown'}")
@@ -157,45 +168,52 @@ def _address(judged: Judged, *, direct: bool) -> Iterator[Line]:
         yield "ALPN", Text(printable(facts.protocol) or "none")
     if attempt.proofs is not None:
         yield from _proofs(attempt.proofs)
-    if judged.shown is not None and judged.verdict is not None:
-        yield from _shown(judged.shown, judged.verdict)
+    if judged.shown is not None and judged.decision is not None:
+        yield from _shown(judged.shown)
+        yield from _decided(judged.shown, judged.decision, heeded=heeded)
     yield from _accepted(judged)
 
 
 def _proofs(proofs: Proofs) -> Iterator[Line]:
-    yield "EXTERNAL", Text("offered") if proofs.external else Text("not offered", _FAIR)
-    yield "dialback", Text("announced") if proofs.dialback else Text("not announced", _FAIR)
+    yield "EXTERNAL", Text("offered") if proofs.external else Text("not offered", FAIR)
+    yield "dialback", Text("announced") if proofs.dialback else Text("not announced", FAIR)
 
 
 def _accepted(judged: Judged) -> Iterator[Line]:
     if judged.carried is not Carried.NOT:
         way = "by TLS" if judged.carried is Carried.BY_TLS else "in plaintext"
-        yield "policy", Text(f"accepts it, {way}", _GOOD)
+        yield "policy", Text(f"accepts it, {way}", GOOD)
     elif judged.attempt.connected is not None:
-        yield "policy", Text("does not accept it", _BAD)
+        yield "policy", Text("does not accept it", BAD)
     if judged.remedy:
         yield "remedy", Text(printable(judged.remedy))
 
 
 def _starttls(attempt: Attempt) -> Text:
     if attempt.offered is None:
-        said = Text("no features came", _FAIR)
+        said = Text("no features came", FAIR)
     else:
-        said = Text("offered") if attempt.offered else Text("not offered", _FAIR)
+        said = Text("offered") if attempt.offered else Text("not offered", FAIR)
     return said.append(", proceeded" if attempt.proceeded else ", did not proceed")
 
 
-def _shown(shown: Shown, verdict: Verdict) -> Iterator[Line]:
+def _shown(shown: Shown) -> Iterator[Line]:
     for number, link in enumerate(shown.chain, start=1):
         label = "certificate" if number == 1 else f"above it {number - 1}"
         yield from ((label, line) for line in _link(link))
     if shown.length > len(shown.chain):
-        yield "chain", Text(f"{shown.length} certificates", _FAIR)
+        yield "chain", Text(f"{shown.length} certificates", FAIR)
     if shown.chain:
         yield from (("identities", line) for line in _identities(shown.identities))
+
+
+def _decided(shown: Shown, decision: Decision, *, heeded: bool) -> Iterator[Line]:
+    verdict = decision.verdict
     yield "matched", Text(verdict.identity or "none")
     yield "pin", Text(shown.pin or "none")
-    style = {Status.VERIFIED: _GOOD, Status.TRUSTED: _FAIR}.get(verdict.status, _BAD)
+    yield from of_key(shown)
+    yield from of_decision(decision, heeded=heeded)
+    style = {Status.VERIFIED: GOOD, Status.TRUSTED: FAIR}.get(verdict.status, BAD)
     text = Text(verdict.status.value, style)
     yield "verdict", text.append(f": {verdict.problem}") if verdict.problem else text
 
@@ -206,13 +224,13 @@ def _link(link: Link) -> Iterator[Text]:
     issuer = unreadable if link.issuer is None else link.issuer or "(nobody)"
     yield Text(f"{subject}, issued by {issuer}")
     if link.not_before is None or link.not_after is None:
-        yield Text("its dates cannot be read", _BAD)
+        yield Text("its dates cannot be read", BAD)
         return
     dates = Text(f"{link.not_before:%Y-%m-%d} to {link.not_after:%Y-%m-%d}, ")
     if link.days_until_valid:
-        yield dates.append(f"not yet valid: {_days(link.days_until_valid)} to go", _BAD)
+        yield dates.append(f"not yet valid: {_days(link.days_until_valid)} to go", BAD)
     elif link.days_left is None or link.days_left < 0:
-        yield dates.append("expired", _BAD)
+        yield dates.append("expired", BAD)
     else:
         yield dates.append(f"{_days(link.days_left)} left")
 
@@ -235,7 +253,7 @@ def _identities(identities: Identities) -> Iterator[Text]:
     if identities.count > shown:
         yield Text(f"and {identities.count - shown} more")
     if identities.problem or not identities.count:
-        yield Text(identities.problem or "none that can be understood", _BAD)
+        yield Text(identities.problem or "none that can be understood", BAD)
 
 
 def _milliseconds(seconds: float) -> str:

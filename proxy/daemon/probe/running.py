@@ -15,10 +15,12 @@ from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from proxy.daemon.crl_files import read_revocation
 from proxy.daemon.exits import Exit
 from proxy.daemon.forwarding import Remote
 from proxy.daemon.model import FORWARD, Conf, Deadlines
 from proxy.daemon.probe.judging import judged
+from proxy.daemon.probe.memory import recall
 from proxy.daemon.probe.outcome import (
     Carried,
     Course,
@@ -30,8 +32,11 @@ from proxy.daemon.probe.outcome import (
     outcome,
 )
 from proxy.daemon.probe.printing import print_report
+from proxy.daemon.probe.rehearsal import Site, rehearsing
 from proxy.daemon.probe.structure import structure
 from proxy.daemon.remote import Resolver as ResolverConf
+from proxy.net.name_servers import NameServers
+from proxy.net.posh import Posh, PoshError
 from proxy.net.probe import Prober, Terms
 from proxy.net.resolver import LookupFailedError
 from proxy.net.route import Request
@@ -40,7 +45,9 @@ from proxy.net.tls import TLSSetupError, client_context
 from proxy.session.kinds import Kind
 from proxy.session.options import one_line
 from proxy.session.rules import TLSRule
-from proxy.trust.policy import Level
+from proxy.trust.keyring.database import KeyringError
+from proxy.trust.policy import Level, Policy
+from proxy.trust.revocation import RevocationLists
 
 NOT_CARRIED: Final = 1
 """The exit code when one would not be carried to the domain's server."""
@@ -91,7 +98,9 @@ async def examine(
         reactor: the reactor.
 
     Raises:
-        TLSSetupError: the certificate of the domain that asks cannot be used.
+        KeyringError: there is no place for a copy of what the keyring says.
+        TLSSetupError: the certificate of the domain that asks, or a revocation list, cannot be
+            used.
     """
     domain, kind = question.domain, question.kind
     policy = remote.ladder.find(domain)
@@ -101,6 +110,7 @@ async def examine(
         default=policy not in conf.policies,
         kind=kind,
         sender=question.sender_of(conf),
+        believed=_is_anybody_believed(conf),
     )
     request = Request(
         domain,
@@ -116,14 +126,19 @@ async def examine(
         kind=kind,
         sender=wanted.sender,
     )
+    revocation = _revocation(policy)
     targets: tuple[JudgedTarget, ...] = ()
+    asking = Deferred.fromCoroutine(_said_by_site(remote, wanted, reactor))
     try:
         found = await Prober(reactor, remote.resolver, request, terms).probe()
     except LookupFailedError as error:
+        found = ()
         strict = lenient = Course(Carried.NOT, reasons=(str(error),))
-    else:
-        now = datetime.now(UTC)
-        targets = tuple(judged(wanted, probed, now) for probed in found)
+    site = await asking
+    memory = recall(conf, file, domain, policy, kind)
+    if found:
+        with rehearsing(reactor, memory, site, datetime.now(UTC), revocation) as rehearsal:
+            targets = tuple(judged(wanted, probed, rehearsal) for probed in found)
         strict, lenient = course(targets), course(targets, report=True)
     forward = [
         listener
@@ -144,7 +159,36 @@ async def examine(
         there = f"forward listener for {kind.peers}"
         forbidden = f"no {there} allows it" if forward else f"there is no {there}"
     result = outcome(wanted, strict, lenient, serving, forbidden=forbidden)
-    return Report(wanted, file, serving, targets, result)
+    return Report(wanted, file, serving, targets, result, memory, site)
+
+
+def _is_anybody_believed(conf: Conf) -> bool:
+    """Whether anybody who is asked for DNS records is believed about DNSSEC."""
+    try:
+        return NameServers(conf.dns.servers, conf.dns.validating).believed()
+    except LookupFailedError:
+        return False
+
+
+def _revocation(policy: Policy) -> RevocationLists:
+    try:
+        return read_revocation([policy])
+    except ValueError as error:
+        raise TLSSetupError(str(error)) from error
+
+
+async def _said_by_site(remote: Remote, wanted: Wanted, reactor: Any) -> Site | None:
+    """Return what the domain's web site says; None if that does not count."""
+    if not wanted.policy.posh:
+        return None
+    context, policy = remote.context, remote.ladder.find
+    posh = Posh(reactor, remote.resolver, context=context, policy=policy)
+    try:
+        return await posh.fetch(wanted.domain, wanted.kind.service)
+    except PoshError as error:
+        return error
+    finally:
+        posh.close()
 
 
 def _context(conf: Conf, remote: Remote, wanted: Wanted) -> SSL.Context:
@@ -202,6 +246,9 @@ def run(conf: Conf | None, file: Path, question: Question, *, as_json: bool) -> 
     except TLSSetupError as error:
         click.echo(one_line(f"bascule: {error}"), err=True)
         return Exit.CONFIG
+    except KeyringError as error:
+        click.echo(one_line(f"bascule: {error}"), err=True)
+        return Exit.UNAVAILABLE
     if report is None:
         return Exit.INTERRUPTED
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -217,8 +264,9 @@ def _reported(conf: Conf, file: Path | None, question: Question, reactor: Any) -
     """Run the reactor until there is a report; None if Ctrl-C comes first.
 
     Raises:
-        TLSSetupError: the roots of a policy, or the certificate of the domain that asks, cannot be
-            read.
+        KeyringError: there is no place for a copy of what the keyring says.
+        TLSSetupError: the roots of a policy, the certificate of the domain that asks, or a
+            revocation list, cannot be read.
     """
     # Private keys are for the service alone to read; of them at most the one that is shown is.
     remote = Remote(attrs.evolve(conf, domains=()), reactor)

@@ -97,6 +97,26 @@ class Reading:
         """Return what waits for an operator, longest waiting first."""
         return self._helds("SELECT * FROM doubted WHERE state = 'pending' ORDER BY since, id")
 
+    def count_pending(self) -> int:
+        """Return how many certificates wait for an operator; quicker than `pending`."""
+        return int(self._file.rows("SELECT count(*) FROM held WHERE state = 'pending'")[0][0])
+
+    def ends(self, most: int) -> tuple[tuple[str, int], ...]:
+        """Return domains and the ends of their certificates that are not revoked, soonest first.
+
+        Args:
+            most: How many at most.
+
+        Returns:
+            Domains in A-labels, and seconds since 1970; those that have ended are among them.
+        """
+        query = (
+            "SELECT domain, not_after FROM certificate JOIN entry"
+            " ON entry.certificate = certificate.number"
+            " WHERE revoked_at IS NULL ORDER BY not_after LIMIT ?"
+        )
+        return tuple((str(domain), int(end)) for domain, end in self._file.rows(query, most))
+
     def rejected(self) -> tuple[Held, ...]:
         """Return what was rejected or revoked, by domain."""
         return self._helds("SELECT * FROM doubted WHERE state = 'rejected' ORDER BY domain, since")

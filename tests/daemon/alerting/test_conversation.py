@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
 from proxy.daemon.alerting import messenger as under_test
 from proxy.daemon.alerting.conversation import message
 from proxy.daemon.alerting.messenger import Messenger
-from proxy.daemon.alerting.stream import MOST
+from proxy.daemon.alerting.stream import MOST, Stream
 from proxy.daemon.alerting.ways import Direct, directly
 from proxy.daemon.demo.server import LOOPBACK
 from proxy.daemon.endpoints import Endpoint
@@ -55,8 +57,11 @@ TAKEN_IN = b"<iq type='result' id='taken-in'/>"
 SESSION = features(f"<bind xmlns='{ns.BIND}'/><session xmlns='{ns.SESSION}'/>")
 
 
-def reason_for(lines: list[bytes], password_file: Path) -> str:
-    """Return what is said of a server that says ``lines``; empty if it got the alert."""
+def reason_for(lines: list[bytes], password_file: Path, *, leaving: bool = False) -> str:
+    """Return what is said of a server that says ``lines``; empty if it got the alert.
+
+    Waits for the end of the stream too if ``leaving``.
+    """
 
     async def scenario(reactor: Any) -> str:
         factory = Factory.forProtocol(lambda: Scripted(lines))
@@ -73,6 +78,8 @@ def reason_for(lines: list[bytes], password_file: Path) -> str:
         )
         messenger.tell(told())
         await until(reactor, lambda: reports.lines or not messenger._waiting)
+        if leaving:
+            await until(reactor, lambda: messenger._attempt is None)
         messenger.stop()
         return reports.reasons[0] if reports.lines else ""
 
@@ -106,6 +113,10 @@ def reason_for(lines: list[bytes], password_file: Path) -> str:
         ([OFFER, SUCCESS, BIND, BOUND, TAKEN_IN, b"CLOSE"], ""),
         ([OFFER, SUCCESS, BIND, BOUND, TAKEN_IN, b"<"], ""),
         ([OFFER, SUCCESS, BIND, BOUND, TAKEN_IN.replace(b"result", b"error")], ""),
+        (
+            [OFFER, SUCCESS, BIND, BOUND, b"<iq type='result' id='x'/></stream:stream>"],
+            "the server ended the stream",
+        ),
         ([OFFER, SUCCESS, BIND, BOUND, b"CLOSE"], "the server closed the connection"),
         ([OFFER, SUCCESS, BIND, BOUND, b"</stream:stream>"], "the server ended the stream"),
         ([OFFER, SUCCESS, BIND, BOUND + b"</stream:stream>"], "the server ended the stream"),
@@ -147,6 +158,25 @@ def test_a_server_that_falls_silent_is_given_up(
     began = time.monotonic()
     assert reason_for(lines, password_file) == "the server took longer than 0.3 seconds"
     assert time.monotonic() - began < 5
+
+
+def test_a_server_gets_a_moment_to_end_its_stream(
+    password_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(under_test, "FAREWELL", 0.3)
+    lines = [OFFER, SUCCESS, BIND, BOUND, TAKEN_IN]
+    began = time.monotonic()
+    assert reason_for(lines, password_file, leaving=True) == ""
+    assert 0.3 <= time.monotonic() - began < 5
+
+
+def test_what_has_gone_wrong_is_told_to_who_asks_later() -> None:
+    stream = Stream()
+    stream.makeConnection(StringTransport())
+    stream.dataReceived(b"x" * (MOST + 1))
+    failures: list[Failure] = []
+    stream.next().addErrback(failures.append)
+    assert str(failures[0].value) == "the server sends too much"
 
 
 def test_whatever_an_alert_says_the_message_is_one_element() -> None:

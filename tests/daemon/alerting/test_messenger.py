@@ -48,9 +48,9 @@ class Setting:
         self.reactor = reactor
         self.seen: list[bytes] = []
         accounts = Accounts(DOMAIN, {"bascule": PASSWORD, "admin": "x"})
-        server = LegacyServer(accounts, reactor)
-        server.observer = self._see
-        self.port = server.listen(reactor)
+        self.server = LegacyServer(accounts, reactor)
+        self.server.observer = self._see
+        self.port = self.server.listen(reactor)
         self.reports = Reports()
         self.messenger = self.speaking(self.way, password_file, plain=plain)
 
@@ -179,6 +179,7 @@ def test_a_wrong_password_is_told_of_a_few_times_and_the_alert_is_then_lost(
         setting.messenger.tell(told())
         await until(setting.reactor, lambda: len(setting.reports.lines) == 3)
         await deferLater(setting.reactor, 0.3)
+        assert not setting.server._connections
 
     setting = in_setting(scenario, password_file)
     lines = [fields for _, _, fields in setting.reports.lines]
@@ -326,10 +327,12 @@ def test_a_way_that_is_not_found_in_time_is_given_up(
 
 def test_alerts_beyond_those_that_may_wait_are_told_of(password_file: Path) -> None:
     async def scenario(setting: Setting) -> None:
-        messenger = setting.speaking(lambda _: Deferred(), password_file)
+        cancelled: list[Deferred[Way]] = []
+        messenger = setting.speaking(lambda _: Deferred(cancelled.append), password_file)
         for _ in range(MOST_WAITING + 2):
             messenger.tell(told())
         messenger.stop()
+        assert len(cancelled) == 1
         messenger.tell(told())
 
     reports = in_setting(scenario, password_file).reports

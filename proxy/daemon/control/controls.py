@@ -1,0 +1,167 @@
+"""A service under control: what the control socket tells of it, and does to it."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from proxy.daemon.control.controlled import NotControllableError, Told, Wanted
+from proxy.daemon.control.facts import (
+    AlertRow,
+    CertificateRow,
+    ListenerFacts,
+    SessionFacts,
+    State,
+    Status,
+    state_of,
+)
+from proxy.daemon.control.tracing import Tracing, Watch
+from proxy.daemon.log import Log
+from proxy.daemon.model import Conf
+from proxy.net.bridge import Bridge
+from proxy.net.divider import Divider
+from proxy.session.commands import Severity
+from proxy.session.hooks import Address
+from proxy.xmpp.errors import Condition, StreamError
+
+Sessions = Collection[Bridge | Divider]
+
+
+class Controls:
+    """A service under control.
+
+    Args:
+        conf: the conf.
+        sessions: those that there are; it changes while they begin and end.
+        places: returns where each listener listens, by its name.
+        log: the log; None if there is none.
+        certificates: returns the certificates that are presented.
+        pending: returns how many certificates wait for a decision; None without a keyring.
+        alerts: returns the alerts of late, newest first.
+
+    Attributes:
+        tracing: the traces; told of each bridge that begins.
+    """
+
+    def __init__(
+        self,
+        conf: Conf,
+        sessions: Sessions,
+        places: Callable[[], Mapping[str, tuple[Address, ...]]],
+        log: Log | None,
+        *,
+        certificates: Callable[[], tuple[CertificateRow, ...]] = tuple,
+        pending: Callable[[], int | None] = lambda: None,
+        alerts: Callable[[], tuple[AlertRow, ...]] = tuple,
+    ) -> None:
+        self.tracing = Tracing()
+        self._conf = conf
+        self._sessions = sessions
+        self._places = places
+        self._log = log
+        self._certificates = certificates
+        self._pending = pending
+        self._alerts = alerts
+        self._started = datetime.now(UTC)
+        self._since = time.monotonic()
+
+    def status(self) -> Status:
+        """Return how the daemon is doing."""
+        states = Counter(_state(session).value for session in self._sessions)
+        return Status(
+            version=version("bascule"),
+            pid=os.getpid(),
+            started=self._started.isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - self._since, 3),
+            sessions=dict(states),
+            listeners=tuple(self._listeners()),
+            certificates=self._certificates(),
+            pending=self._pending(),
+            alerts=self._alerts(),
+        )
+
+    def _listeners(self) -> Iterator[ListenerFacts]:
+        counted = Counter(session.view.listener for session in self._sessions)
+        places = self._places()
+        for listener in self._conf.listeners:
+            yield ListenerFacts(
+                name=listener.name,
+                direction=listener.direction,
+                stream=listener.stream.value,
+                address=", ".join(map(str, places.get(listener.name, ()))),
+                tls=listener.tls.value,
+                sessions=counted[listener.name],
+            )
+
+    def sessions(self) -> Iterator[SessionFacts]:
+        """Return the sessions one by one; those that end meanwhile are left out."""
+        for session in tuple(self._sessions):
+            if session in self._sessions:
+                yield _facts(session)
+
+    def kick(self, session_id: str) -> bool:
+        """End a session, telling its client why; whether there is one with this id."""
+        session = self._find(session_id)
+        if session is None:
+            return False
+        if self._log is not None:
+            fields = {"session": session_id}
+            self._log.write(Severity.INFO, "an operator ends a session", fields)
+        session.end(StreamError(Condition.POLICY_VIOLATION, "ended by an operator of the proxy"))
+        return True
+
+    def trace(self, wanted: Wanted, told: Told, ended: Callable[[], None]) -> Callable[[], None]:
+        """Tell what happens in the negotiation of sessions; see `Controlled.trace`.
+
+        Raises:
+            NotControllableError: there is no such session or listener, or it is too late.
+        """
+        if not wanted.session:
+            known = {listener.name for listener in self._conf.listeners}
+            if wanted.listener and wanted.listener not in known:
+                raise NotControllableError("there is no listener with this name")
+            return self.tracing.await_next(wanted, told, ended)
+        session = self._find(wanted.session)
+        if session is None:
+            raise NotControllableError("there is no session with this id")
+        return self.tracing.follow(session.view, lambda watch: _attach(session, watch), told, ended)
+
+    def log_level(self, level: Severity | None) -> Severity:
+        """Return the least severity that the log has, having set it unless ``level`` is None."""
+        if self._log is None:
+            return Severity.DEBUG if level is None else level
+        if level is not None:
+            self._log.write(Severity.INFO, f"an operator sets the log level to {level.value}")
+            self._log.threshold = level
+        return self._log.threshold
+
+    def _find(self, session_id: str) -> Bridge | Divider | None:
+        return next((each for each in self._sessions if each.view.id == session_id), None)
+
+
+def _attach(session: Bridge | Divider, watch: Watch) -> bool:
+    """Have a session tell its watch; whether it is being negotiated."""
+    if not isinstance(session, Bridge):
+        return False
+    if session.joined or session.standing.over:
+        return False
+    session.watch = watch
+    return True
+
+
+def _state(session: Bridge | Divider) -> State:
+    if isinstance(session, Bridge) and session.joined:
+        return State.JOINED  # as nearly all are
+    over = session.standing.over
+    if isinstance(session, Divider) and not over:
+        return State.DIVIDED
+    return state_of(session.view, joined=False, over=over)
+
+
+def _facts(session: Bridge | Divider) -> SessionFacts:
+    standing = session.standing
+    return SessionFacts.of(
+        session.view, _state(session), standing.server, standing.seconds, standing.passed
+    )

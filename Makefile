@@ -10,7 +10,7 @@ OLDEST_TESTS += $(addprefix --ignore tests/net/test_,redirected.py attack_12_gro
 	forward_attacks_before_tls.py)
 NODE := tests/servers/node
 # What waits for others more than it computes: it runs beside all else.
-WIRE := tests/net tests/servers
+WIRE := tests/net tests/servers tests/systemd
 ARGS ?=
 
 .DEFAULT_GOAL := help

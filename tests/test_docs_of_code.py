@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from proxy.daemon.service import _fields
+from proxy.daemon.summaries import fields
 from proxy.net.summary import Summary
 from proxy.session.chain import HOOKS
 from proxy.session.commands import Severity
@@ -33,7 +33,7 @@ def test_every_field_of_the_log_is_explained() -> None:
         severity=Severity.INFO,
         server=None,
     )
-    for field in _fields(summary):
+    for field in fields(summary):
         assert f"\n| `{field}` |" in text
 
 

@@ -16,10 +16,24 @@ PAGE = ROOT / "docs/refusals.md"
 PROBE = [ROOT / "proxy/net/probe.py", ROOT / "proxy/session/welcome.py"]
 """They look at servers for nobody's session, so they refuse none."""
 
+WEB = ROOT / "proxy/net/https.py"
+"""It gives up web sites, whose names its texts have themselves."""
+
+ROOMS = {
+    "plugins": ("plugins",),
+    "proxy/xmpp": ("proxy/xmpp",),
+    "proxy/session": ("proxy/session",),
+    "proxy/trust": ("proxy/trust", "proxy/trust/dane", "proxy/trust/keyring"),
+    "proxy/net": ("proxy/net",),
+    "proxy/daemon/trusting": ("proxy/daemon/trusting", "proxy/daemon/control"),
+}
+"""Directories whose code refuses, by the room they belong to."""
+
 SOURCES = sorted(
     file
-    for room in ("proxy/xmpp", "proxy/session", "proxy/trust", "proxy/net", "plugins")
-    for file in (ROOT / room).glob("*.py")
+    for directories in ROOMS.values()
+    for directory in directories
+    for file in (ROOT / directory).glob("*.py")
     if file not in PROBE
 )
 BEHIND, ABROAD = "the server behind this proxy", "the server of .+"
@@ -52,6 +66,16 @@ ENDS = {
     "fail": (0, ""),
     "LookupFailedError": (0, ""),
     "_UnprovenError": (1, ""),
+    "_TakenBackError": (1, ""),
+    "_NoProofError": (0, ""),
+    "UntrustedError": (0, ""),
+    "UndecidedError": (0, ""),
+    "_untrusted": (1, ""),
+    "_wait": (1, ""),
+    "Failed": (0, ""),
+    "PoshError": (0, ""),
+    "_SaidError": (0, ""),
+    "HTTPSError": (0, ""),
     "Verdict": (2, ""),
     "_decline": (2, "dialback refused: "),
     "_drop": (0, "dropped: "),
@@ -71,10 +95,12 @@ class Scope:
     Attributes:
         values: the expressions that names are bound to, those of the function before the module's.
         functions: the functions of the room.
+        place: what stands before a clause about a server.
     """
 
     values: dict[str, list[ast.expr]] = attrs.field(factory=dict)
     functions: dict[str, ast.FunctionDef] = attrs.field(factory=dict)
+    place: str = PLACE
 
     def within(self, nodes: Iterable[ast.AST]) -> "Scope":
         """Return the scope with what is assigned among some nodes."""
@@ -87,7 +113,7 @@ class Scope:
                     values.setdefault(name, []).append(value)
                 case ast.NamedExpr(target=ast.Name(id=name), value=value):
                     values.setdefault(name, []).append(value)
-        return Scope(values, self.functions)
+        return attrs.evolve(self, values=values)
 
     def returned(self, name: str, seen: frozenset[str]) -> Iterator[str]:
         """The texts that a function of the room may return."""
@@ -153,14 +179,14 @@ def reasons(call: ast.Call, scope: Scope) -> Iterator[str]:
             yield re.escape(ENDS[name][1]) + "[A-Za-z-]+: .+"  # a stream error's own words
         case "_upstream_failed" | "WayError" | "_fail" | "give_up", [text, *_]:
             for found in scope.texts(text):
-                yield from about_server(call, found)
+                yield from about_server(call, found, scope.place)
         case _ if name in ENDS and len(call.args) > ENDS[name][0]:
             position, before = ENDS[name]
             texts = filter(None, scope.texts(call.args[position]))
             yield from (re.escape(before) + found for found in texts)
 
 
-def about_server(call: ast.Call, clause: str) -> Iterator[str]:
+def about_server(call: ast.Call, clause: str, place: str) -> Iterator[str]:
     """What becomes of a clause about a server, by what takes it."""
     if name_of(call.func) == "_upstream_failed":
         before = re.escape(f"{Condition.REMOTE_CONNECTION_FAILED.value}: ")
@@ -170,7 +196,7 @@ def about_server(call: ast.Call, clause: str) -> Iterator[str]:
     elif any(keyword.arg == "clause" for keyword in call.keywords):
         yield clause  # it is none
     else:
-        yield PLACE + clause
+        yield place + clause
 
 
 def overdue(node: ast.AST, scope: Scope) -> Iterator[str]:
@@ -226,7 +252,8 @@ def conditions(node: ast.AST) -> Iterator[str]:
 
 def functions_for(file: Path) -> dict[str, ast.FunctionDef]:
     """The functions of a file's room, its own before others of the same name."""
-    others = sorted(each for each in file.parent.glob("*.py") if each != file)
+    near = next(each for each in ROOMS.values() if str(file.parent.relative_to(ROOT)) in each)
+    others = [each for room in near for each in sorted((ROOT / room).glob("*.py")) if each != file]
     return {
         node.name: node
         for each in (*others, file)
@@ -250,7 +277,8 @@ def parts(tree: ast.Module, scope: Scope) -> Iterator[tuple[ast.AST, Scope]]:
 def collect(file: Path) -> Iterator[tuple[str, int]]:
     """Each refusal in a file, as a regular expression for its line in the page."""
     tree = ast.parse(file.read_text())
-    for node, scope in parts(tree, Scope(functions=functions_for(file))):
+    place = "" if file == WEB else PLACE
+    for node, scope in parts(tree, Scope(functions=functions_for(file), place=place)):
         found = [*troubles(node, scope), *gathered(node, scope), *listed(node, scope)]
         found += [*conditions(node), *overdue(node, scope)]
         if isinstance(node, ast.Call):
@@ -283,6 +311,14 @@ NAMED = re.findall(r"^\| `([^`]+)` \|", PAGE.read_text(), re.MULTILINE)
         ("proxy/net/resolver.py", 5),
         ("proxy/net/route.py", 8),
         ("proxy/net/connector.py", 1),
+        ("proxy/net/https.py", 11),
+        ("proxy/net/posh.py", 9),
+        ("proxy/trust/dane/matching.py", 6),
+        ("proxy/trust/posh.py", 6),
+        ("proxy/trust/proof.py", 4),
+        ("proxy/daemon/trusting/judge.py", 4),
+        ("proxy/daemon/trusting/sites.py", 1),
+        ("proxy/daemon/control/controls.py", 1),
     ],
 )
 def test_refusals_are_found_in_the_code(file: str, least: int) -> None:

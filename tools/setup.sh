@@ -21,7 +21,7 @@ NODE_CLIENTS=tests/servers/node
 
 declare -A PACKAGES=(
     [python]='python3-venv'
-    [tests]='prosody lua-unbound jabberd2 ejabberd mcabber unbound nftables iproute2 openssl sslscan testssl.sh procps groff-base systemd prometheus'
+    [tests]='prosody lua-unbound jabberd2 ejabberd mcabber unbound nftables iproute2 openssl sslscan testssl.sh procps groff-base systemd systemd-container prometheus'
     [bench]='haproxy stunnel4 openssl procps util-linux make gcc libc6-dev libssl-dev'
 )
 

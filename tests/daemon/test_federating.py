@@ -103,9 +103,15 @@ def trusting(authority: Authority, domain: str = "*", **more: Any) -> dict[str, 
     return policy_table(domain=domain, ca_file=str(authority.ca_path), **more)
 
 
+def present() -> datetime:
+    """The time by the clock that the tests turn."""
+    told: datetime = vars(federating)["datetime"].now(UTC)
+    return told
+
+
 def made(conf: Conf) -> Peers:
     """Who judges, without a keyring and without web sites."""
-    return Peers(conf, Judge(object(), keyring=None, tell=tell, ask_site=ask_site))
+    return Peers(conf, Judge(object(), keyring=None, tell=tell, ask_site=ask_site, clock=present))
 
 
 def peers_of(*policies: dict[str, Any]) -> Peers:

@@ -82,4 +82,8 @@ def write(box: Box, address: str, *, instance: str = "") -> None:
     unit = f"bascule@{instance}.service" if instance else "bascule.service"
     directory = box.shared / instance
     directory.mkdir(exist_ok=True)
-    (directory / "bascule.toml").write_text(CONF.format(unit=unit, address=address))
+    conf = CONF.format(unit=unit, address=address)
+    if instance:
+        conf += f'[bascule]\nstate_directory = "/var/lib/bascule-{instance}"\n'
+        conf += f'control_socket = "/run/bascule-{instance}/control"\n'
+    (directory / "bascule.toml").write_text(conf)

@@ -86,6 +86,7 @@ def test_the_service_runs_hardened_with_keys_handed_over(box: Box) -> None:
     assert "Uid:\t0" not in status
     assert box.told("stat", "--format=%a", "/var/lib/private/bascule").strip() == "700"
     assert box.told("readlink", "-f", "/var/lib/bascule").strip() == "/var/lib/private/bascule"
+    box.told("test", "-S", "/run/bascule/control")
     # What root can check by hand meanwhile.
     box.told("/opt/bascule/bin/bascule", "check")
     lines = [line for line in journal(box, "bascule", before) if line.get("_PID") == pid]
@@ -212,6 +213,7 @@ def test_instances_stand_side_by_side(box: Box) -> None:
         pid = box.property(f"bascule@{name}", "MainPID")
         users.add(box.told("stat", "--format=%u", f"/proc/{pid}"))
         box.told("test", "-d", f"/var/lib/bascule-{name}/")
+        box.told("test", "-S", f"/run/bascule-{name}/control")
     assert len(users) == 2
 
 

@@ -117,7 +117,16 @@ def test_levels_and_versions() -> None:
     proving = [Level.PIN, *by_records, Level.SECURE]
     assert [each for each in Level if each.demands_proof] == proving
     assert [each for each in Level if each.heeds_dane] == by_records
-    assert [each.value for each in Level] == ["none", "may", "encrypt", "pin", "secure"]
+    assert [each.value for each in Level] == [
+        "none",
+        "may",
+        "encrypt",
+        "pin",
+        "dane",
+        "dane-only",
+        "keyring",
+        "secure",
+    ]
     assert [each.value for each in Version] == ["TLSv1.2", "TLSv1.3"]
     assert [each.value for each in Dialback] == ["allow", "never"]
 

@@ -170,6 +170,9 @@ class Messenger:
         self._attempt = None
         if self._stopped:
             return
+        if not self._waiting:  # all had been sent when the time was over
+            self._failures = 0
+            return
         for waiting in self._waiting:
             waiting.failures += 1
         lost = [each for each in self._waiting if each.failures > len(DELAYS)]

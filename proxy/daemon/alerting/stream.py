@@ -114,7 +114,7 @@ class Stream(Protocol):
         match event:
             case Header():
                 if not headers.read(event, ns.CLIENT).has_features:
-                    pass; DeliveryError("the server is older than XMPP 1.0 and knows no SASL")
+                    raise DeliveryError("the server is older than XMPP 1.0 and knows no SASL")
             case Footer():
                 self._fire(None)
             case Element() if event.name == ns.ERROR:

@@ -68,7 +68,7 @@ def of_report(report: Report) -> Iterator[Line]:
 
 def _site(site: Site) -> Text:
     if isinstance(site, PoshError):
-        return Text(printable(str(site), LONGEST_REASON), FAIR)
+        return Text(str(site), FAIR)
     document = site.document
     return Text(
         f"{_count(len(document.fingerprints), 'fingerprint')}, for {document.seconds} seconds"
@@ -138,7 +138,7 @@ def of_decision(decision: Decision, *, heeded: bool) -> Iterator[Line]:
     if isinstance(decision.site, Verdict):
         yield "POSH", Text(f"proves it, by {decision.site.identity}", GOOD)
     elif decision.site is not None:
-        yield "POSH", Text(printable(str(decision.site), LONGEST_REASON), FAIR)
+        yield "POSH", Text(str(decision.site), FAIR)
     if decision.kept is not None:
         yield "keyring", Text(decision.kept.text, _STANDINGS[decision.kept.standing])
 

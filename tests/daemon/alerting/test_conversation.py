@@ -172,7 +172,7 @@ def test_a_server_gets_a_moment_to_end_its_stream(
 
 def test_what_has_gone_wrong_is_told_to_who_asks_later() -> None:
     stream = Stream()
-    stream.makeConnection(StringTransport())
+    stream.makeConnection(StringTransport())  # type: ignore[no-untyped-call]
     stream.dataReceived(b"x" * (MOST + 1))
     failures: list[Failure] = []
     stream.next().addErrback(failures.append)

@@ -134,7 +134,8 @@ def _by_dane(case: Case, now: datetime, verify: VerifyPath) -> Proof | None:
     if isinstance(outcome, Proved):
         return Proof(Verdict(Status.VERIFIED, printable(outcome.identity), ""), How.DANE)
     if isinstance(outcome, Failed):
-        raise UntrustedError(outcome.problem)
+        refusal = RevokedError if outcome.revoked else UntrustedError
+        raise refusal(outcome.problem)
     return None
 
 

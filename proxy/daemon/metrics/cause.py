@@ -121,6 +121,7 @@ _TLS_REFUSED: Final = "TLS refused: "
 _POLICIES: Final = (
     (re.compile(r"TLS is required|TLS must begin|version 1\.0 is required after"), Cause.NO_TLS),
     (re.compile(r"the stream must be to "), Cause.DOMAIN),
+    (re.compile(r"ended by an operator"), Cause.SHUTDOWN),
     (re.compile(r"more than \d+ \w+( a minute)? from one address"), Cause.ADDRESS_LIMIT),
     (
         re.compile(

@@ -25,7 +25,7 @@ from proxy.trust.policy import Level, Policy, pin_of_key
 from proxy.trust.reasons import NOT_FOR_SERVERS
 from proxy.trust.revocation import NO_LISTS, RevocationLists
 from proxy.trust.strength import key_weakness, signature_weakness
-from proxy.trust.verdict import LARGEST_CERTIFICATE, LONGEST_CHAIN, UntrustedError
+from proxy.trust.verdict import LARGEST_CERTIFICATE, LONGEST_CHAIN, RevokedError, UntrustedError
 from proxy.xmpp.text import printable
 
 MOST_RECORDS: Final = 100
@@ -65,9 +65,11 @@ class Failed:
 
     Attributes:
         problem: Why, as one clause fit to be shown.
+        revoked: Whether it would, if a certificate were not revoked, or could be said not to be.
     """
 
     problem: str
+    revoked: bool = False
 
 
 @attrs.frozen
@@ -171,6 +173,8 @@ class _Matching:
         ):
             try:
                 proved = attempt([record for record in records if record.usage == usage])
+            except RevokedError as error:
+                return Failed(str(error), revoked=True)
             except (_NoProofError, UntrustedError) as error:
                 problem = problem or str(error)
             else:
@@ -215,6 +219,8 @@ class _Matching:
                 proved = self._with_names(record, evidence)
                 if not self._server.initiating:
                     self._check_use(list(map(Certificate.read, evidence.verified)))
+            except RevokedError:
+                raise
             except (_NoProofError, UntrustedError) as error:
                 problem = problem or _NoProofError(f"{error} ({record})")
             else:

@@ -16,10 +16,11 @@ from proxy.trust.policy import Level, OnChange
 from proxy.trust.proof import Case, Proof
 from proxy.trust.revocation import NO_LISTS
 from proxy.trust.undecided import UndecidedError
-from proxy.trust.verdict import Status, UntrustedError, Verdict
+from proxy.trust.verdict import RevokedError, Status, UntrustedError, Verdict
 from tests.authority import Authority
 from tests.daemon.trusting.judged import Court, case, claims
-from tests.trust.dane import record, unverified
+from tests.trust.dane import der, record, unverified
+from tests.trust.revoking import FILE, crl, entry, number, revocation
 from tests.trust.showing import DAY, NAME, evidence, issued
 
 SHOWN = Evidence((b"leaf", b"authority"), 0, "ok")
@@ -111,8 +112,8 @@ def test_nothing_is_remembered_for_other_certificates(court: Court, other: Evide
 
 
 def test_what_is_remembered_does_not_grow(court: Court, proving: Proving) -> None:
-    for number in range(MOST_REMEMBERED + 10):
-        court.judge.judge(case(SHOWN, domain=f"d{number}.example.org"))
+    for count in range(MOST_REMEMBERED + 10):
+        court.judge.judge(case(SHOWN, domain=f"d{count}.example.org"))
     court.judge.judge(case(SHOWN, domain=f"d{MOST_REMEMBERED + 9}.example.org"))
     assert len(proving.asked) == MOST_REMEMBERED + 10
     court.judge.judge(case(SHOWN, domain="d0.example.org"))
@@ -366,3 +367,24 @@ def test_the_keyring_survives_its_process(tmp_path: Path, unknown: Evidence) -> 
     second.keyring.approve(held_id, "anna", second.now)
     assert second.judge.judge(asked).status is Status.VERIFIED
     second.keyring.close()
+
+
+# Revocation
+
+
+@pytest.mark.parametrize("usage", [None, 0, 1, 2])
+def test_what_is_revoked_is_refused_whatever_was_permitted(
+    court: Court, keyring: Keyring, root: Authority, usage: int | None
+) -> None:
+    """Whichever way the authority comes into it: no operator knew of that."""
+    chain = (*issued(root), der(root))
+    lists = revocation(crl(root, entry(number(chain[0]))))
+    court.judge.renew(lists)
+    about = chain[0] if usage == 1 else chain[1]
+    vouched = None if usage is None else claims(record(about, usage))
+    asked = case(evidence(chain, [root]), Level.KEYRING, claims=vouched, crl_files=(FILE,))
+    keyring.approve(keyring.hold(NAME, "c2s", chain[0], "", court.now).id, "anna", court.now)
+    with pytest.raises(RevokedError, match="was revoked"):
+        court.judge.judge(asked)
+    court.judge.renew(revocation(crl(root)))
+    assert court.judge.judge(asked).status is Status.VERIFIED

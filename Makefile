@@ -16,7 +16,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test oldest check bench fuzz format clean test-setup test-wire test-rest
+.PHONY: help demo test oldest check bench fuzz format dist deb pins clean test-setup test-wire test-rest
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed 's/:.*## /\t/' | expand -t 12
@@ -56,6 +56,17 @@ fuzz: $(VENV)/.ready ## Run the property tests with many more examples (ARGS: op
 format: $(VENV)/.ready ## Format the code, mend what the linter can
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+dist: $(VENV)/.ready ## Build the wheel and the sdist, in dist/
+	rm -f dist/bascule-*
+	$(PYTHON) -m build --no-isolation --quiet
+
+deb: dist ## Build the Debian package from the sdist, and lint it
+	@tools/setup.sh packages deb
+	tools/deb.sh
+
+pins: $(VENV)/.ready ## Take the versions in .venv up in what the Debian package carries
+	$(PYTHON) tools/pins.py
 
 clean: ## Remove everything that was made here
 	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

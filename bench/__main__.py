@@ -5,12 +5,13 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
 import click
 
-from bench import ground, report
+from bench import ground, keyring, report
 from bench.errors import BenchError
 from bench.processes import raise_file_limit
 from bench.relays import (
@@ -67,9 +68,9 @@ def choose_rows(names: tuple[str, ...], *, quick: bool) -> list[Row]:
     Raises:
         BenchError: One is not known.
     """
-    unknown = [name for name in names if name not in {row.name for row in ROWS}]
+    unknown = [name for name in names if name not in {keyring.NAME, *(row.name for row in ROWS)}]
     if unknown:
-        known = ", ".join(row.name for row in ROWS)
+        known = ", ".join([*(row.name for row in ROWS), keyring.NAME])
         raise BenchError(f"no row {', '.join(unknown)}; there are {known}", os.EX_USAGE)
     if names:
         return [row for row in ROWS if row.name in names]
@@ -84,8 +85,19 @@ def _can_run(scenario: Scenario, chosen: list[Relay]) -> bool:
     return PLAIN in chosen or not scenario.forward
 
 
-def write_results(results: list[Result], rows: list[Row], plan: Plan) -> str:
+def write_results(
+    results: list[Result],
+    rows: list[Row],
+    plan: Plan,
+    answers: Sequence[keyring.Answers],
+) -> str:
     """Writes latest.json and latest.md into `RESULTS`.
+
+    Args:
+        results: What the runs brought.
+        rows: The rows of the table.
+        plan: What was planned.
+        answers: How soon the keyring has answered; none if it was not asked.
 
     Returns:
         The Markdown.
@@ -111,7 +123,8 @@ def write_results(results: list[Result], rows: list[Row], plan: Plan) -> str:
             if result.failure is not None
         ],
     )
-    text = report.markdown(table, rows, plan.relays, circumstances)
+    more = keyring.markdown(answers) if answers else []
+    text = report.markdown(table, rows, plan.relays, circumstances, more)
     whole = {
         "circumstances": attrs.asdict(circumstances),
         "machine": report.machine(),
@@ -120,6 +133,7 @@ def write_results(results: list[Result], rows: list[Row], plan: Plan) -> str:
             for name, cells in table.items()
         },
         "targets": [attrs.asdict(judgement) for judgement in report.judge(table, rows)],
+        "keyring": [attrs.asdict(each) for each in answers],
         "results": [attrs.asdict(result) for result in results],
     }
     RESULTS.mkdir(exist_ok=True)
@@ -151,6 +165,15 @@ def _agreement(said: str) -> str:
     return f"{tls} after one ClientHello" if hellos == "1" else f"{tls} after {hellos} ClientHellos"
 
 
+def _keyring_alone(publish: Path | None) -> None:
+    """Asks the keyring only, which takes neither relays nor a load generator."""
+    if publish is not None:
+        raise BenchError(f"--publish puts a whole table in, not {keyring.NAME} alone", os.EX_USAGE)
+    answers = keyring.measure(click.echo)
+    click.echo()
+    click.echo("\n".join(keyring.markdown(answers)), nl=False)
+
+
 @click.command()
 @click.option("--rounds", type=click.IntRange(min=1), help="Default 5, with --quick 1.")
 @click.option("--seconds", type=click.FloatRange(min=0.1), help="Of a run; default 0.8, quick 0.5.")
@@ -177,12 +200,15 @@ def main(
     quick: bool,
     publish: Path | None,
 ) -> None:
-    """Measure Bascule beside HAProxy, stunnel and direct clients.
+    """Measure Bascule beside HAProxy, stunnel and direct clients, and its keyring alone.
 
     Results go to bench/results/latest.json and latest.md. The exit code is 70 if a relay lost,
     changed or refused anything, whatever the figures are.
     """
     try:
+        if only == (keyring.NAME,):
+            _keyring_alone(publish)
+            return
         chosen = choose_relays(relays, quick=quick)
         rows = choose_rows(only, quick=quick)
         needed = {row.scenario for row in rows}
@@ -206,7 +232,10 @@ def main(
         certificates, authority = ground.make_certificates(), ground.make_authority()
         bench = Bench(plan, certificates, authority, processors, click.echo)
         results = bench.run()
-        text = write_results(results, rows, plan)
+        answers: list[keyring.Answers] = []
+        if keyring.NAME in only or not (only or quick):
+            answers = keyring.measure(click.echo)
+        text = write_results(results, rows, plan, answers)
         if publish is not None:
             report.publish(publish, text)
     except BenchError as error:

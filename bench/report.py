@@ -247,7 +247,11 @@ def _introduction(circumstances: Circumstances) -> list[str]:
 
 
 def markdown(
-    table: Table, rows: Sequence[Row], relays: Sequence[Contender], circumstances: Circumstances
+    table: Table,
+    rows: Sequence[Row],
+    relays: Sequence[Contender],
+    circumstances: Circumstances,
+    more: Sequence[str] = (),
 ) -> str:
     """The table as it is published, ending with a line feed.
 
@@ -256,6 +260,7 @@ def markdown(
         rows: Its rows.
         relays: The reverse relays, `REFERENCE` among them.
         circumstances: What else belongs to it.
+        more: Lines of what was measured without relays.
     """
     titles = {each.name: each.title for each in (*relays, *DIRECTS, FORWARD)}
     here = machine()
@@ -274,6 +279,7 @@ def markdown(
         *_targets(table, rows, titles),
         *_medians(table, rows, REFERENCE, relays),
         *(line for each in DIRECTS for line in _medians(table, rows, each, (each, FORWARD))),
+        *more,
         where,
         "",
         *(f"- {titles[name]}: {version}" for name, version in circumstances.versions.items()),

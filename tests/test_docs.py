@@ -31,6 +31,7 @@ SYSTEM_COMMANDS = {
     "apt-get",
     "cd",
     "certbot",
+    "chmod",
     "ip",
     "journalctl",
     "ln",
@@ -84,6 +85,7 @@ DOMAIN: dict[str, Any] = {
     "name": "example.com",
     "certificate": "tls/example.com.crt",
     "private_key": "tls/example.com.key",
+    "c2s_server": "127.0.0.1:15222",
     "s2s_server": "127.0.0.1:15269",
 }
 FORWARD_LISTENER: dict[str, Any] = {
@@ -254,6 +256,13 @@ def named_commands(group: click.Group, before: str = "") -> Iterator[tuple[str, 
             yield from named_commands(command, f"{before}{name} ")
         else:
             yield f"{before}{name}", command
+
+
+def test_the_guide_has_every_command() -> None:
+    pages = "".join((ROOT / f"docs/{name}.md").read_text() for name in ("guide", "control"))
+    for name, command in named_commands(cli):
+        if not isinstance(command, click.Group):
+            assert re.search(rf"\bbascule {name}\b", pages), name
 
 
 def test_the_manual_page_has_every_command_and_option() -> None:

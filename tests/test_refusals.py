@@ -13,8 +13,12 @@ from proxy.session.hooks import Condition
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/refusals.md"
-PROBE = [ROOT / "proxy/net/probe.py", ROOT / "proxy/session/welcome.py"]
-"""They look at servers for nobody's session, so they refuse none."""
+ASIDE = [
+    ROOT / "proxy/daemon/control/conversation.py",
+    ROOT / "proxy/net/probe.py",
+    ROOT / "proxy/session/welcome.py",
+]
+"""They answer operators, or look at servers for nobody's session, so they refuse none."""
 
 WEB = ROOT / "proxy/net/https.py"
 """It gives up web sites, whose names its texts have themselves."""
@@ -34,7 +38,7 @@ SOURCES = sorted(
     for directories in ROOMS.values()
     for directory in directories
     for file in (ROOT / directory).glob("*.py")
-    if file not in PROBE
+    if file not in ASIDE
 )
 BEHIND, ABROAD = "the server behind this proxy", "the server of .+"
 """What the server is called in `ServerSide.name`, by the direction of the listener."""

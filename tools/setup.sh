@@ -2,7 +2,8 @@
 # Sets up what the Makefile's targets need. Each argument names one part:
 #
 #   packages GROUP   Debian packages: python (to make virtual environments), tests (the servers and
-#                    auditors that tests run), bench (what the benchmark is compared with)
+#                    auditors that tests run), bench (what the benchmark is compared with), deb (to
+#                    build the Debian package)
 #   python           the virtual environment .venv with Bascule and its tools
 #   oldest           the virtual environment .venv-oldest with Bascule, the oldest versions of what it
 #                    needs (tools/oldest.py) and the tools that its tests need
@@ -23,6 +24,7 @@ declare -A PACKAGES=(
     [python]='python3-venv'
     [tests]='prosody lua-unbound jabberd2 ejabberd mcabber unbound nftables iproute2 openssl sslscan testssl.sh procps groff-base systemd systemd-container prometheus'
     [bench]='haproxy stunnel4 openssl procps util-linux make gcc libc6-dev libssl-dev'
+    [deb]='build-essential debhelper lintian python3-venv'
 )
 
 say() { echo "setup: $*" >&2; }
@@ -96,6 +98,8 @@ best_python() {
 
 empty_environment() { # DIRECTORY
     local base
+    # What it leads to would be emptied.
+    [ ! -L "$1" ] || die "$1 is a symbolic link"
     base=$(best_python)
     say "making $1 with $base ($("$base" -c 'import platform; print(platform.python_version())'))"
     "$base" -m venv --clear "$1"

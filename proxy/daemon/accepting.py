@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 from OpenSSL import SSL
@@ -19,6 +19,8 @@ from proxy.daemon.forwarding import ForwardRules, request
 from proxy.daemon.model import FORWARD, Conf
 from proxy.daemon.model import Listener as ListenerConf
 from proxy.daemon.own import OwnDomains, contexts, prefaces
+from proxy.daemon.served import Domain
+from proxy.daemon.sessions import Marks, Sessions
 from proxy.daemon.trusting.trust import Trust
 from proxy.net.bridge import Bridge
 from proxy.net.deadlines import Deadlines
@@ -33,11 +35,9 @@ from proxy.net.surroundings import ENDING, Parted, Surroundings
 from proxy.net.tls import TLSSetupError
 from proxy.session.chain import Chain
 from proxy.session.clients import ClientPassage
-from proxy.session.commands import Command, Deadline, Report
+from proxy.session.commands import Command, Deadline
 from proxy.session.components import ComponentPassage
-from proxy.session.dialback import Ledger
 from proxy.session.hooks import Address, View
-from proxy.session.ids import StreamIds
 from proxy.session.inbound import Inbound
 from proxy.session.kinds import Kind
 from proxy.session.outbound import Outbound
@@ -63,28 +63,6 @@ _HERE: Final = Address("127.0.0.1", 0)
 T = TypeVar("T")
 
 
-class Sessions(Protocol):
-    """What takes the sessions that come of connections."""
-
-    def begin(self, session: Bridge | Divider) -> None:
-        """Take one that is about to start."""
-
-    def closed(self, session: Bridge | Divider, summary: Summary) -> None:
-        """Take note of one that is over."""
-
-    def replaced(self, session: Bridge, by: Divider) -> None:
-        """Take note of one that goes on as another."""
-
-    def report(self, listener: str, session_id: str, report: Report) -> None:
-        """Write to the log what a session reports."""
-
-    def turned_away(self, listener: str, client: Address, reason: object) -> None:
-        """Take note of a connection that is closed before it becomes a session."""
-
-    def is_own(self, address: str, port: int) -> bool:
-        """Whether an IP address and a port are a listener of ours."""
-
-
 class Accepting:
     """Makes sessions of connections.
 
@@ -94,6 +72,7 @@ class Accepting:
         trust: whom to believe.
         chain: the plugins.
         sessions: takes the sessions.
+        marks: what our own streams are known by.
         metrics: takes what is measured; None if nothing is.
 
     Raises:
@@ -108,6 +87,7 @@ class Accepting:
         chain: Chain,
         sessions: Sessions,
         *,
+        marks: Marks,
         metrics: "Metrics | None" = None,
     ) -> None:
         self._conf = conf
@@ -116,24 +96,34 @@ class Accepting:
         self._chain = chain
         self._sessions = sessions
         self._metrics = metrics
-        self._ids = StreamIds()
-        self._ledger = Ledger()
+        self._marks = marks
         self._contexts = contexts(conf)
         self._proxied: list[Proxied] = []
 
-    def renew(self) -> None:
-        """Make the TLS contexts anew, and with them the keys of session tickets.
+    def renew(self, domain: Domain) -> None:
+        """Make the TLS contexts of a domain anew, and with them the keys of session tickets.
 
         Raises:
             TLSSetupError: a certificate cannot be used; all stays as it was.
         """
-        for name, made in contexts(self._conf).items():
+        for name, made in contexts(attrs.evolve(self._conf, domains=(domain,))).items():
             self._contexts[name].update(made)
+
+    @property
+    def waits(self) -> bool:
+        """Whether any connection is still to say by the PROXY protocol whose it is."""
+        return any(proxied.waiting for proxied in self._proxied)
 
     def stop(self) -> None:
         """Wait for no more headers of the PROXY protocol."""
         for proxied in self._proxied:
             proxied.stop()
+
+    def close(self) -> None:
+        """Give up the TLS contexts, which are large: no session is left."""
+        self.stop()
+        for each in self._contexts.values():
+            each.clear()
 
     def first(self, listener: ListenerConf, hub: Hub) -> Callable[[socket.socket, Address], None]:
         """Return what a listener does first of all with a connection."""
@@ -184,7 +174,7 @@ class Accepting:
             return ComponentPassage
         if listener.stream is Kind.C2S:
             return ClientPassage
-        rules = InboundRules(self._conf, there(self._trust.peers), self._ledger)
+        rules = InboundRules(self._conf, there(self._trust.peers), self._marks.ledger)
         return lambda view, chain, out: Inbound(view, chain, out, rules)
 
     def _accepting_forward(self, listener: ListenerConf, hub: Hub) -> Taken:
@@ -193,7 +183,8 @@ class Accepting:
         rules = ForwardRules(listener, remote.ladder, self._trust.judge)
         passage: MakePassage = ClientPassage
         if listener.stream is Kind.S2S:
-            between = OutboundRules(listener, self._conf, there(self._trust.peers), self._ledger)
+            peers = there(self._trust.peers)
+            between = OutboundRules(listener, self._conf, peers, self._marks.ledger)
             rules, passage = between, partial(_outbound, between)
 
         def abroad(
@@ -328,7 +319,7 @@ class Accepting:
             client=client,
             domains=domains,
             chain=self._chain,
-            ids=self._ids,
+            ids=self._marks.ids,
             passage=passage,
             outward=outward,
             divides=divides,

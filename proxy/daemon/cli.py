@@ -98,7 +98,7 @@ def run(conf_path: Path) -> int:
     from proxy.daemon import running  # noqa: PLC0415
 
     warnings = [Finding.__str__(caution) for caution in report.cautions]
-    return running.run(report.conf, warnings, activation)
+    return running.run(report.conf, warnings, activation, conf_path)
 
 
 @cli.command(short_help="Report every mistake in the configuration.")

@@ -1,7 +1,7 @@
 """What a forward listener allows and demands, as its conf says."""
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from OpenSSL import SSL
 
@@ -14,7 +14,7 @@ from proxy.net.redirected import NotRedirectedError, first_destination, original
 from proxy.net.resolver import Resolver
 from proxy.net.route import Request
 from proxy.net.targets import Target
-from proxy.net.tls import client_context
+from proxy.net.tls import TLSSetupError, client_context
 from proxy.session.hooks import Address
 from proxy.session.kinds import Kind
 from proxy.session.rules import TLSRule
@@ -24,6 +24,44 @@ from proxy.trust.policy import Ladder, Pattern, Policy
 from proxy.trust.proof import Case
 from proxy.trust.verdict import Verdict
 
+Contexts = dict[tuple[Policy, str], SSL.Context]
+"""TLS contexts for servers of others, by their policy and the domain of ours that is shown."""
+
+
+def contexts_abroad(
+    conf: Conf, before: Contexts | None = None, senders: Collection[str] | None = None
+) -> tuple[Contexts, TLSSetupError | None]:
+    """Make the contexts in which the servers of others are spoken to; each takes some milliseconds.
+
+    Args:
+        conf: the conf.
+        before: those that there were, of which what cannot be made anew stays.
+        senders: make only those in which these domains of ours are shown; None for all.
+
+    Returns:
+        The contexts, and why some of them stayed as they were.
+
+    Raises:
+        TLSSetupError: the roots of a policy, or a certificate, cannot be read, and nothing was made
+            of them before.
+    """
+    own: dict[str, Sequence[CertificateFiles]] = {"": ()}
+    if any(each.direction == FORWARD and each.stream is Kind.S2S for each in conf.listeners):
+        own |= {domain.name: domain.certificates for domain in conf.domains}
+    made = dict(before or {})
+    problem: TLSSetupError | None = None
+    # The last one holds where none is named.
+    for policy in (*conf.policies, Policy(Pattern.parse("*"))):
+        for sender in own if senders is None else own.keys() & set(senders):
+            pairs = [(files.certificate, files.private_key) for files in own[sender]]
+            try:
+                made[policy, sender] = client_context(policy, pairs)
+            except TLSSetupError as error:
+                if (policy, sender) not in made:
+                    raise
+                problem = error
+    return made, problem
+
 
 class Remote:
     """The servers of domains that are not ours: which policy holds for each, and how it is met.
@@ -31,41 +69,40 @@ class Remote:
     Args:
         conf: the conf.
         reactor: the reactor.
+        outgoing: knows our own connections, those under other confs among them.
+        contexts: the TLS contexts; None has them made here.
 
     Raises:
         TLSSetupError: the roots of a policy cannot be read.
     """
 
-    def __init__(self, conf: Conf, reactor: object) -> None:
+    def __init__(
+        self,
+        conf: Conf,
+        reactor: object,
+        outgoing: Outgoing | None = None,
+        contexts: Contexts | None = None,
+    ) -> None:
         self.ladder = Ladder(conf.policies)
         self.resolver = Resolver(reactor, conf.dns.servers, validating=conf.dns.validating)
-        self.outgoing = Outgoing()
+        self.outgoing = Outgoing() if outgoing is None else outgoing
         self._reactor = reactor
-        # The last one holds where none is named.
-        self._policies = (*conf.policies, Policy(Pattern.parse("*")))
-        self._own: dict[str, Sequence[CertificateFiles]] = {"": ()}
-        if any(
-            listener.direction == FORWARD and listener.stream is Kind.S2S
-            for listener in conf.listeners
-        ):
-            self._own |= {domain.name: domain.certificates for domain in conf.domains}
-        self._contexts: dict[tuple[Policy, str], SSL.Context] = {}
-        self.renew()
+        self._conf = conf
+        self._contexts = contexts_abroad(conf)[0] if contexts is None else contexts
 
-    def renew(self) -> None:
-        """Make the TLS contexts anew, with the roots as they now are.
+    def renew(self, senders: Collection[str] | None = None) -> None:
+        """Make the TLS contexts anew, with roots and certificates as they now are.
+
+        Args:
+            senders: make only those in which these domains of ours are shown; None for all.
 
         Raises:
-            TLSSetupError: the roots of a policy, or a certificate, cannot be read; all stays as
-                it was.
+            TLSSetupError: the roots of a policy, or a certificate, cannot be read; what needs them
+                stays as it was.
         """
-        self._contexts = {
-            (policy, sender): client_context(
-                policy, [(files.certificate, files.private_key) for files in own]
-            )
-            for policy in self._policies
-            for sender, own in self._own.items()
-        }
+        self._contexts, problem = contexts_abroad(self._conf, self._contexts, senders)
+        if problem is not None:
+            raise problem
 
     def context(self, domain: str, sender: str = "") -> SSL.Context:
         """Return the TLS context in which the server of ``domain`` is spoken to.
@@ -112,8 +149,9 @@ class Remote:
         return original_destination(connection, tproxy=listener.tproxy)
 
     def close(self) -> None:
-        """Stop asking DNS."""
+        """Stop asking DNS, and give up the TLS contexts, which are large."""
         self.resolver.close()
+        self._contexts.clear()
 
 
 class ForwardRules:

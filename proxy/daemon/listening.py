@@ -9,6 +9,17 @@ from proxy.net.hub import Hub
 from proxy.net.listener import Accepted, Listener
 
 
+def facts(conf: ListenerConf, address: object) -> dict[str, object]:
+    """Return what the log tells of a listener at one of its addresses."""
+    return {
+        "listener": conf.name,
+        "direction": conf.direction,
+        "stream": conf.stream.value,
+        "address": address,
+        "tls": conf.tls.value,
+    }
+
+
 def listen(
     conf: ListenerConf, hub: Hub, accepted: Accepted, activation: Activation | None
 ) -> list[Listener]:
@@ -35,7 +46,8 @@ def listen(
             endpoint.port,
             accepted,
             tproxy=conf.tproxy,
-            passed=passed[number] if passed else None,
+            # The one that was passed stays open for a listener of a later conf.
+            passed=passed[number].dup() if passed else None,
         )
         try:
             port.start()

@@ -21,6 +21,9 @@ from proxy.trust.policy import Pattern, Policy
 LONGEST_DEADLINE = 86400
 """Seconds: beyond a day a deadline is no deadline, and timers may not take it."""
 
+LONGEST_DRAIN = 3600
+"""Seconds: nobody waits longer for a daemon that is to stop."""
+
 REVERSE: Final = "reverse"
 FORWARD: Final = "forward"
 """The directions of a listener."""
@@ -109,6 +112,18 @@ class Deadlines:
             "For the connection to the server, until its stream is ready: of a forward listener, "
             "looking it up in DNS, every address that is tried and TLS included. After it who "
             "connected is told that the server cannot be reached."
+        ),
+    )
+    drain: float = option(
+        default=10.0,
+        minimum=0,
+        maximum=LONGEST_DRAIN,
+        unit="seconds",
+        help=(
+            "Over which sessions are ended one after another when Bascule stops or is drained, so "
+            "that not all of them connect again at once. It takes less where there are few: 20 ms "
+            "for each. 0: all are ended at once. systemd must allow it (TimeoutStopSec), where "
+            "Bascule cannot ask it for more time."
         ),
     )
 

@@ -7,8 +7,10 @@ from typing import Final
 
 import attrs
 
+from proxy.daemon.alerting.events import Met
 from proxy.daemon.certificates import key_name
 from proxy.daemon.control.facts import AlertRow, CertificateRow
+from proxy.daemon.generation import Generation
 from proxy.daemon.metrics.sources import Expiring, Live, Source
 from proxy.daemon.model import Conf
 from proxy.daemon.pem import read_chain
@@ -26,18 +28,28 @@ class Monitored:
     """A service, for metrics (`proxy.daemon.metrics.sources.Sources`) and for ``bascule status``.
 
     Attributes:
-        conf: its conf.
-        trust: whom it believes.
+        now: returns what comes of the conf that holds now.
         live: its sessions.
+        told: returns the alerts that were told last, in order.
         counted: how often each leg has not taken all at once.
         unready: why it is not ready, in words; nothing if it is.
     """
 
-    conf: Conf
-    trust: Trust
+    now: Callable[[], Generation]
     live: Collection[Bridge | Divider]
+    told: Callable[[], Sequence[Met]]
     counted: Callable[[], Mapping[Side, int]]
     unready: Callable[[], Sequence[str]]
+
+    @property
+    def conf(self) -> Conf:
+        """The conf that holds now."""
+        return self.now().conf
+
+    @property
+    def trust(self) -> Trust:
+        """Whom is believed now."""
+        return self.now().trust
 
     # For metrics
 
@@ -95,5 +107,5 @@ class Monitored:
         iso = partial(datetime.isoformat, timespec="seconds")
         return tuple(
             AlertRow(iso(met.last), met.alert.severity.value, met.alert.text, met.count)
-            for met in reversed(self.trust.alerting.recent())
+            for met in reversed(self.told())
         )

@@ -4,16 +4,19 @@ import faulthandler
 import gc
 import resource
 import signal
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
 
 from proxy.daemon.activation import Activation
+from proxy.daemon.control.controlled import NotControllableError
 from proxy.daemon.exits import Exit
+from proxy.daemon.listening import facts
 from proxy.daemon.log import Log, start
 from proxy.daemon.model import Conf
 from proxy.daemon.notify import Pulse, notify
@@ -24,14 +27,21 @@ from proxy.session.chain import ChainError
 from proxy.session.commands import Severity
 from proxy.trust.keyring.database import KeyringError
 
+UNASKED: Final = 10.0
+"""Seconds for stopping that a service manager must allow without being asked for more."""
 
-def run(conf: Conf, warnings: Sequence[str], activation: Activation) -> int:
+TELLING: Final = 1.0
+"""Seconds after which a service manager is told again how many sessions are left to be ended."""
+
+
+def run(conf: Conf, warnings: Sequence[str], activation: Activation, path: Path) -> int:
     """Run the daemon until SIGTERM or SIGINT; return its exit code.
 
     Args:
         conf: the conf, without mistakes.
         warnings: what `bascule check` warns of; written to the log.
         activation: has the sockets that systemd has passed.
+        path: the conf's main file, which SIGHUP and `bascule reload` have read again.
     """
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
@@ -42,10 +52,12 @@ def run(conf: Conf, warnings: Sequence[str], activation: Activation) -> int:
         log.write(Severity.WARNING, "no listener wants a socket of systemd", _told(passed))
     # systemd ends a process that is stuck by SIGABRT: the journal then shows where it was.
     faulthandler.enable()
-    _survive_hangups(reactor, log)
+    hung_up: list[int] = []
+    signal.signal(signal.SIGHUP, lambda number, _frame: hung_up.append(number))
     _raise_descriptor_limit()
     try:
-        service = Service(conf, reactor, log, activation)
+        service = Service(conf, reactor, log, activation, path=path)
+        _heed_hangups(reactor, service, log, hung_up)
         service.start()
     except (ChainError, KeyringError, TLSSetupError) as error:
         log.write(Severity.ERROR, str(error))
@@ -73,14 +85,7 @@ def _announce(log: Log, conf: Conf, service: Service) -> None:
     places = service.places()
     for listener in conf.listeners:
         for address in places[listener.name]:
-            fields = {
-                "listener": listener.name,
-                "direction": listener.direction,
-                "stream": listener.stream.value,
-                "address": address,
-                "tls": listener.tls.value,
-            }
-            log.write(Severity.INFO, "listening", fields)
+            log.write(Severity.INFO, "listening", facts(listener, address))
 
 
 def _told(passed: Passed) -> dict[str, object]:
@@ -88,17 +93,24 @@ def _told(passed: Passed) -> dict[str, object]:
 
 
 def _run_reactor(reactor: Any, service: Service, log: Log) -> None:
-    pulse = Pulse(reactor, partial(_counted, service))
+    pulse = Pulse(reactor, lambda: service.status)
 
     def start() -> None:
+        _heed_ends(reactor, service, log)
         notify("READY=1")
         pulse.start()
 
     def stop() -> "Deferred[None]":
-        pulse.stop()
-        notify(f"STOPPING=1\nSTATUS=Ending {_counted(service)}")
+        needs = service.needs
+        stopped = service.stop()
+        notify(f"STOPPING=1\nSTATUS={service.status}")
+        if needs > UNASKED:
+            notify(f"EXTEND_TIMEOUT_USEC={round((needs + UNASKED) * 1e6)}")
         log.write(Severity.INFO, "stopping")
-        return service.stop()
+        telling = LoopingCall(_tell, service)
+        telling.clock = reactor
+        telling.start(TELLING, now=False)
+        return stopped.addCallback(lambda _: telling.stop()).addCallback(lambda _: pulse.stop())
 
     reactor.addSystemEventTrigger("before", "shutdown", stop)
 
@@ -106,18 +118,41 @@ def _run_reactor(reactor: Any, service: Service, log: Log) -> None:
     reactor.run()
 
 
-def _counted(service: Service) -> str:
-    return f"{service.sessions} session{'s' * (service.sessions != 1)}"
+def _tell(service: Service) -> None:
+    notify(f"STATUS={service.status}", urgent=False)
 
 
-def _survive_hangups(reactor: Any, log: Log) -> None:
-    """Have SIGHUP, which would end the process, only answered in the log."""
+def _heed_hangups(reactor: Any, service: Service, log: Log, before: list[int]) -> None:
+    """Have SIGHUP reload; also those that came ``before``, after the conf was read."""
 
-    def hung_up(_signal: int, _frame: object) -> None:
-        text = "SIGHUP: there is no reload; restart to take up a new conf"
-        reactor.callFromThread(log.write, Severity.WARNING, text)
+    def reload() -> None:
+        try:
+            service.reload()
+        except NotControllableError as error:
+            log.write(Severity.WARNING, f"SIGHUP: {error}")
 
-    signal.signal(signal.SIGHUP, hung_up)
+    signal.signal(signal.SIGHUP, _heeding(reactor, reload))
+    if before:
+        reactor.callWhenRunning(reload)
+
+
+def _heed_ends(reactor: Any, service: Service, log: Log) -> None:
+    """Have SIGTERM and SIGINT drain, and a second of these end at once."""
+
+    def stop() -> None:
+        if service.stopping:
+            log.write(Severity.INFO, "ending at once")
+            service.hurry()
+        else:
+            reactor.stop()
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, _heeding(reactor, stop))
+
+
+def _heeding(reactor: Any, act: Callable[[], None]) -> Callable[[int, object], None]:
+    """Return what does something at a signal, which may interrupt anything, once that is safe."""
+    return lambda _signal, _frame: reactor.callFromThread(act)
 
 
 def _raise_descriptor_limit() -> None:

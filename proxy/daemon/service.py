@@ -1,38 +1,43 @@
-"""The service: listeners, and the bridges that come of them."""
+"""The service: what listens, the sessions that come of it, and the confs that follow each other."""
 
-from collections.abc import Iterator, Mapping
-from itertools import chain
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, fail
 
-from proxy.daemon.accepting import Accepting
 from proxy.daemon.activation import Activation
 from proxy.daemon.alerting.stream import DeliveryError
 from proxy.daemon.alerting.ways import Way
-from proxy.daemon.listening import listen
+from proxy.daemon.control.controlled import NotControllableError
+from proxy.daemon.control.facts import Drained, Reloaded
+from proxy.daemon.draining import CERTIFICATE, RENEWED, Session, age, lasts, shown_for
+from proxy.daemon.file_watch import INTERVAL
+from proxy.daemon.generation import Generation, Lasting
+from proxy.daemon.listening import facts
 from proxy.daemon.log import Log
 from proxy.daemon.model import Conf
 from proxy.daemon.monitoring import Monitored
 from proxy.daemon.operation import Operation
+from proxy.daemon.ports import Ports
+from proxy.daemon.reloading import Read, Reloading, changes, listed
+from proxy.daemon.renewing import Renewal, seen
+from proxy.daemon.stopping import GRACE, Stopping
 from proxy.daemon.summaries import fields
-from proxy.daemon.trusting.trust import Trust
-from proxy.net.bridge import Bridge
+from proxy.daemon.telling import Telling
 from proxy.net.divider import Divider
 from proxy.net.hub import Hub
-from proxy.net.listener import Listener
+from proxy.net.listener import Accepted
 from proxy.net.summary import Summary
-from proxy.net.tls import TLSSetupError
-from proxy.session.chain import Chain
 from proxy.session.commands import Report, Severity, Side
 from proxy.session.faults import located
 from proxy.session.hooks import Address
+from proxy.trust.keyring.alerts import Alert
 
-GRACE: Final = 5.0
-"""Seconds that sessions get to end when the service stops."""
-
-TICKET_KEYS: Final = 86_400.0
-"""Seconds after which the keys of session tickets are replaced."""
+WAITS: Final = 1.0
+"""Seconds between looks at connections that have not said yet whose they are."""
 
 
 class Service:
@@ -43,6 +48,8 @@ class Service:
         reactor: the reactor.
         log: where to write; None keeps quiet.
         activation: has the sockets that systemd has passed.
+        path: the main file of the conf, to reload it from; None if it cannot be reloaded.
+        interval: seconds from one look at certificates and other files to the next.
 
     Raises:
         ChainError: a plugin is not fit for the chain.
@@ -56,26 +63,37 @@ class Service:
         reactor: Any,
         log: Log | None = None,
         activation: Activation | None = None,
+        *,
+        path: Path | None = None,
+        interval: float = INTERVAL,
     ) -> None:
-        self._conf = conf
-        self._activation = activation
         self._reactor = reactor
         self._log = log
-        self._chain = Chain(
-            [setting.plugin(setting.config) for setting in conf.plugins], self._plugin_failed
-        )
-        self._bridges: set[Bridge | Divider] = set()
-        self._listeners: dict[str, list[Listener]] = {}
+        self._bridges: set[Session] = set()
         self._hub: Hub | None = None
-        self._trust = Trust(conf, reactor, log, self._abroad)
-        monitored = Monitored(conf, self._trust, self._bridges, self._stalls, self._unready)
-        self._operation = Operation(monitored, reactor, log, self.places)
-        metrics = self._operation.metrics
-        if metrics is not None:
-            self._trust.alerting.listen(metrics.alerted)
-        self._accepting = Accepting(conf, reactor, self._trust, self._chain, self, metrics=metrics)
-        self._renewal: Any = None
-        self._emptied: Deferred[None] | None = None
+        self._ports = Ports(activation)
+        self._telling = Telling(reactor, log, self._abroad, self._alerted)
+        self._lasting = Lasting(reactor, self, self._telling.tell, self._plugin_failed)
+        monitored = Monitored(
+            lambda: self._current, self._bridges, self._telling.recent, self._stalls, self._unready
+        )
+        self._operation = Operation(
+            conf, monitored, reactor, log, places=self.places, steering=self
+        )
+        self._telling.adopt(conf)
+        self._renewal = Renewal(reactor, log, self._generations, interval)
+        files = seen(conf)
+        self._current = Generation(conf, self._lasting, metrics=self._operation.metrics)
+        self._renewal.adopt(conf, files)
+        self._retired: list[Generation] = []
+        self._sweeping: Any = None
+        self._reloading: Reloading | None = None
+        if path is not None:
+            self._reloading = Reloading(
+                path, reactor, log, activation, take_up=self._take_up, status=lambda: self.status
+            )
+        self._stopping = Stopping(reactor, self._bridges, self._stopped, self._quiet)
+        self._emptied: Deferred[None] = Deferred()
 
     def start(self) -> None:
         """Listen.
@@ -83,94 +101,194 @@ class Service:
         Raises:
             OSError: an address cannot be listened on; the message says which and why.
         """
-        self._hub = Hub(self._reactor)
-        self._operation.start(self._hub)
-        for listener in self._conf.listeners:
-            first = self._accepting.first(listener, self._hub)
-            try:
-                ports = listen(listener, self._hub, first, self._activation)
-            except OSError:
-                self._close_listeners()
-                self._operation.stop()
-                raise
-            self._listeners[listener.name] = ports
-        self._renewal = self._reactor.callLater(TICKET_KEYS, self._renew_contexts)
-        self._trust.start()
-
-    def _renew_contexts(self) -> None:
-        """Make the TLS contexts anew, and with them the keys of session tickets.
-
-        Who has such a key can read what was said in sessions that its tickets resumed, so no key
-        is kept for long (RFC 9325, section 3.4).
-        """
-        self._renewal = self._reactor.callLater(TICKET_KEYS, self._renew_contexts)
-        failed = self._trust.renew()
+        current = self._current
+        hub = self._hub = Hub(self._reactor)
+        self._operation.start(hub)
+        accepted = _accepted(current, hub)
         try:
-            self._accepting.renew()
-        except TLSSetupError as error:
-            failed.append(error)
-        for problem in failed:
-            self._write(Severity.WARNING, f"certificates stay as they were: {problem}", {})
+            self._ports.adopt(self._ports.open(current.conf.listeners, accepted, hub), accepted)
+        except OSError:
+            self._operation.stop()
+            raise
+        self._renewal.start()
+        current.trust.start()
 
     def ports(self) -> Mapping[str, int]:
         """Return the port that each listener has, the first of several, by the listener's name."""
-        return {name: ports[0].port for name, ports in self._listeners.items()}
+        return {name: places[0].port for name, places in self.places().items()}
 
     def places(self) -> Mapping[str, tuple[Address, ...]]:
         """Return where each listener listens, by its name."""
-        return {
-            name: tuple(Address(port.host, port.port) for port in ports)
-            for name, ports in self._listeners.items()
-        }
+        return self._ports.places()
 
     @property
     def sessions(self) -> int:
         """How many sessions there are now."""
         return len(self._bridges)
 
+    @property
+    def status(self) -> str:
+        """How it is doing, in a few words."""
+        counted = f"{self.sessions} session{'s' * (self.sessions != 1)}"
+        return f"Ending {counted}" if self.stopping else counted
+
+    # Another conf
+
+    def reload(self) -> "Deferred[Reloaded]":
+        """Take up the conf as it now is, all of it or nothing; the Deferred does not fail.
+
+        Sessions that there are go on under the conf that they began with.
+
+        Raises:
+            NotControllableError: the service is stopping, or does not know its conf's file.
+        """
+        if self._reloading is None or self.stopping:
+            raise NotControllableError("the daemon is about to end" if self.stopping else "no file")
+        return self._reloading.reload()
+
+    def _take_up(self, conf: Conf, read: Read) -> dict[str, str]:
+        """Take up another conf; see `proxy.daemon.reloading.TakeUp`."""
+        before, hub = self._current, self._hub
+        if self.stopping or hub is None:
+            raise OSError("the daemon is about to end")
+        moved = self._operation.move(conf, hub)
+        try:
+            generation = Generation(
+                conf,
+                self._lasting,
+                before=before,
+                metrics=self._operation.metrics,
+                prepared=read.prepared,
+            )
+            try:
+                accepted = _accepted(generation, hub)
+                opened = self._ports.open(conf.listeners, accepted, hub)
+            except BaseException:
+                generation.close()
+                raise
+        except BaseException:
+            moved.close()
+            raise
+        # From here on nothing fails.
+        self._current = generation
+        self._ports.adopt(opened, accepted)
+        self._telling.adopt(conf)
+        self._operation.adopt(conf, moved, hub)
+        renewed = self._renewal.adopt(conf, read.files)
+        before.trust.rest()
+        generation.trust.start()
+        self._retired.append(before)
+        self._sweep_later()
+        places = self.places()
+        for listener in conf.listeners:
+            if listener.name in opened.added:
+                for address in places[listener.name]:
+                    self._write(Severity.INFO, "listening", facts(listener, address))
+        return changes(before.conf, conf) | {"certificates": listed(renewed)}
+
+    def _generations(self) -> list[Generation]:
+        """Return those of which sessions are left, the current one first."""
+        return [self._current, *self._retired]
+
+    def _sweep_later(self) -> None:
+        if self._retired and self._sweeping is None:
+            self._sweeping = self._reactor.callLater(0, self._sweep)
+
+    def _sweep(self) -> None:
+        """Give up generations that nothing is left of."""
+        self._sweeping = None
+        if any(each.accepting.waits for each in self._retired):
+            # Nobody tells of those that go without a word.
+            self._sweeping = self._reactor.callLater(WAITS, self._sweep)
+        for generation in [each for each in self._retired if each.idle]:
+            self._retired.remove(generation)
+            generation.close()
+
+    # The end
+
+    def drain(self, older_than: str) -> Drained:
+        """End sessions one after another; without a limit all, and then the process.
+
+        Raises:
+            NotControllableError: the service is stopping.
+            ValueError: ``older_than`` cannot be understood.
+        """
+        if self.stopping:
+            raise NotControllableError("the daemon is about to end")
+        seconds = self._current.conf.deadlines.drain
+        if not older_than:
+            self._reactor.callLater(0, self._leave)
+            return Drained(self.sessions, round(lasts(self.sessions, seconds), 3))
+        least = None if older_than == CERTIFICATE else age(older_than, datetime.now(UTC))
+        now = time.monotonic()
+        old = [each for each in self._bridges if self._is_old(each, least, now)]
+        drain = self._stopping.end(old, RENEWED, seconds)
+        drained = Drained(drain.count, round(drain.seconds, 3))
+        told = {"older_than": older_than, "sessions": drained.sessions, "seconds": drained.seconds}
+        self._write(Severity.INFO, "old sessions are ended", told)
+        return drained
+
+    def _leave(self) -> None:
+        if not self.stopping:
+            self._reactor.stop()
+
+    def _is_old(self, session: Session, least: float | None, now: float) -> bool:
+        """Whether a session is ``least`` seconds old; without it, older than its certificate."""
+        if least is not None:
+            return session.standing.seconds >= least
+        since = self._renewal.since(shown_for(session))
+        return since is not None and now - session.standing.seconds < since
+
+    @property
+    def stopping(self) -> bool:
+        """Whether every session is to end."""
+        return self._stopping.begun
+
+    @property
+    def needs(self) -> float:
+        """How many seconds it may take to stop."""
+        return lasts(self.sessions, self._current.conf.deadlines.drain) + GRACE
+
     def stop(self) -> "Deferred[None]":
-        """Accept no more, end every session, and fire when that is done or `GRACE` is over."""
-        self._close_listeners()
-        done: Deferred[None] = Deferred()
-        self._emptied = done
-        timer = self._reactor.callLater(GRACE, self._stopped)
-        done.addCallback(lambda _: timer.cancel() if timer.active() else None)
-        for bridge in list(self._bridges):
-            bridge.shut_down()
-        if not self._bridges:
-            self._stopped()
-        return done
+        """Accept no more, end every session, and fire when that is done or its time is over."""
+        if self.stopping:
+            return self._emptied
+        self._ports.stop()
+        self._renewal.stop()
+        for generation in self._generations():
+            generation.accepting.stop()
+        self._stopping.end_all(self._current.conf.deadlines.drain)
+        return self._emptied
+
+    def hurry(self) -> None:
+        """End at once what `stop` ends one after another."""
+        self._stopping.hurry()
+
+    def _quiet(self) -> bool:
+        return self._hub is None or self._hub.quiet
 
     def _stopped(self) -> None:
-        if self._renewal is not None:
-            self._renewal.cancel()
-            self._renewal = None
-        self._trust.close()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
+        for generation in self._generations():
+            generation.close()
+        self._retired.clear()
+        self._telling.stop()
         self._operation.stop()
         if self._hub is not None:
             self._hub.close()
             self._hub = None
-        if self._emptied is not None:
-            done, self._emptied = self._emptied, None
-            done.callback(None)
-
-    def _close_listeners(self) -> None:
-        for port in self._ports():
-            port.stop()
-        self._accepting.stop()
-        self._listeners = {}
-
-    def _ports(self) -> Iterator[Listener]:
-        return chain.from_iterable(self._listeners.values())
+        self._emptied.callback(None)
 
     # What comes of connections
 
-    def begin(self, session: Bridge | Divider) -> None:
+    def begin(self, session: Session) -> None:
         """Take one that is about to start."""
         self._bridges.add(session)
         self._operation.begun(session)
 
-    def replaced(self, session: Bridge, by: Divider) -> None:
+    def replaced(self, session: Session, by: Divider) -> None:
         """Take note of one that goes on as another."""
         self._bridges.discard(session)
         self._bridges.add(by)
@@ -178,15 +296,13 @@ class Service:
     def turned_away(self, listener: str, client: Address, reason: object) -> None:
         """Tell of a connection that is closed before it becomes a session."""
         self._operation.turned_away(listener)
+        self._sweep_later()
         fields = {"listener": listener, "client": client}
         self._write(Severity.WARNING, f"connection closed: {reason}", fields)
 
     def is_own(self, address: str, port: int) -> bool:
         """Whether an IP address and a port are a listener of ours."""
-        return any(
-            listening.port == port and (listening.host == address or listening.takes(address))
-            for listening in self._ports()
-        )
+        return self._ports.is_own(address, port)
 
     def report(self, listener: str, session_id: str, report: Report) -> None:
         """Write to the log what a session reports."""
@@ -197,34 +313,46 @@ class Service:
         if self._log is not None:
             self._log.write(severity, message, fields)
 
-    def closed(self, session: Bridge | Divider, summary: Summary) -> None:
+    def closed(self, session: Session, summary: Summary) -> None:
         """Take note of one that is over."""
         self._bridges.discard(session)
         self._operation.ended(session, summary)
+        self._sweep_later()
         if self._log is not None:
             self._log.write(summary.severity, "session ended", fields(summary))
-        if self._emptied is not None and not self._bridges:
-            self._stopped()
+        self._stopping.closed()
 
     def _stalls(self) -> Mapping[Side, int]:
         return dict.fromkeys(Side, 0) if self._hub is None else self._hub.stalled
 
     def _unready(self) -> list[str]:
         """Say why no session can begin; nothing if it can."""
-        if self._emptied is not None:
+        if self.stopping:
             return ["the service is stopping"]
+        places = self.places()
         return [
             f"listener {listener.name} is not listening"
-            for listener in self._conf.listeners
-            if listener.name not in self._listeners
+            for listener in self._current.conf.listeners
+            if listener.name not in places
         ]
 
     def _abroad(self, domain: str) -> "Deferred[Way]":
-        if self._hub is None:
+        if self.stopping or self._hub is None:
             return fail(DeliveryError("the service is not running"))
-        return self._accepting.abroad(self._hub, domain)
+        return self._current.accepting.abroad(self._hub, domain)
+
+    def _alerted(self, alert: Alert) -> None:
+        if self._operation.metrics is not None:
+            self._operation.metrics.alerted(alert)
 
     def _plugin_failed(self, name: str, text: str, error: BaseException | None) -> None:
         if self._log is not None:
             fields = {"plugin": name, "error": None if error is None else located(error)}
             self._log.write(Severity.ERROR, f"plugin failed: {text}", fields)
+
+
+def _accepted(generation: Generation, hub: Hub) -> dict[str, Accepted]:
+    """Return what takes the connections of each listener, by its name."""
+    return {
+        listener.name: generation.first(listener, hub) for listener in generation.conf.listeners
+    }

@@ -89,6 +89,11 @@ class Hub:
     def connectionLost(self, _reason: Failure) -> None:
         """Nothing to do: the descriptor lives as long as the service."""
 
+    @property
+    def quiet(self) -> bool:
+        """Whether no leg is watched, not even one on which only last words are under way."""
+        return not self._wanted
+
     def close(self) -> None:
         """Stop watching."""
         self.reactor.removeReader(self)

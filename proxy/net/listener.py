@@ -87,6 +87,10 @@ class Listener:
             raise
         return listening
 
+    def serve(self, accepted: Accepted) -> None:
+        """Have another take the connections that are accepted from now on."""
+        self._accepted = accepted
+
     @property
     def port(self) -> int:
         """The port that is listened on."""

@@ -428,7 +428,7 @@ class Outward:
         reached = self._reached
         where = self._domain if reached is None else f"{reached.host}:{reached.address.port}"
         text = f"{where} {text}" if clause else text
-        self._problems.append((condition, text[:_LONGEST]))
+        self._problems.append((condition, _cut(text)))
         fields = {
             "domain": self._domain,
             "server": None if reached is None else reached.address,
@@ -475,3 +475,8 @@ class Outward:
             "start": "direct" if facts.direct else "starttls",
         }
         self._around.command(Report(Severity.INFO, text, fields))
+
+
+def _cut(text: str) -> str:
+    """Return what a client is told, which is not to take it for the whole where it is not."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -235,7 +235,12 @@ def test_defaults_are_filled_in() -> None:
     conf = loaded(content()).conf
     assert conf is not None
     shown = tomllib.loads(show(conf))
-    assert shown["deadlines"] == {"negotiation": 15, "authentication": 60, "connect": 15}
+    assert shown["deadlines"] == {
+        "negotiation": 15,
+        "authentication": 60,
+        "connect": 15,
+        "drain": 10,
+    }
     assert shown["plugins"]["limits"] == {"stanza_bytes": 262144, "pace": 1.5}
     assert shown["domain"][0]["private_key"] == "/etc/bascule/tls/example.key"
     assert shown["listener"][0]["tls"] == "required"

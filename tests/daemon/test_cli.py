@@ -91,8 +91,9 @@ def test_run_hands_over_to_the_service(good: str, monkeypatch: pytest.MonkeyPatc
         file.write('tls = "report"\n')
     seen: list[tuple[Conf, Sequence[str]]] = []
 
-    def run(conf: Conf, warnings: Sequence[str], activation: Activation) -> int:
+    def run(conf: Conf, warnings: Sequence[str], activation: Activation, path: Path) -> int:
         assert activation.left() == ()
+        assert path == Path(good)
         seen.append((conf, warnings))
         return 69
 

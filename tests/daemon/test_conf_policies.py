@@ -20,12 +20,12 @@ USELESS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         policy_table(level="pin", pins=[PIN], ca_file="ca.pem"),
-        'ca_file: does nothing with level = "pin"; it is for "dane", "dane-only", "keyring" or "secure"',
+        'ca_file: does nothing with level = "pin"; it is for "dane", "dane-only", "keyring" or "s',
     ),
     *(
         (
             policy_table(level=level, pins=[PIN]),
-            f'pins: does nothing with level = "{level}"; it is for "pin", "dane", "dane-only", "keyring" o',
+            f'pins: does nothing with level = "{level}"; it is for "pin", "dane", "dane-on',
         )
         for level in ("none", "may", "encrypt")
     ),

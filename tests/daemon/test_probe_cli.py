@@ -114,10 +114,14 @@ def test_a_domain_with_two_ways_and_a_dead_one(command: Command, authority: Auth
         "domain",
         "configuration",
         "policy",
+        "dnssec_believed",
+        "posh",
+        "keyring",
         "listeners",
         "targets",
         "outcome",
     }
+    assert (found["posh"], found["keyring"]) == (None, None)
     assert found["listeners"] == [{"name": "legacy-clients", "tls": "required", "carried": True}]
     assert found["configuration"] == str(command.path)
     assert found["policy"]["default"] is False

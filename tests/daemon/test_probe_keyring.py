@@ -28,6 +28,7 @@ from proxy.trust.evidence import Evidence
 from proxy.trust.keyring.database import FILE_NAME, KeyringError
 from proxy.trust.keyring.entry import How
 from proxy.trust.keyring.exchange import exported
+from proxy.trust.keyring.facts import facts_of
 from proxy.trust.keyring.store import Keyring
 from proxy.trust.policy import Level, OnChange, Policy, pin_of
 from proxy.trust.proof import Case
@@ -227,6 +228,18 @@ def test_sessions_that_would_wait_are_refused_and_told_of(directory: Path, wrong
     judge = Judge(Clock(), keyring=Keyring(directory / FILE_NAME), tell=tell, ask_site=ask_site)
     with pytest.raises(UndecidedError):
         judge.judge(Case(DOMAIN, "_xmpp-client", policy, wrong))
+
+
+def test_the_fingerprint_to_compare_is_shown(directory: Path, wrong: Evidence, capsys: Any) -> None:
+    prepared(directory, held, wrong, wrong)
+    made = report(KEYRING, Probed(TARGET, (shaken(wrong),)), memory=remembered(directory))
+    fingerprint = facts_of(wrong.chain[0]).fingerprint
+    found = structure(made)["targets"][0]["addresses"][0]["tls"]
+    assert found["fingerprint"] == fingerprint
+    print_report(made)
+    printed = "".join(capsys.readouterr().out.split())
+    assert f"SHA-256{fingerprint}" in printed
+    assert f"keyringheldas{found['by_keyring']['id']}since" in printed
 
 
 def test_no_certificate_is_nothing_for_the_keyring(directory: Path) -> None:

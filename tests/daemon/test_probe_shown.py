@@ -19,9 +19,13 @@ from proxy.daemon.probe.outcome import (
 )
 from proxy.daemon.probe.printing import NAMES_SHOWN, WIDTH, print_report
 from proxy.daemon.probe.structure import structure
-from proxy.net.probed import Attempt, Probed
+from proxy.net.posh import PoshError
+from proxy.net.probed import Attempt, Probed, Vouched
 from proxy.net.targets import Target
 from proxy.session.rules import TLSRule
+from proxy.trust.dane.claims import Claims
+from proxy.trust.dane.records import TLSA
+from proxy.trust.dane.references import References
 from proxy.trust.evidence import Evidence
 from proxy.trust.policy import Level, Pin, pin_of
 from proxy.trust.verdict import LONGEST_CHAIN
@@ -31,6 +35,7 @@ from tests.daemon.probe_fakes import (
     DOMAIN,
     FORBIDDEN,
     HUNG_UP,
+    NO_KEYRING,
     OTHER,
     PLAIN,
     SECURE,
@@ -235,7 +240,15 @@ def test_the_manual_page_names_every_key(good: Evidence) -> None:
     policy = under(Level.SECURE, server=(TARGET.host, TARGET.port))
     listeners = (Serving("a", TLSRule.REQUIRED, Carried.BY_TLS),)
     probed = Probed(TARGET, (shaken(good),))
-    made = report(policy, probed, listeners=listeners)
-    found = {*keys(structure(made)), *keys(structure(report_to_servers(policy, probed)))}
-    assert len(found) > 44
+    record = TLSA(3, 1, 1, bytes(32))
+    claims = Claims(References(DOMAIN, "_xmpp-client", TARGET.host), (record,))
+    vouched = Vouched(claims, secure=True)
+    reports = (
+        report(policy, probed, listeners=listeners),
+        report_to_servers(policy, probed),
+        report(under(Level.ENCRYPT), attrs.evolve(probed, vouched=vouched)),
+        report(under(Level.KEYRING), probed, memory=NO_KEYRING, site=PoshError("silent")),
+    )
+    found = {key for made in reports for key in keys(structure(made))}
+    assert {"usable", "tls_since", "fingerprints", "standing"} <= found
     assert found <= words

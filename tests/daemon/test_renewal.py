@@ -8,7 +8,8 @@ from twisted.internet.task import Clock
 
 from proxy.daemon.conf import load
 from proxy.daemon.log import Log
-from proxy.daemon.service import TICKET_KEYS, Service
+from proxy.daemon.renewing import TICKET_KEYS
+from proxy.daemon.service import Service
 from tests.authority import Authority
 
 DOMAIN = "example.com"
@@ -54,7 +55,7 @@ def test_contexts_are_made_anew_every_day_unless_they_cannot_be(written: Path) -
     reactor, told = Readers(), io.StringIO()
     service = Service(conf, reactor, Log(told))
     service.start()
-    contexts = service._accepting._contexts["c2s"]
+    contexts = service._current.accepting._contexts["c2s"]
     first = contexts[DOMAIN]
     reactor.advance(TICKET_KEYS)
     second = contexts[DOMAIN]
@@ -89,12 +90,12 @@ ca_file = "{roots}"
     reactor, told = Readers(), io.StringIO()
     service = Service(conf, reactor, Log(told))
     service.start()
-    remote = service._trust.remote
+    remote = service._current.trust.remote
     assert remote is not None
-    own, abroad = service._accepting._contexts["c2s"][DOMAIN], remote.context("example.net")
+    own, abroad = service._current.accepting._contexts["c2s"][DOMAIN], remote.context("example.net")
     roots.write_text("no certificate")
     reactor.advance(TICKET_KEYS)
-    assert service._accepting._contexts["c2s"][DOMAIN] is not own
+    assert service._current.accepting._contexts["c2s"][DOMAIN] is not own
     assert remote.context("example.net") is abroad
     assert "certificates stay as they were" in told.getvalue()
     roots.write_bytes(authority.ca_path.read_bytes())

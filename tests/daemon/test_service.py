@@ -317,7 +317,7 @@ def test_a_certificate_that_cannot_serve_stops_the_start(
 
 def run(front: Front) -> "subprocess.CompletedProcess[str]":
     """Run a daemon that should not stay."""
-    front.configuration_path.write_text(front.configuration())
+    front.write()
     return subprocess.run(
         [BASCULE, "run", "-c", front.configuration_path],
         capture_output=True,
@@ -365,11 +365,11 @@ def test_descriptors_that_run_out_come_back(
         assert front.alive()
 
 
-def test_sighup_is_survived_and_answered_in_the_log(lone: Front) -> None:
+def test_sighup_has_the_conf_read_again(lone: Front) -> None:
     lone.wait_for_log("listening")
     for _ in range(2):
         lone.processes[0].send_signal(signal.SIGHUP)
-    lone.wait_for_log("warning SIGHUP: there is no reload; restart to take up a new conf")
+    lone.wait_for_log("info reloaded changed=nothing")
     with plaintext(lone.port, DOMAIN) as stream:
         offered(stream)
     assert lone.alive()

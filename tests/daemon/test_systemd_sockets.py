@@ -23,6 +23,7 @@ from proxy.net.passed import Passed, PassedSockets
 from proxy.net.transparent import take_any_destination
 from tests.authority import Authority
 from tests.daemon.conf_fakes import PLUGINS
+from tests.daemon.reloaded import bascule
 from tests.net.front import DOMAIN, Front, served
 from tests.net.legacy import LegacyServer
 from tests.servers.program import HOST, RUNNING
@@ -202,7 +203,7 @@ class Activated(Front):
 
     def start(self) -> None:
         """Start with the sockets passed, and return when it says that it listens."""
-        self.configuration_path.write_text(self.configuration())
+        self.write()
         self._log_start = len(self.whole_log())
         names = ":".join(name for name, _ in self.sockets)
         descriptors = [opened.fileno() for _, opened in self.sockets]
@@ -266,8 +267,29 @@ def test_a_restart_keeps_connections_waiting(activated: Activated) -> None:
             assert "<starttls" in stream.read_until("</stream:features>")
 
 
+def test_a_reload_gives_passed_sockets_back_and_takes_them_again(activated: Activated) -> None:
+    port = activated.sockets[0][1].getsockname()[1]
+    unused = activated.sockets[2][1].getsockname()[1]
+    activated.start()
+    path = activated.configuration_path
+    for name, reached, other in (("unused", unused, port), ("c2s", port, unused)):
+        text = re.sub("systemd:[a-z0-9]*", f"systemd:{name}", path.read_text())
+        path.write_text(text)
+        assert bascule(activated, "reload").returncode == 0
+        with plaintext(reached, DOMAIN) as stream:
+            stream.send_header()
+            assert "<starttls" in stream.read_until("</stream:features>")
+        # As with a daemon that is not there: systemd's socket holds the connection.
+        with plaintext(other, DOMAIN) as waiting:
+            waiting.connection.settimeout(0.2)
+            waiting.send_header()
+            with pytest.raises(TimeoutError):
+                waiting.connection.recv(1)
+    assert activated.processes[0].poll() is None
+
+
 def test_without_the_socket_the_daemon_does_not_start(activated: Activated) -> None:
-    activated.configuration_path.write_text(activated.configuration())
+    activated.write()
     done = subprocess.run(
         [BASCULE, "run", "-c", activated.configuration_path],
         capture_output=True,
@@ -280,7 +302,7 @@ def test_without_the_socket_the_daemon_does_not_start(activated: Activated) -> N
 
 
 def test_variables_that_cannot_be_end_the_start_in_one_line(activated: Activated) -> None:
-    activated.configuration_path.write_text(activated.configuration())
+    activated.write()
     script = textwrap.dedent("""\
         import os, sys
         os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "many"}

@@ -63,6 +63,7 @@ def test_an_instance_is_hardened_as_the_service_is() -> None:
     assert differ == {
         "Description",
         "ExecStart",
+        "ExecReload",
         "User",
         "StateDirectory",
         "RuntimeDirectory",

@@ -18,9 +18,7 @@ from lxml import etree
 from OpenSSL import SSL
 from twisted.logger import globalLogPublisher
 
-from proxy.daemon.conf import load
 from proxy.daemon.log import Log
-from proxy.daemon.service import Service
 from proxy.xmpp.headers import opening
 from tests.authority import Authority
 from tests.net.client import AUTH, SECRET, connected, log_in, read_all
@@ -28,6 +26,7 @@ from tests.net.front import Front
 from tests.net.hostile import Hostile, Peer
 from tests.net.in_process import InProcess
 from tests.net.name_server import NameServer
+from tests.servers.bascule import housed
 from tests.servers.program import HOST
 from tests.servers.stream import STARTTLS, plaintext
 
@@ -163,20 +162,18 @@ class Logged(InProcess):
     """
 
     def __init__(self, path: Path, written: str) -> None:
-        path.write_text(written)
-        loaded = load(path)
-        assert loaded.conf is not None, loaded.mistakes
-        super().__init__(path)
+        path.write_text(housed(written, path.parent))
         self._stream = io.StringIO()
-        self._log = Log(self._stream)
-        self._service = Service(loaded.conf, self._reactor, self._log)
+        log = Log(self._stream)
+        super().__init__(path, log)
+        self._observer = log
         self.secrets = {SECRET, PASSWORD}
         self.ports: Mapping[str, int] = {}
 
     def __enter__(self) -> Self:
         super().__enter__()
         self.ports = self._service.ports()
-        globalLogPublisher.addObserver(self._log)
+        globalLogPublisher.addObserver(self._observer)
         return self
 
     def __exit__(
@@ -187,7 +184,7 @@ class Logged(InProcess):
     ) -> None:
         assert self.running, "the service has died"
         super().__exit__(kind, error, trace)
-        globalLogPublisher.removeObserver(self._log)
+        globalLogPublisher.removeObserver(self._observer)
         self.lines()
 
     def lines(self, since: int = 0) -> list[str]:

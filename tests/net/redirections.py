@@ -13,10 +13,10 @@ from tests.net import legacy
 from tests.net.legacy import Connection, LegacyServer
 from tests.net.name_server import NameServer
 from tests.net.namespaces import SERVER, Namespace, Network
+from tests.pages import ROOT, blocks
 from tests.servers.bascule import Daemon, Served
 from tests.servers.program import HOST
 from tests.servers.stream import Stream
-from tests.test_docs import ROOT, blocks
 
 DOMAIN = "example.net"
 UNTRUSTED = "example.org"

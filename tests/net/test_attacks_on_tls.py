@@ -140,7 +140,7 @@ def test_attack_09_an_exception_in_a_callback_of_tls_refuses_the_handshake(
 
     monkeypatch.setattr(proxy.daemon.own, "server_context", broken)
     front = Front(tmp_path, domains)
-    front.configuration_path.write_text(front.configuration())
+    front.write()
     context = lax_context()
     context.minimum_version = context.maximum_version = version
     context.set_alpn_protocols(["xmpp-client"])

@@ -20,7 +20,7 @@ def test_a_session_whose_commands_fail_is_given_up_whole(
 
     monkeypatch.setattr(Bridge, "_do_to_client", fail)
     front = Front(tmp_path, domains)
-    front.configuration_path.write_text(front.configuration())
+    front.write()
     with InProcess(front.configuration_path) as service:
         with connected(front.port) as connection:
             connection.sendall(b"\x16\x03\x01")

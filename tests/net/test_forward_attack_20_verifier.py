@@ -6,12 +6,12 @@ from typing import Any, NoReturn
 
 import pytest
 
-from proxy.daemon import forwarding
 from proxy.daemon.forwarding import ForwardRules
+from proxy.daemon.trusting import judge as judging
 from proxy.net import leg, openssl
 from proxy.session.outward import Outward
 from proxy.session.securing import Securing
-from proxy.trust import verdict
+from proxy.trust import proof, verdict
 from proxy.trust.certificate import Certificate
 from proxy.trust.policy import Ladder
 from proxy.trust.verdict import Status, Verdict
@@ -43,7 +43,8 @@ FAULTS = [
 
 PLACES: list[tuple[Any, str]] = [
     (ForwardRules, "judge"),
-    (forwarding, "judge"),
+    (judging, "prove"),
+    (proof, "judge"),
     (verdict, "_proof"),
     (verdict, "presented"),
     (verdict, "_check_use"),
@@ -129,7 +130,7 @@ def test_attack_20_any_fault_in_the_verifier_is_a_refusal(
 def test_attack_20_what_is_no_verdict_is_a_refusal(
     forward: Forward, monkeypatch: pytest.MonkeyPatch, wrong: object
 ) -> None:
-    for place in [(ForwardRules, "judge"), (forwarding, "judge")]:
+    for place in [(ForwardRules, "judge"), (judging, "prove")]:
         with monkeypatch.context() as patch:
             patch.setattr(*place, lambda *_, **__: wrong)
             refusal = forward.refusal(DOMAIN)

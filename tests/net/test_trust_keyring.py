@@ -1,6 +1,7 @@
 """The keyring and its operator: the daemon as a process, the real commands, real handshakes."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -204,6 +205,42 @@ def test_a_client_that_leaves_while_it_waits_is_gone(
     assert sum(peer.established for peer in hostile.peers) == 1
 
 
+def test_a_daemon_that_stops_does_not_wait_for_operators(
+    authority: Authority, hostile: Hostile, tmp_path: Path
+) -> None:
+    domain = fresh("waiting")
+    policy = with_level("waiting", hostile.port, level="keyring", approval_timeout=PATIENCE)
+    hostile.play(upgraded(showing(alone(tmp_path, domain))))
+    with Operated(tmp_path / "daemon", [policy]) as bascule:
+        stream = bascule.waiting(domain)
+        began = time.monotonic()
+        bascule.processes[0].terminate()
+        said = stream.read_to_end()
+        stream.connection.close()
+        bascule.processes[0].wait(10)
+        assert time.monotonic() - began < PATIENCE / 2
+    assert "<system-shutdown " in said
+
+
+def test_attack_a_client_that_goes_on_talking_while_it_waits_is_not_kept_in_memory(
+    bascule: Operated, hostile: Hostile, tmp_path: Path
+) -> None:
+    domain = fresh("waiting")
+    hostile.play(upgraded(showing(alone(tmp_path, domain))))
+    streams = [bascule.waiting(domain) for _ in range(4)]
+    before = bascule.resident()
+    for stream in streams:
+        stream.connection.settimeout(0.5)
+        with contextlib.suppress(OSError):  # it is not read, or refused
+            for _ in range(200):
+                stream.connection.sendall(b"<message/>" * 10_000)
+    assert bascule.resident() - before < 16 * 2**20
+    for stream in streams:
+        stream.connection.close()
+    for peer in hostile.settle():
+        told_nothing(peer, domain)
+
+
 def test_attack_what_is_shown_after_the_permission_is_judged_and_not_what_was_before(
     bascule: Operated, hostile: Hostile, tmp_path: Path
 ) -> None:
@@ -337,3 +374,14 @@ def _resumes(server: SSL.Context) -> bool:
         for end in (ours, theirs):  # a session that ends otherwise is not resumed
             end.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
     return was_resumed(ours)
+
+
+def test_a_reason_that_is_too_long_is_seen_to_go_on(
+    bascule: Operated, hostile: Hostile, authority: Authority
+) -> None:
+    domain = f"{'x' * 60}.{fresh('kept')}"
+    hostile.play(upgraded(showing(authority.issue("other.example"))))
+    said = bascule.refused(hostile, domain)
+    assert said.held_id == bascule.held(domain)[0].id
+    assert len(said.text) == 200
+    assert said.text.endswith("…")

@@ -220,11 +220,15 @@ class Operated(Front):
 
     def waiting(self, domain: str, listener: str = "legacy") -> Stream:
         """Return a client whose session waits."""
-        stream = Stream(socket.create_connection((HOST, self.named[listener])), domain)
+        stream = Stream(self.connect(listener), domain)
         since = self.log().count("the session waits")
         stream.send_header()
         self.until(lambda: self.log().count("the session waits") > since)
         return stream
+
+    def connect(self, listener: str = "legacy") -> socket.socket:
+        """Connect to a listener; nothing is sent."""
+        return socket.create_connection((HOST, self.named[listener]))
 
     def alerts(self, domain: str) -> list[str]:
         """Return the lines of the log that tell of alerts about a domain."""

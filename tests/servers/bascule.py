@@ -43,6 +43,16 @@ c2s_proxy_protocol = "{self.proxy_protocol}"
 """
 
 
+def housed(configuration: str, directory: Path) -> str:
+    """Return a conf with a place for its state and its control socket, if it names none."""
+    if "[bascule]" in configuration:
+        return configuration
+    return (
+        f'{configuration}\n[bascule]\nstate_directory = "{directory}"\n'
+        f'control_socket = "{directory}/control"\n'
+    )
+
+
 class Daemon(Program):
     """A Bascule with one listener.
 
@@ -57,10 +67,15 @@ class Daemon(Program):
 
     def start(self) -> None:
         """Write its conf, then start it."""
-        self.configuration_path.write_text(self.configuration())
+        self.write()
         command = Path(sys.executable).with_name("bascule")
         self.launch(command, "run", "-c", self.configuration_path)
         self.wait_until_ready()
+
+    def write(self) -> None:
+        """Write its conf."""
+        directory = self.configuration_path.parent
+        self.configuration_path.write_text(housed(self.configuration(), directory))
 
     @abstractmethod
     def configuration(self) -> str:

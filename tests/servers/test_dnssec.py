@@ -8,8 +8,8 @@ import pytest
 from dns.rdatatype import RdataType
 
 from proxy.net.resolver import Security, TLSARecords
-from proxy.net.validating import Validating
 from proxy.net.targets import Target
+from proxy.net.validating import Validating
 from proxy.trust.dane.records import TLSA
 from tests.net.asking import Asking
 from tests.net.conftest import Turning

@@ -13,6 +13,7 @@ from tests.authority import Authority
 from tests.net.client import log_in
 from tests.net.front import DOMAIN, Front
 from tests.net.legacy import LegacyServer
+from tests.pages import ROOT, blocks
 from tests.servers.bascule import Served
 from tests.servers.client import Client, converse
 from tests.servers.ejabberd import Ejabberd
@@ -20,7 +21,6 @@ from tests.servers.haproxy import HAProxy, receiving
 from tests.servers.program import HOST
 from tests.servers.prosody import Prosody
 from tests.servers.stream import SECONDS, direct, starttls
-from tests.test_docs import ROOT, blocks
 
 pytestmark = pytest.mark.server("haproxy")
 

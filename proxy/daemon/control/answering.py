@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_network
 from typing import Any, Final
 
+from twisted.internet.defer import Deferred
+
 from proxy.daemon.control.controlled import Controlled, Wanted
 from proxy.daemon.control.facts import SessionFacts
 from proxy.daemon.control.protocol import Arguments, Code, RefusedError, Request
@@ -15,12 +17,15 @@ TRACE: Final = "trace"
 MOST_TRACED: Final = 100
 """Sessions that one trace waits for."""
 
-Answer = Callable[[Controlled, Arguments], Iterator[Any]]
-"""Gives the items of an answer, drawn one by one in many turns of the reactor."""
+Items = Iterator[Any]
+"""The items of an answer, drawn one by one in many turns of the reactor."""
+
+Answer = Callable[[Controlled, Arguments], "Items | Deferred[Items]"]
+"""Gives the items of an answer, or will do so."""
 
 
-def answer(controlled: Controlled, request: Request) -> Iterator[Any]:
-    """Return the items that answer a request.
+def answer(controlled: Controlled, request: Request) -> "Items | Deferred[Items]":
+    """Return the items that answer a request, or will do so.
 
     Raises:
         RefusedError: it is not fulfilled.
@@ -92,9 +97,26 @@ def _log_level(controlled: Controlled, arguments: Arguments) -> Iterator[Any]:
     return iter(({"level": controlled.log_level(level).value},))
 
 
+def _reload(controlled: Controlled, arguments: Arguments) -> "Deferred[Items]":
+    arguments.end()
+    return controlled.reload().addCallback(lambda reloaded: iter((reloaded,)))
+
+
+def _drain(controlled: Controlled, arguments: Arguments) -> Iterator[Any]:
+    older_than = arguments.text("older_than")
+    arguments.end()
+    try:
+        drained = controlled.drain(older_than)
+    except ValueError as error:
+        raise RefusedError(Code.BAD_REQUEST, f"older_than: {error}") from error
+    return iter((drained,))
+
+
 _COMMANDS: Final[Mapping[str, Answer]] = {
     "status": _status,
     "sessions": _sessions,
     "kick": _kick,
     "log-level": _log_level,
+    "reload": _reload,
+    "drain": _drain,
 }

@@ -18,7 +18,7 @@ from proxy.daemon.control import top as live
 from proxy.daemon.control.answering import MOST_TRACED
 from proxy.daemon.control.client import PATIENCE, NotAllowedError, NotRunningError, ask
 from proxy.daemon.control.decoding import decoded
-from proxy.daemon.control.facts import SessionFacts, Status, Traced
+from proxy.daemon.control.facts import Drained, Reloaded, SessionFacts, Status, Traced
 from proxy.daemon.control.path import PathError, control_socket
 from proxy.daemon.control.protocol import Code, NotUnderstoodError, RefusedError
 from proxy.daemon.control.shown import print_shown, sessions_shown, status_shown, traced_line
@@ -38,6 +38,11 @@ _EXITS: Final = {
     Code.FAULT: Exit.SOFTWARE,
 }
 _LONGEST_INTERVAL: Final = 60.0
+LONGEST_LINE: Final = 4_096
+"""Characters of a line that are shown."""
+
+RELOADING: Final = 60.0
+"""Seconds to wait for a reload: files may be long, and other reloads be under way."""
 
 
 @attrs.frozen
@@ -251,10 +256,56 @@ def top(daemon: _Daemon, interval: float) -> int:
     return Exit.OK
 
 
+@click.command(short_help="Have the running daemon take up its configuration as it now is.")
+@_command
+def reload(daemon: _Daemon) -> int:
+    """Have the running daemon take up its configuration as it now is, all of it or nothing.
+
+    Sessions go on. What has changed is printed. With a mistake in the configuration nothing
+    changes: each mistake is printed on a line of its own, and the exit code is 78.
+    """
+    items = list(daemon.ask("reload", patience=RELOADING))
+    if len(items) != 1:
+        raise NotUnderstoodError("does not say what came of it")
+    reloaded = decoded(Reloaded, items[0])
+    warnings = [f"warning: {line}" for line in reloaded.warnings]
+    for line in (*reloaded.mistakes, *warnings):
+        click.echo(printable(line, LONGEST_LINE), err=True)
+    if reloaded.mistakes:
+        return Exit.CONFIG
+    told = [f"{name}: {value}" for name, value in reloaded.changes.items() if value]
+    click.echo(printable(f"reloaded; {'; '.join(told)}", LONGEST_LINE))
+    return Exit.OK
+
+
+@click.command(short_help="End the sessions of the running daemon, and then the daemon.")
+@click.option(
+    "--older-than",
+    metavar="AGE",
+    help="End only sessions of that age: 30m, 12h, 7d, a time, or certificate.",
+)
+@_command
+def drain(daemon: _Daemon, older_than: str | None) -> int:
+    """End the sessions of the running daemon one after another, and then the daemon.
+
+    It accepts no more, and clients are told that it shuts down. They are not told at once, lest all
+    connect to another one at the same time: [deadlines] drain says over how long.
+
+    With --older-than the daemon goes on, and only sessions that have lasted so long, that began
+    before a time (2030-01-31T12:00, in UTC), or that were set up with a certificate which has been
+    replaced since ("certificate"), end; their clients are told to connect again.
+    """
+    for item in daemon.ask("drain", older_than=older_than):
+        drained = decoded(Drained, item)
+        many = f"{drained.sessions} session{'s' * (drained.sessions != 1)}"
+        click.echo(f"{many} will be ended within {drained.seconds:.1f} seconds")
+    return Exit.OK
+
+
 def _print_json(structure: Any) -> int:
     click.echo(json.dumps(structure, indent=2, ensure_ascii=True))
     return Exit.OK
 
 
-COMMANDS: Final = (status, sessions, kick, trace, log_level, top)
+COMMANDS: Final = (status, sessions, kick, trace, log_level, top, reload, drain)
 """All of them, for the command line."""

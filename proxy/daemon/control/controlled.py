@@ -5,8 +5,9 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Protocol
 
 import attrs
+from twisted.internet.defer import Deferred
 
-from proxy.daemon.control.facts import SessionFacts, Status, Traced
+from proxy.daemon.control.facts import Drained, Reloaded, SessionFacts, Status, Traced
 from proxy.session.commands import Severity
 
 Told = Callable[[Traced], None]
@@ -34,7 +35,36 @@ class NotControllableError(Exception):
     """What was asked for cannot be done; ``str()`` says why, in one line."""
 
 
-class Controlled(Protocol):
+class Steering(Protocol):
+    """What can be done to a daemon as a whole."""
+
+    def reload(self) -> "Deferred[Reloaded]":
+        """Take up the conf as it now is, all of it or nothing.
+
+        Returns:
+            What came of it, when that is known; it does not fail.
+
+        Raises:
+            NotControllableError: the daemon is about to end, or does not know its conf.
+        """
+
+    def drain(self, older_than: str) -> Drained:
+        """End sessions one after another.
+
+        Args:
+            older_than: which: see `proxy.daemon.draining.age`, or ``certificate`` for those whose
+                own certificate has been replaced since; empty for all of them and the daemon too.
+
+        Returns:
+            How many, and how long that takes.
+
+        Raises:
+            NotControllableError: the daemon is about to end, or cannot end by itself.
+            ValueError: ``older_than`` cannot be understood; the message says what is allowed.
+        """
+
+
+class Controlled(Steering, Protocol):
     """A daemon under control. No method may take long: the reactor waits for it."""
 
     def status(self) -> Status:

@@ -7,11 +7,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from proxy.daemon.control.controlled import NotControllableError, Told, Wanted
+from twisted.internet.defer import Deferred
+
+from proxy.daemon.control.controlled import NotControllableError, Steering, Told, Wanted
 from proxy.daemon.control.facts import (
     AlertRow,
     CertificateRow,
+    Drained,
     ListenerFacts,
+    Reloaded,
     SessionFacts,
     State,
     Status,
@@ -40,9 +44,11 @@ class Controls:
         certificates: returns the certificates that are presented.
         pending: returns how many certificates wait for a decision; None without a keyring.
         alerts: returns the alerts of late, newest first.
+        steering: takes up another conf, and ends sessions; None where neither can be done.
 
     Attributes:
         tracing: the traces; told of each bridge that begins.
+        conf: the conf that holds now.
     """
 
     def __init__(
@@ -55,9 +61,11 @@ class Controls:
         certificates: Callable[[], tuple[CertificateRow, ...]] = tuple,
         pending: Callable[[], int | None] = lambda: None,
         alerts: Callable[[], tuple[AlertRow, ...]] = tuple,
+        steering: Steering | None = None,
     ) -> None:
         self.tracing = Tracing()
-        self._conf = conf
+        self.conf = conf
+        self._steering = steering
         self._sessions = sessions
         self._places = places
         self._log = log
@@ -85,7 +93,7 @@ class Controls:
     def _listeners(self) -> Iterator[ListenerFacts]:
         counted = Counter(session.view.listener for session in self._sessions)
         places = self._places()
-        for listener in self._conf.listeners:
+        for listener in self.conf.listeners:
             yield ListenerFacts(
                 name=listener.name,
                 direction=listener.direction,
@@ -119,7 +127,7 @@ class Controls:
             NotControllableError: there is no such session or listener, or it is too late.
         """
         if not wanted.session:
-            known = {listener.name for listener in self._conf.listeners}
+            known = {listener.name for listener in self.conf.listeners}
             if wanted.listener and wanted.listener not in known:
                 raise NotControllableError("there is no listener with this name")
             return self.tracing.await_next(wanted, told, ended)
@@ -136,6 +144,28 @@ class Controls:
             self._log.write(Severity.INFO, f"an operator sets the log level to {level.value}")
             self._log.threshold = level
         return self._log.threshold
+
+    def reload(self) -> "Deferred[Reloaded]":
+        """Take up the conf as it now is; see `Controlled.reload`.
+
+        Raises:
+            NotControllableError: this daemon cannot, or it is about to end.
+        """
+        return self._steered().reload()
+
+    def drain(self, older_than: str) -> Drained:
+        """End sessions one after another; see `Controlled.drain`.
+
+        Raises:
+            NotControllableError: this daemon cannot, or it is about to end.
+            ValueError: ``older_than`` cannot be understood.
+        """
+        return self._steered().drain(older_than)
+
+    def _steered(self) -> "Steering":
+        if self._steering is None:
+            raise NotControllableError("this daemon can only be stopped")
+        return self._steering
 
     def _find(self, session_id: str) -> Bridge | Divider | None:
         return next((each for each in self._sessions if each.view.id == session_id), None)

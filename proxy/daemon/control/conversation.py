@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, Final
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
@@ -78,6 +79,7 @@ class Conversation(Protocol):
         self._paused = False
         self._waiting = 0  # bytes of a trace written since the client is slow
         self._items: Iterator[Any] = iter(())
+        self._coming: Deferred[Iterator[Any]] | None = None  # the answer, which takes its time
         self._stop_trace: Callable[[], None] | None = None
         self._next: Any = None
         self._deadline: Any = None
@@ -180,11 +182,23 @@ class Conversation(Protocol):
                 self._stop_trace = stop
             return
         self._wait(ANSWERING, "the answer was not taken in in time")
-        self._items = answer(self._controlled, request)
-        self._turn()
+        items = answer(self._controlled, request)
+        if isinstance(items, Deferred):
+            self._coming = items
+            items.addCallback(self._come).addErrback(self._fail)
+        else:
+            self._come(items)
+
+    def _come(self, items: Iterator[Any]) -> None:
+        """The answer is there."""
+        self._coming = None
+        if not self._over:
+            self._items = items
+            self._turn()
 
     def _turn_later(self) -> None:
-        if self._next is None and not self._over and self._asked and self._stop_trace is None:
+        waits = self._over or self._stop_trace is not None or self._coming is not None
+        if self._next is None and self._asked and not waits:
             self._next = self._reactor.callLater(0, self._turn)
 
     def _turn(self) -> None:
@@ -233,8 +247,8 @@ class Conversation(Protocol):
         self._slow = None
         self._leave()
 
-    def _fail(self) -> None:
-        _log.failure("fault in the control socket")
+    def _fail(self, failure: Failure | None = None) -> None:
+        _log.failure("fault in the control socket", failure=failure)
         self._refuse(RefusedError(Code.FAULT, "the daemon has failed; its log says more"))
 
     def _refuse(self, error: RefusedError) -> None:

@@ -19,7 +19,7 @@ def decoded(kind: type[T], structure: object) -> T:
 
     Args:
         kind: an attrs class whose fields are of type ``str``, ``int``, ``float``, ``bool``, such a
-            class, ``None`` or one of these, ``tuple[T, ...]`` of these or ``dict[str, int]``.
+            class, ``None`` or one of these, ``tuple[T, ...]`` of these or ``dict[str, T]``.
         structure: what came.
 
     Raises:

@@ -234,6 +234,34 @@ class Status:
 
 
 @attrs.frozen
+class Reloaded:
+    """What came of a reload.
+
+    Attributes:
+        mistakes: what was wrong, a line for each; then everything stays as it was.
+        warnings: what may be wrong, likewise.
+        changes: what is otherwise than before, by what it is: names of listeners, domains, tables.
+    """
+
+    mistakes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    changes: dict[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Drained:
+    """What is being drained.
+
+    Attributes:
+        sessions: how many sessions end.
+        seconds: within how many seconds.
+    """
+
+    sessions: int
+    seconds: float
+
+
+@attrs.frozen
 class Traced:
     """One thing that happened in the negotiation of a session that is traced.
 

@@ -66,6 +66,12 @@ class ControlSocket(Factory):
         for client in tuple(self._clients):
             client.close()
 
+    def retire(self) -> None:
+        """Listen no more, and remove the socket; whoever is being answered gets the answer."""
+        clients, self._clients = self._clients, set()
+        self.stop()
+        self._clients = clients
+
     def fail(self, reason: str) -> None:
         """Take note that accepting has failed: the next connection may fare better."""
         _log.error("the control socket has failed: {reason}", reason=reason)

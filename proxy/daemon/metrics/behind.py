@@ -105,6 +105,11 @@ class LegacyServers:
             self._go_on()
         return waiting
 
+    def replace(self, servers: Sequence[Behind]) -> None:
+        """Ask others from now on; whoever waits gets what is known of those asked so far."""
+        self.stop()
+        self._servers = tuple(servers)
+
     def stop(self) -> None:
         """Ask no more; what is under way is given up."""
         if self._patience is not None:

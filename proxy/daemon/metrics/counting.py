@@ -7,6 +7,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any, Final
 
+import attrs
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -86,6 +87,15 @@ class Metrics:
                 self._tally.add(families.ALERTS, kind.value, severity.value, amount=0)
         for source in _ASKED:
             self._tally.add(families.FAULTS, source, amount=0)
+
+    def rename(self, names: Names) -> None:
+        """Take up the names of another configuration; what was counted stays.
+
+        Sessions may still be those of listeners that are gone, so these are not forgotten.
+        """
+        self._names = attrs.evolve(names, places={**self._names.places, **names.places})
+        self._certificates = None
+        self._begin_at_nothing()
 
     def start(self) -> None:
         """Begin to look at the event loop."""

@@ -12,6 +12,7 @@ from cryptography import x509
 from proxy.trust.certificate import SUBJECT_ALT_NAME, Certificate
 from proxy.trust.evidence import Evidence
 from proxy.trust.identities import presented
+from proxy.trust.keyring.facts import colons, digest
 from proxy.trust.policy import Pin, pin_of_key
 from proxy.trust.verdict import LARGEST_CERTIFICATE, LONGEST_CHAIN
 from proxy.xmpp.text import printable
@@ -73,6 +74,8 @@ class Shown:
         chain: the certificates as they came, its own first; at most `LONGEST_CHAIN`.
         length: how many came.
         identities: those of its own certificate.
+        fingerprint: SHA-256 of its own certificate, as `proxy.trust.keyring.facts.colons` writes
+            it; None without any.
         pin: that of its own key; None if it cannot be read.
         tlsa: a TLSA record for its own key, DANE-EE by SHA-256, as in a zone file (``3 1 1 …``);
             likewise.
@@ -81,6 +84,7 @@ class Shown:
     chain: tuple[Link, ...]
     length: int
     identities: Identities
+    fingerprint: str | None
     pin: Pin | None
     tlsa: str | None
 
@@ -104,6 +108,7 @@ def read(evidence: Evidence, now: datetime) -> Shown:
         chain,
         len(evidence.chain),
         _identities(leaf),
+        fingerprint=colons(digest(leaf)) if leaf else None,
         pin=None if key is None else pin_of_key(key),
         tlsa=None if key is None else f"3 1 1 {sha256(key).hexdigest()}",
     )

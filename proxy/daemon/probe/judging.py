@@ -75,7 +75,7 @@ class _Judging:
         else:
             decision = rehearsal.decide(case)
         records = None
-        if self.claims is not None and self.claims.has_dane:
+        if self.claims is not None and self.claims.records:
             server = Server(
                 self.claims.references, evidence, policy, revocation=rehearsal.revocation
             )

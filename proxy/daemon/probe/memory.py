@@ -16,7 +16,7 @@ from proxy.trust.keyring.entry import Entry, Held, How, Seen, State
 from proxy.trust.policy import Policy
 from proxy.xmpp.text import printable
 
-_COMPARE: Final = "once you have compared its fingerprint with what the domain's operator says"
+_COMPARE: Final = "once you have compared the fingerprint with what the domain's operator says"
 
 
 class Standing(Enum):
@@ -167,8 +167,8 @@ def _waiting(held: Held | None, seconds: float) -> Kept:
         return Kept(Standing.HELD, text, held.id, remedy)
     text = f"not there; it would be held for an operator{wait}"
     remedy = (
-        "once a session has met the certificate, bascule keyring pending tells its id, by which "
-        f"to approve it, {_COMPARE}"
+        "after a session has met the certificate, bascule keyring pending shows its id: approve "
+        f"that, {_COMPARE}"
     )
     return Kept(Standing.UNSEEN, text, "", remedy)
 

@@ -212,7 +212,7 @@ def _decided(shown: Shown, decision: Decision, *, heeded: bool) -> Iterator[Line
     yield "matched", Text(verdict.identity or "none")
     yield "pin", Text(shown.pin or "none")
     yield from of_key(shown)
-    yield from of_decision(decision, heeded=heeded)
+    yield from of_decision(shown, decision, heeded=heeded)
     style = {Status.VERIFIED: GOOD, Status.TRUSTED: FAIR}.get(verdict.status, BAD)
     text = Text(verdict.status.value, style)
     yield "verdict", text.append(f": {verdict.problem}") if verdict.problem else text

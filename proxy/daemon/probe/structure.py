@@ -177,6 +177,7 @@ def _tls(handshake: Handshake, shown: Shown, decision: Decision) -> dict[str, An
         "chain_length": shown.length,
         "chain": [_link(link) for link in shown.chain],
         "identities": _identities(shown.identities),
+        "fingerprint": shown.fingerprint,
         "pin": shown.pin,
         "tlsa_record": shown.tlsa,
         "by_tlsa": _by_tlsa(decision.records),

@@ -120,10 +120,11 @@ def of_key(shown: Shown) -> Iterator[Line]:
         yield "as TLSA", Text(f"{digest[_DIGITS:]} )")
 
 
-def of_decision(decision: Decision, *, heeded: bool) -> Iterator[Line]:
+def of_decision(shown: Shown, decision: Decision, *, heeded: bool) -> Iterator[Line]:
     """Say what TLSA records, web site and keyring have to say of what a server showed.
 
     Args:
+        shown: what that is.
         decision: what would become of it.
         heeded: whether TLSA records count.
     """
@@ -140,6 +141,7 @@ def of_decision(decision: Decision, *, heeded: bool) -> Iterator[Line]:
     elif decision.site is not None:
         yield "POSH", Text(str(decision.site), FAIR)
     if decision.kept is not None:
+        yield "SHA-256", Text(shown.fingerprint or "none")
         yield "keyring", Text(decision.kept.text, _STANDINGS[decision.kept.standing])
 
 

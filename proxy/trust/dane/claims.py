@@ -2,7 +2,7 @@
 
 import attrs
 
-from proxy.trust.dane.records import TLSA
+from proxy.trust.dane.records import TLSA, effective
 from proxy.trust.dane.references import References
 
 
@@ -20,5 +20,5 @@ class Claims:
 
     @property
     def has_dane(self) -> bool:
-        """Whether there are records, be they usable or not."""
-        return bool(self.records)
+        """Whether there are records that can be used; without any, authorities count."""
+        return bool(effective(self.records))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
 
 from proxy.daemon.control.client import ask
@@ -13,7 +14,9 @@ from proxy.daemon.control.controlled import NotControllableError, Told, Wanted
 from proxy.daemon.control.facts import (
     AlertRow,
     CertificateRow,
+    Drained,
     ListenerFacts,
+    Reloaded,
     SessionFacts,
     State,
     Status,
@@ -93,6 +96,9 @@ class Daemon:
         self.sinks: list[tuple[Told, Callable[[], None]]] = []
         self.stopped = 0
         self.fault: Exception | None = None
+        self.ending = False
+        self.reloads: list[Deferred[Reloaded]] = []
+        self.drained: list[str] = []
 
     def status(self) -> Status:
         if self.fault is not None:
@@ -121,6 +127,18 @@ class Daemon:
     def log_level(self, level: Severity | None) -> Severity:
         self.level = level or self.level
         return self.level
+
+    def reload(self) -> Deferred[Reloaded]:
+        if self.ending:
+            raise NotControllableError("the daemon is about to end")
+        self.reloads.append(Deferred())
+        return self.reloads[-1]
+
+    def drain(self, older_than: str) -> Drained:
+        if older_than == "soon":
+            raise ValueError("allowed: an age")
+        self.drained.append(older_than)
+        return Drained(3, 0.06)
 
 
 class Asked:

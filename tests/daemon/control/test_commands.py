@@ -42,6 +42,11 @@ class Invoked:
         self._thread = threading.Thread(target=self._run, args=arguments, daemon=True)
         self._thread.start()
 
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.result is not None
+
     def _run(self, *arguments: str) -> None:
         self.result = invoke(*arguments)
 

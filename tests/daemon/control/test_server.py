@@ -187,7 +187,7 @@ def test_who_has_said_all_is_answered_still(running: Running) -> None:
         (b'{"v":1,"command":7}\n', "the request has no command"),
         (
             b'{"v":1,"command":"stop"}\n',
-            "there is no such command; there are status, sessions, kick, log-level, trace",
+            "there are status, sessions, kick, log-level, reload, drain, trace",
         ),
         (b'{"v":1,"command":"status","x":1}\n', 'there is no argument "x" of this command'),
         (b'{"v":1,"command":"sessions","listner":"a"}\n', 'no argument "listner"'),

@@ -33,12 +33,20 @@ ROOMS = {
 }
 """Directories whose code refuses, by the room they belong to."""
 
+DRAINING = ROOT / "proxy/daemon/draining.py"
+"""The one file outside of these that ends sessions."""
+
 SOURCES = sorted(
-    file
-    for directories in ROOMS.values()
-    for directory in directories
-    for file in (ROOT / directory).glob("*.py")
-    if file not in ASIDE
+    [
+        DRAINING,
+        *(
+            file
+            for directories in ROOMS.values()
+            for directory in directories
+            for file in (ROOT / directory).glob("*.py")
+            if file not in ASIDE
+        ),
+    ]
 )
 BEHIND, ABROAD = "the server behind this proxy", "the server of .+"
 """What the server is called in `ServerSide.name`, by the direction of the listener."""
@@ -256,7 +264,8 @@ def conditions(node: ast.AST) -> Iterator[str]:
 
 def functions_for(file: Path) -> dict[str, ast.FunctionDef]:
     """The functions of a file's room, its own before others of the same name."""
-    near = next(each for each in ROOMS.values() if str(file.parent.relative_to(ROOT)) in each)
+    directory = str(file.parent.relative_to(ROOT))
+    near = next((each for each in ROOMS.values() if directory in each), ())
     others = [each for room in near for each in sorted((ROOT / room).glob("*.py")) if each != file]
     return {
         node.name: node
@@ -323,6 +332,7 @@ NAMED = re.findall(r"^\| `([^`]+)` \|", PAGE.read_text(), re.MULTILINE)
         ("proxy/daemon/trusting/judge.py", 4),
         ("proxy/daemon/trusting/sites.py", 1),
         ("proxy/daemon/control/controls.py", 1),
+        ("proxy/daemon/draining.py", 2),
     ],
 )
 def test_refusals_are_found_in_the_code(file: str, least: int) -> None:

@@ -282,7 +282,8 @@ class Accepting:
             connected(connection, reached)
 
         def stranded(trouble: Trouble, reason: str) -> None:
-            if trouble is Trouble.UNREACHABLE:
+            # Where something was connected to and refused, it is the session that failed.
+            if trouble is Trouble.UNREACHABLE and began is not None:
                 metrics.unreachable(listener.name, domain)
             failed(trouble, reason)
 

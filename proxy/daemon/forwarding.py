@@ -193,9 +193,19 @@ class ForwardRules:
         """
         return self._judge.judge(Case(domain, f"_{self._kind.service}", policy, evidence, claims))
 
-    def forbids_plaintext(self, domain: str) -> str:
+    def judge_aside(self, domain: str, policy: Policy, evidence: Evidence) -> Verdict:
+        """Judge whether a server is also that of another domain than it was connected to for.
+
+        Raises:
+            UntrustedError: it is not.
+            UndecidedError: somebody would have to be asked first.
+        """
+        service = f"_{self._kind.service}"
+        return self._judge.judge(Case(domain, service, policy, evidence, aside=True))
+
+    def lacks_tls(self, domain: str) -> str:
         """Return why ``domain`` may not be reached without TLS; empty if nothing is against it."""
-        return self._judge.forbids_plaintext(domain, self._kind)
+        return self._judge.lacks_tls(domain, self._kind)
 
 
 def request(domain: str, policy: Policy, listener: Listener, original: Address | None) -> Request:

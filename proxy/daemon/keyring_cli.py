@@ -14,6 +14,7 @@ from typing import Any, Final
 import click
 
 from proxy.daemon.exits import Exit
+from proxy.daemon.keyring_named import instead_of_certificate, instead_of_id
 from proxy.daemon.keyring_own import Format, Wanted, export_own, write
 from proxy.daemon.keyring_place import Place, at_place, complain, keyring_at
 from proxy.daemon.keyring_shown import (
@@ -68,6 +69,15 @@ def _domain(_context: click.Context, _parameter: click.Parameter, given: Any) ->
         raise click.BadParameter(str(error)) from error
 
 
+def _output(text: str | None) -> Path | None:
+    if text is None:
+        return None
+    # A path forgets that it was written as that of a directory.
+    if text.endswith("/") and not Path(text).is_dir():
+        raise click.BadParameter(f"there is no directory {printable(text)}")
+    return Path(text)
+
+
 @click.group(short_help="Show and decide which certificates of other domains are believed.")
 def keyring() -> None:
     """Show and decide which certificates of other domains are believed.
@@ -93,6 +103,8 @@ def list_(place: Place, domain: str | None, *, as_json: bool) -> int:
         return _print_json([entry_structure(entry) for entry in entries])
     if entries:
         print_entries(entries)
+    else:
+        _remark("the keyring is empty" if domain is None else f"the keyring has none of {domain}")
     return Exit.OK
 
 
@@ -150,6 +162,8 @@ def pending(place: Place, *, as_json: bool) -> int:
     if as_json:
         return _print_json([held_structure(held) for held in waiting])
     print_cards(map(held_card, waiting))
+    if not waiting:
+        _remark("no certificate waits for a decision")
     return Exit.OK
 
 
@@ -165,7 +179,7 @@ def approve(place: Place, ids: tuple[str, ...], by: str) -> int:
     """
     now = datetime.now(UTC)
     with keyring_at(place) as opened, opened.changing():
-        entries = [opened.approve(each, by, now) for each in ids]
+        entries = [opened.approve(_id(each), by, now) for each in ids]
     for entry in entries:
         click.echo(f"approved for {entry.domain} ({entry.stream}): {entry.facts.fingerprint}")
     return Exit.OK
@@ -183,7 +197,7 @@ def reject(place: Place, ids: tuple[str, ...], by: str) -> int:
     """
     now = datetime.now(UTC)
     with keyring_at(place) as opened, opened.changing():
-        rejected = [opened.reject(each, by, now) for each in ids]
+        rejected = [opened.reject(_id(each), by, now) for each in ids]
     for held in rejected:
         click.echo(f"rejected for {held.domain} ({held.stream}): {held.facts.fingerprint}")
     return Exit.OK
@@ -199,11 +213,14 @@ def revoke(place: Place, which: str, by: str) -> int:
     With DOMAIN, all that it has; what it shows next is told of as another one. "bascule keyring
     list" has the domains, "bascule keyring show" the fingerprints.
     """
-    try:
-        with keyring_at(place) as opened:
+    with keyring_at(place) as opened:
+        try:
             revoked = opened.revoke(which, by, datetime.now(UTC))
-    except ValueError as error:
-        return complain(f"neither a fingerprint nor a domain: {error}", os.EX_DATAERR)
+        except (NotFoundError, ValueError) as error:
+            words = instead_of_certificate(opened, which)
+            if not words and not isinstance(error, NotFoundError):
+                words = f"neither a fingerprint nor a domain: {error}"
+            return complain(words or error, os.EX_DATAERR)
     for held in revoked:
         click.echo(
             f"revoked for {held.domain} ({held.stream}): {held.facts.fingerprint}; "
@@ -224,7 +241,9 @@ def forget(place: Place, domain: str) -> int:
     """
     with keyring_at(place) as opened:
         there = opened.forget(domain)
-    click.echo(f"{'forgotten' if there else 'nothing was known'}: {domain}")
+    if not there:
+        return complain(f"nothing was known of {domain}", os.EX_DATAERR)
+    click.echo(f"forgotten: {domain}")
     return Exit.OK
 
 
@@ -239,7 +258,8 @@ def forget(place: Place, domain: str) -> int:
 )
 @click.option(
     "--output",
-    type=click.Path(readable=False, path_type=Path),
+    type=click.Path(readable=False),
+    callback=lambda _context, _parameter, text: _output(text),
     metavar="PATH",
     help="Write to this file; with --own also a directory, for a file of each domain.",
 )
@@ -268,7 +288,7 @@ def export(
     host: str | None,
     ports: tuple[int, ...],
 ) -> int:
-    r"""Print the keyring, or what it has of DOMAINs, as JSON that "import" takes.
+    """Print the keyring, or what it has of DOMAINs, as JSON that "import" takes.
 
     What waits for a decision is left out.
 
@@ -283,7 +303,7 @@ def export(
     tlsa   DNS records for DANE
     posh   what https://DOMAIN/.well-known/posh/xmpp-client.json and
            xmpp-server.json should be
-    """
+    """  # noqa: D301 - it is the character that click looks for
     wanted = Wanted(domains, Format(form or Format.TEXT.value), output, host, ports)
     if own:
         if (host or ports) and wanted.form is not Format.TLSA:
@@ -318,6 +338,17 @@ def import_(place: Place, file: Path) -> int:
         return complain(f"{file}: {error}", os.EX_DATAERR)
     click.echo(f"imported: {imported.changed} of {imported.total} were new")
     return Exit.OK
+
+
+def _id(named: str) -> str:
+    if words := instead_of_id(named):
+        raise NotFoundError(words)
+    return named
+
+
+def _remark(text: str) -> None:
+    """Tell people why nothing is printed; what reads standard output does not get that."""
+    click.echo(text, err=True)
 
 
 def _print_json(structure: Any) -> int:

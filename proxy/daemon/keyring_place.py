@@ -25,6 +25,8 @@ TO_CONF: Final = "see bascule check"
 """Where to read on about a conf that has mistakes."""
 
 _OPTION: Final = "state_directory"
+_MADE: Final = "; Bascule makes it when it starts with a policy that needs it"
+_OTHERWISE: Final = "-c CONF or --state-directory names another"
 _AS_OTHERS: Final = "; run the command as root, or as the user that Bascule runs as"
 
 
@@ -43,6 +45,11 @@ class Place:
     conf_path: Path
     conf_chosen: bool
     state_directory: Path | None
+
+    @property
+    def chosen(self) -> bool:
+        """Whether the command line says anything of where the keyring is."""
+        return self.conf_chosen or self.state_directory is not None
 
     def file(self) -> Path:
         """Return the keyring's file.
@@ -138,17 +145,17 @@ def keyring_at(place: Place, *, create: bool = False) -> Iterator[Keyring]:
     try:
         keyring = Keyring(path, create=create)
     except KeyringError as error:
-        raise KeyringError(f"{error}{_advice(path)}") from error
+        raise KeyringError(f"{error}{_advice(path, chosen=place.chosen)}") from error
     with closing(keyring):
         yield keyring
 
 
-def _advice(path: Path) -> str:
+def _advice(path: Path, *, chosen: bool) -> str:
     """Say what may help where a keyring cannot be opened; nothing if it is not known."""
     try:
         owner = path.lstat().st_uid
     except FileNotFoundError:
-        return "; Bascule makes it when it starts with a policy that needs it"
+        return _MADE if chosen else f"{_MADE}; {_OTHERWISE}"
     except PermissionError:
         return _AS_OTHERS
     except OSError:

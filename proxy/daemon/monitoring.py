@@ -1,8 +1,11 @@
 """What monitoring and operators are told of a running service."""
 
+import json
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from itertools import accumulate
 from typing import Final
 
 import attrs
@@ -21,6 +24,10 @@ from proxy.session.commands import Side
 
 MOST_REMEMBERED: Final = 5_000
 """How many certificates of the keyring are told of: those that end first."""
+
+
+LONGEST_ALERT: Final = 2_048
+"""How many octets an alert's text has at most, in JSON: all there are must fit one answer."""
 
 
 @attrs.frozen
@@ -106,6 +113,13 @@ class Monitored:
         """Return the alerts of late, newest first."""
         iso = partial(datetime.isoformat, timespec="seconds")
         return tuple(
-            AlertRow(iso(met.last), met.alert.severity.value, met.alert.text, met.count)
+            AlertRow(iso(met.last), met.alert.severity.value, _cut(met.alert.text), met.count)
             for met in reversed(self.told())
         )
+
+
+def _cut(text: str) -> str:
+    """Cut a text at `LONGEST_ALERT`; what it is about comes first in it."""
+    sizes = accumulate(len(json.dumps(character)) - len('""') for character in text)
+    most = bisect_right(list(sizes), LONGEST_ALERT)
+    return text if most == len(text) else text[:most] + "…"

@@ -207,8 +207,9 @@ class PolicyTable:
             "revoked authority above it. The lists of an authority count for what that authority "
             "has issued; who has a certificate by another one is not concerned. Where there are "
             "lists of an authority, one must be about the certificate, and none that is may be out "
-            "of date: then nobody with a certificate by that authority is believed. They are read "
-            "anew once a day. Relative paths start at this file's directory."
+            "of date: then nobody with a certificate by that authority is believed. A file that is "
+            "replaced is taken up within a minute; none is fetched. Relative paths start at this "
+            "file's directory."
         ),
     )
     pins: tuple[Pin, ...] = option(
@@ -270,7 +271,8 @@ class PolicyTable:
             "Whether the domain's web site may say which certificate its servers have (POSH, RFC "
             "7711), where the certificate does not name the domain or no authority vouches for it: "
             "for domains that are hosted under another name. It is asked by HTTPS, with a "
-            "certificate for the domain that the system trusts."
+            "certificate for the domain by an authority that is trusted for it: one of ca_file if "
+            "that is set, otherwise one of the system's."
         ),
     )
 

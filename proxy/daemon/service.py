@@ -40,6 +40,10 @@ WAITS: Final = 1.0
 """Seconds between looks at connections that have not said yet whose they are."""
 
 
+ANSWERED: Final = 0.2
+"""Seconds that who has asked for the end gets to take the answer."""
+
+
 class Service:
     """Everything that a conf asks for, on one reactor.
 
@@ -217,7 +221,7 @@ class Service:
             raise NotControllableError("the daemon is about to end")
         seconds = self._current.conf.deadlines.drain
         if not older_than:
-            self._reactor.callLater(0, self._leave)
+            self._reactor.callLater(ANSWERED, self._leave)
             return Drained(self.sessions, round(lasts(self.sessions, seconds), 3))
         least = None if older_than == CERTIFICATE else age(older_than, datetime.now(UTC))
         now = time.monotonic()

@@ -156,6 +156,7 @@ class Bridge:
             server=self._server_address,
             seconds=time.monotonic() - self._started,
             passed=self.passed,
+            waiting=self._waiting is not None,
         )
 
     @property

@@ -35,6 +35,7 @@ from proxy.trust.evidence import Evidence
 from proxy.trust.identities import DNS_NAME
 from proxy.trust.policy import Level, Policy
 from proxy.trust.posh import Location
+from proxy.trust.revocation import NO_LISTS, RevocationLists
 from proxy.trust.verdict import UntrustedError, judge
 from proxy.xmpp.text import printable
 
@@ -60,15 +61,18 @@ class Terms:
     Attributes:
         context: the TLS context, as `proxy.net.tls.client_context` makes it for the policy.
         policy: by whose roots servers prove their names; its ``private_addresses`` counts, too.
-            Neither its level nor its pins do, nor the servers that it names.
+            Neither its level nor its pins do, nor the servers that it names. If it names revocation
+            lists, there must be one of each authority of the server's, too.
         largest: how many octets a document may have.
         now: tells the time to judge validity by, with a time zone.
+        revocation: the revocation lists, those of the policy among them.
     """
 
     context: SSL.Context
     policy: Policy
     largest: int
     now: Callable[[], datetime]
+    revocation: RevocationLists = attrs.field(default=NO_LISTS, eq=False, repr=False)
 
 
 class Web:
@@ -329,7 +333,7 @@ def _check_name(host: str, evidence: Evidence, terms: Terms) -> None:
     """
     policy = attrs.evolve(terms.policy, level=Level.SECURE, pins=frozenset())
     try:
-        verdict = judge(host, _SERVICE, policy, evidence, terms.now())
+        verdict = judge(host, _SERVICE, policy, evidence, terms.now(), revocation=terms.revocation)
     except UntrustedError as error:
         raise HTTPSError(str(error)) from error
     if not verdict.identity.startswith(f"{DNS_NAME} "):

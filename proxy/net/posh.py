@@ -22,6 +22,7 @@ from proxy.trust.posh import (
     Reference,
     parse,
 )
+from proxy.trust.revocation import NO_LISTS, RevocationLists
 from proxy.xmpp.text import printable
 
 SECONDS: Final = 10.0
@@ -77,6 +78,10 @@ def _present() -> datetime:
     return datetime.now(UTC)
 
 
+def _no_lists() -> RevocationLists:
+    return NO_LISTS
+
+
 class Posh:
     """Fetches the documents of domains, and keeps what they say for as long as it counts.
 
@@ -93,6 +98,7 @@ class Posh:
         policy: returns the policy for a domain.
         port: the TCP port of HTTPS.
         now: tells the time, with a time zone.
+        revocation: returns the revocation lists as they are now, those of the policies among them.
     """
 
     def __init__(
@@ -104,12 +110,14 @@ class Posh:
         policy: Callable[[str], Policy],
         port: int = 443,
         now: Callable[[], datetime] = _present,
+        revocation: Callable[[], RevocationLists] = _no_lists,
     ) -> None:
         self._reactor = reactor
         self._web = Web(reactor, resolver, port)
         self._context = context
         self._policy = policy
         self._now = now
+        self._revocation = revocation
         self._closed = False
         self._known: dict[_Key, _Known] = {}
         self._under_way: dict[_Key, _Fetch] = {}
@@ -234,6 +242,7 @@ class Posh:
             policy=self._policy(domain),
             largest=LARGEST_DOCUMENT,
             now=self._now,
+            revocation=self._revocation(),
         )
         try:
             first = Location(host_name(domain), _PATH.format(service))

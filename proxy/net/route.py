@@ -20,7 +20,6 @@ from proxy.net.tlsa import references
 from proxy.session.hooks import Address
 from proxy.session.outward import Trouble
 from proxy.trust.dane.claims import Claims
-from proxy.trust.dane.references import References
 
 TARGET_SECONDS: Final = 5.0
 """Seconds that the addresses of one target get to answer."""
@@ -308,8 +307,7 @@ class Route:
         if not self._request.dane or candidate.configured:
             return None
         if not candidate.listed:
-            # What DNSSEC says of another name is said of no name of this domain's.
-            return Claims(References(domain, service))
+            return None  # what DNSSEC says of another name is said of no name of this domain's
         try:
             records = await self._resolver.tlsa(candidate.target)
         except LookupFailedError as error:

@@ -38,9 +38,11 @@ class Standing:
         server: where the server leg leads; None if it has none yet.
         seconds: how long it has lasted.
         passed: bytes that came from the client, and from the server.
+        waiting: whether it waits to be told whether its server is believed.
     """
 
     over: bool
     server: Address | None
     seconds: float
     passed: tuple[int, int]
+    waiting: bool = False

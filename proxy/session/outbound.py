@@ -282,7 +282,7 @@ class Outbound(Federation):
         if policy.s2s_server != first.s2s_server:
             return False
         try:
-            verdict = self._outbound.judge(domain, policy, self._evidence, None)
+            verdict = self._outbound.judge_aside(domain, policy, self._evidence)
         except (UntrustedError, UndecidedError):
             return False
         except BaseException as error:  # noqa: BLE001 - whatever it was, nothing is proved

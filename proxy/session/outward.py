@@ -96,11 +96,15 @@ class Rules(Protocol):
     ) -> Verdict:
         """Judge the server's certificate; raises UntrustedError, or UndecidedError."""
 
-    def forbids_plaintext(self, domain: str) -> str:
-        """Return why ``domain`` may not be reached without TLS; empty if nothing is against it.
+    def judge_aside(self, domain: str, policy: Policy, evidence: Evidence) -> Verdict:
+        """As `judge`, of another domain than it was connected to for, and without a trace."""
 
-        Asked of domains whose policy leaves it to their server, once it is certain that there is
-        no TLS.
+    def lacks_tls(self, domain: str) -> str:
+        """Take note that the server of ``domain`` says that it has no TLS.
+
+        Returns:
+            Why the domain is not to be reached without it; empty if nothing is against that but
+            the policy.
         """
 
 
@@ -268,7 +272,8 @@ class Outward:
     def tls_failed(self, reason: str, no_tls: bool) -> None:
         """Take note that TLS has failed, or was not agreed on at all (``no_tls``)."""
         if no_tls:
-            self._stumble(WayError("failed to establish TLS", no_tls=True, detail=reason))
+            error = WayError("failed to establish TLS", no_tls=True, detail=reason)
+            self._stumble(error, said=False)
         else:
             text = "showed a certificate that cannot be read"
             self._fail(text, Condition.POLICY_VIOLATION, detail=reason)
@@ -293,7 +298,7 @@ class Outward:
 
     def redirect(self, host: str, port: int | None) -> bool:
         """Go where the server points; whether that is still allowed."""
-        if self._detours == MOST_REDIRECTIONS:
+        if self._detours == MOST_REDIRECTIONS or self._is_bound:
             return False
         self._detours += 1
         demanded = self._level.demands_proof and not self._rules.report
@@ -371,6 +376,11 @@ class Outward:
         """Whether a server without TLS is good enough."""
         return self._level is Level.MAY or (self._rules.report and self._level is not Level.NONE)
 
+    @property
+    def _is_bound(self) -> bool:
+        """Whether only the domain's own records may say where its server is."""
+        return self._level.heeds_dane and not self._rules.report
+
     def _try(self, action: Callable[[Securing], None]) -> None:
         if self._securing is None:
             raise RuntimeError("nothing is to be secured")
@@ -381,13 +391,29 @@ class Outward:
         except WayError as error:
             self._stumble(error)
         except RedirectedError as error:
-            if not self.redirect(error.host, error.port):
+            if self._is_bound:
+                text = "redirects, which is not followed where TLSA records count"
+                self._fail(text, Condition.POLICY_VIOLATION)
+            elif not self.redirect(error.host, error.port):
                 self._fail("redirects too often", Condition.REMOTE_CONNECTION_FAILED)
 
-    def _stumble(self, error: WayError) -> None:
-        """This way does not lead to TLS: go back to plaintext if that will do, or give it up."""
+    def _stumble(self, error: WayError, *, said: bool = True) -> None:
+        """This way does not lead to TLS: go back to plaintext if that will do, or give it up.
+
+        Args:
+            error: why.
+            said: whether the server itself says so, and not a handshake that has failed.
+        """
         direct = self._reached is not None and self._reached.direct
-        if error.no_tls and self._optional and not direct and self._takes_plaintext(str(error)):
+        optional = self._optional and not direct
+        # One that once had TLS has an attacker before it, or something else that is to be told.
+        objection = self._objection() if error.no_tls and (said or optional) else ""
+        if error.no_tls and optional:
+            if objection and self._level is Level.MAY and not self._rules.report:
+                self._fail(objection, Condition.POLICY_VIOLATION, clause=False)
+                return
+            if self._rules.report and (objection or self._level is not Level.MAY):
+                self._would_be_refused(objection or f"the server of {self._domain} {error}")
             self._leave()
             self._plaintext = True
             self._ask_for(Reconnect())
@@ -397,22 +423,14 @@ class Outward:
             condition = Condition.POLICY_VIOLATION
         self._fail(str(error), condition, detail=error.detail)
 
-    def _takes_plaintext(self, problem: str) -> bool:
-        """Whether it goes on without TLS, which the server has not got: ``problem`` says so."""
-        objection = f"the server of {self._domain} {problem}"
-        if self._level is Level.MAY:
-            try:
-                objection = self._rules.forbids_plaintext(self._domain)
-            except Exception as error:  # noqa: BLE001 - whatever it was, it is no permission
-                fields = {"error": located(error), "domain": self._domain}
-                self._around.command(Report(Severity.ERROR, "fault in a check", fields))
-                objection = f"whether {self._domain} has had TLS could not be checked"
-        if objection and self._rules.report:
-            self._would_be_refused(objection)
-            return True
-        if objection:
-            self._around.command(Report(Severity.WARNING, objection, {"domain": self._domain}))
-        return not objection
+    def _objection(self) -> str:
+        """Say why a server that has no TLS will not do, whatever the policy says."""
+        try:
+            return self._rules.lacks_tls(self._domain)
+        except Exception as error:  # noqa: BLE001 - whatever it was, it is no permission
+            fields = {"error": located(error), "domain": self._domain}
+            self._around.command(Report(Severity.ERROR, "fault in a check", fields))
+            return f"whether {self._domain} has had TLS could not be checked"
 
     def _fail(
         self, text: str, condition: Condition, *, clause: bool = True, detail: str = ""

@@ -37,6 +37,8 @@ class Case:
         claims: What DNSSEC vouches for about the target; ``None`` where DNS was not asked, which
             proves nothing with `Level.DANE`.
         initiating: Whether the server has connected to us, not we to it.
+        aside: Whether it is asked about another domain than the one that it was connected to for:
+            nothing is remembered, held or told of then, for it is no server of that domain's.
         revocation: The revocation lists, those of the policy among them.
     """
 
@@ -46,6 +48,7 @@ class Case:
     evidence: Evidence
     claims: Claims | None = None
     initiating: bool = False
+    aside: bool = False
     revocation: RevocationLists = attrs.field(default=NO_LISTS, eq=False, repr=False)
 
 

@@ -215,6 +215,23 @@ def listed_problem(
     )
 
 
+def named_problem(whose: str, certificate: Certificate, lists: Iterable[RevocationList]) -> str:
+    """Return what lists have against a certificate whose issuer cannot be verified; "" if nothing.
+
+    They are those that a policy names: one by an authority of the issuer's name that has its number
+    on it is enough, whoever has signed that.
+
+    Raises:
+        ValueError: The certificate is malformed.
+    """
+    issuer = x509.load_der_x509_certificate(certificate.whole).issuer
+    serial = serial_number(certificate)
+    for each in lists:
+        if each.is_of(issuer) and (found := each.revoked(serial)) is not None:
+            return revoked_problem(whose, *found)
+    return ""
+
+
 def revoked_problem(whose: str, moment: datetime, reason: x509.ReasonFlags | None) -> str:
     """Return the words for a certificate that was revoked."""
     why = "" if reason is None else f" ({reason.value})"

@@ -47,6 +47,12 @@ class Commands:
         assert (done.return_value, done.exception, done.stderr) == (0, None, ""), done.output
         return done.stdout
 
+    def remark(self, *arguments: str) -> str:
+        """What a command says that succeeds and has nothing to print."""
+        done = self.run(*arguments)
+        assert (done.return_value, done.exception, done.stdout) == (0, None, ""), done.output
+        return done.stderr
+
     def structure(self, *arguments: str) -> Any:
         return json.loads(self.text(*arguments, "--json"))
 
@@ -93,7 +99,8 @@ def test_list_is_a_table(command: Commands, keyring: Keyring, held_id: str) -> N
     assert "operator (alice)" in lines[1]
     assert f"{entries[0].facts.fingerprint[:23]}…" in lines[0]
     assert len(command.text("list", OTHER).splitlines()) == 2
-    assert command.text("list", "nowhere.example") == ""
+    remark = command.remark("list", "nowhere.example")
+    assert remark == "the keyring has none of nowhere.example\n"
 
 
 def test_list_for_programs(command: Commands, keyring: Keyring, held_id: str) -> None:
@@ -120,8 +127,8 @@ def test_list_for_programs(command: Commands, keyring: Keyring, held_id: str) ->
 
 
 def test_an_empty_keyring(command: Commands) -> None:
-    assert command.text("list") == ""
-    assert command.text("pending") == ""
+    assert command.remark("list") == "the keyring is empty\n"
+    assert command.remark("pending") == "no certificate waits for a decision\n"
     assert command.structure("list") == command.structure("pending") == []
 
 
@@ -150,7 +157,7 @@ def test_approve(command: Commands, keyring: Keyring, held_id: str) -> None:
     came = shown(keyring, certificate(2), now=LATER)
     assert isinstance(came, Accepted)
     assert came.entry.permitted_by == "alice"
-    assert command.text("pending") == ""
+    assert command.structure("pending") == []
 
 
 def test_reject(command: Commands, keyring: Keyring, held_id: str) -> None:
@@ -191,11 +198,39 @@ def test_revoke_nothing(command: Commands) -> None:
     assert "neither a fingerprint nor a domain" in command.fault(65, "revoke", "a/b")
 
 
+@pytest.mark.parametrize("act", ["approve", "reject"])
+def test_what_is_no_id_and_cannot_be(
+    command: Commands, keyring: Keyring, held_id: str, act: str
+) -> None:
+    for named in (keyring.held(held_id).facts.fingerprint, NAME, held_id[:7]):
+        said = command.fault(65, act, held_id, named)
+        assert said == 'approve and reject take an id: "bascule keyring pending" has them'
+    assert len(keyring.pending()) == 1
+
+
+def test_what_is_no_certificate_and_cannot_be(
+    command: Commands, keyring: Keyring, held_id: str
+) -> None:
+    (entry,) = keyring.entries()
+    whole = entry.facts.fingerprint
+    for cut in (whole[:23], f"{whole[:23]}…", whole[:-1], whole.replace(":", "")[:40]):
+        said = command.fault(65, "revoke", cut)
+        assert said == (
+            "not a whole SHA-256 fingerprint (64 hexadecimal digits); "
+            '"bascule keyring show DOMAIN" has it'
+        )
+    said = command.fault(65, "revoke", held_id.upper())
+    assert said == "this is an id; revoke takes a fingerprint or a domain"
+    assert "has no certificate of" in command.fault(65, "revoke", "00" * 32)
+    assert "has no certificate of cafe" in command.fault(65, "revoke", "cafe")
+    assert not any(each.revoked for each in keyring.entries())
+
+
 def test_forget(command: Commands, keyring: Keyring) -> None:
     keyring.note_seen(NAME, "s2s", NOW, tls=True)
     assert command.text("forget", NAME) == f"forgotten: {NAME}\n"
     assert not keyring.seen(NAME, "s2s").tls
-    assert command.text("forget", NAME) == f"nothing was known: {NAME}\n"
+    assert command.fault(65, "forget", NAME) == f"nothing was known of {NAME}"
 
 
 def test_show_a_domain(command: Commands, keyring: Keyring, held_id: str) -> None:
@@ -366,6 +401,14 @@ class TestWhereItIs:
         monkeypatch.setattr(keyring_place, "DEFAULT_STATE_DIRECTORY", tmp_path / "default")
         done = self.run("pending", "-c", str(conf))
         assert f"there is no keyring {tmp_path}/default/{FILE_NAME}" in done.stderr
+        assert "names another" not in done.stderr
+
+    def test_where_nobody_says_where(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """The conf may be another one than the default."""
+        monkeypatch.setattr(keyring_place, "DEFAULT_STATE_DIRECTORY", tmp_path / "default")
+        monkeypatch.setattr(os.path, "lexists", lambda _: False)
+        said = self.run("pending").stderr
+        assert said.endswith("; -c CONF or --state-directory names another\n")
 
     @pytest.mark.parametrize(
         ("text", "words"),

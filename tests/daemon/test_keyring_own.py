@@ -254,6 +254,16 @@ def test_what_cannot_be_written(ours: Ours, tmp_path: Path, where: str) -> None:
     assert done.stderr.startswith(f"bascule: {tmp_path / where}: cannot be written: ")
 
 
+def test_a_directory_that_is_not_there(ours: Ours, tmp_path: Path) -> None:
+    where = tmp_path / "gone"
+    told = ours.usage_error("--format", "pem", "--output", f"{where}/")
+    assert told == f"there is no directory {where}/"
+    assert not where.exists()
+    where.mkdir()
+    assert ours.text("--format", "pem", "--output", f"{where}/") == ""
+    assert sorted(each.name for each in where.iterdir()) == [f"{DOMAIN}.pem", f"{OTHER}.pem"]
+
+
 def test_no_private_key_even_from_the_same_file(ours: Ours, tmp_path: Path) -> None:
     certificate, key = ours.alone
     both = tmp_path / "both.pem"
@@ -319,6 +329,13 @@ def test_options_that_would_do_nothing(
     captured = capsys.readouterr()
     assert (captured.out, captured.err.count("\n")) == ("", 1)
     assert captured.err.endswith(" (see bascule keyring export --help)\n")
+
+
+def test_the_help_has_its_table_and_nothing_else() -> None:
+    told = CliRunner().invoke(commands, ["export", "--help"]).stdout
+    assert all(line.isprintable() for line in told.splitlines())
+    assert "\\" not in told
+    assert "\n  pem    the certificates with their chains\n  pkcs7 " in told
 
 
 def test_the_keyring_itself_into_a_file(tmp_path: Path) -> None:

@@ -122,6 +122,11 @@ def another_approved(keyring: Keyring, _one: bytes, other: bytes) -> None:
     keyring.approve(held_id(keyring, other), "alice", now())
 
 
+def held_beside(keyring: Keyring, one: bytes, other: bytes) -> None:
+    another(keyring, one, other)
+    held(keyring, one, other)
+
+
 def of_servers(keyring: Keyring, one: bytes, _other: bytes) -> None:
     keyring.remember(DOMAIN, "s2s", one, now(), how=How.PKIX)
     keyring.revoke(DOMAIN, "alice", now())
@@ -140,8 +145,10 @@ CASES: list[tuple[Prepare, Policy, bool, Standing, str]] = [
     (known, KEYRING, False, Standing.UNSEEN, "it would be held for an operator"),
     (revoked, KEYRING, True, Standing.REVOKED, " by alice"),
     (another, KEYRING, True, Standing.NEW, "beside 1 other, and operators told"),
-    (another, HOLDING, True, Standing.UNSEEN, "it would be held for an operator"),
-    (another_approved, KEYRING, True, Standing.UNSEEN, "it would be held for an operator"),
+    (another, HOLDING, True, Standing.UNSEEN, "breach; it would be held for an operator"),
+    (another, KEYRING, False, Standing.UNSEEN, "breach; it would be held for an operator"),
+    (another_approved, KEYRING, True, Standing.UNSEEN, "breach; it would be held for an operator"),
+    (held_beside, KEYRING, False, Standing.HELD, "possible security breach; held as "),
     (of_servers, KEYRING, True, Standing.NEW, "as the first of the domain"),
 ]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 import pytest
+from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
@@ -25,12 +26,14 @@ from proxy.net.targets import forbidden
 from proxy.net.tls import client_context
 from proxy.trust.policy import Level, Pattern, Pin, Policy
 from proxy.trust.posh import LARGEST_DOCUMENT, Document, Fingerprint, Material
+from proxy.trust.revocation import NO_LISTS, RevocationLists
 from tests.authority import Authority, now
 from tests.net.certificates import BAD, Authorities, Bad
 from tests.net.conftest import Turning
 from tests.net.name_server import NameServer
 from tests.net.web_site import WebSite, document
 from tests.servers.program import HOST, free_port
+from tests.trust.revoking import FILE, crl, entry, revocation
 
 DOMAIN = "example.net"
 HOSTING = "web.hosting.example"
@@ -69,6 +72,7 @@ class Fetching:
     stack: ExitStack
     posh: Any = None
     clock: dt.datetime = attrs.field(factory=now)
+    revocation: RevocationLists = NO_LISTS
 
     def site(self, *answers: bytes, files: Pair | None = None, **how: Any) -> WebSite:
         """Have the domain's web site answer so, and fetch from there."""
@@ -99,6 +103,7 @@ class Fetching:
             policy=lambda _domain: self.policy,
             port=port,
             now=lambda: self.clock,
+            revocation=lambda: self.revocation,
         )
 
     def fetch(self, domain: str = DOMAIN, *, anew: bool = False) -> Material:
@@ -209,6 +214,22 @@ def test_ways_to_answer(fetching: Fetching, answer: bytes, pieces: int) -> None:
     assert fetching.fetch().document == read(b"one")
 
 
+def test_the_policys_revocation_lists_are_for_web_sites_too(
+    fetching: Fetching, authority: Authority
+) -> None:
+    files = authority.issue(DOMAIN)
+    serial = x509.load_pem_x509_certificate(files[0].read_bytes()).serial_number
+    fetching.policy = attrs.evolve(fetching.policy, crl_files=(FILE,))
+    fetching.site(GOOD, files=files)
+    assert "the revocation lists of its policy were not read" in fetching.problem()
+    fetching.clock += FAILURE
+    fetching.revocation = revocation(crl(authority, entry(serial)))
+    assert "revoked" in fetching.problem()
+    fetching.clock += FAILURE
+    fetching.revocation = revocation(crl(authority))
+    assert fetching.fetch().document == read(b"one")
+
+
 def test_the_policys_pins_and_level_are_not_for_web_sites(fetching: Fetching) -> None:
     pins = frozenset({Pin.parse("00" * 32)})
     fetching.policy = attrs.evolve(fetching.policy, level=Level.PIN, pins=pins)
@@ -251,7 +272,7 @@ def test_attack_certificates_for_xmpp_alone_are_not_for_web_sites(
 def test_attack_a_check_that_fails_is_no_proof(
     fetching: Fetching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **_named: object) -> None:
         raise ZeroDivisionError
 
     site = fetching.site(GOOD)

@@ -79,7 +79,7 @@ def test_where_a_server_sends_us_nothing_is_vouched_for(routing: Routing, server
     """What is secure about another name is not about this domain's."""
     routing.reach(WITH_DANE)
     routing.wait(lambda: routing.route.redirect("a.example.net", server, keep=False))
-    assert routing.ways[-1][0].claims == NOTHING
+    assert routing.ways[-1][0].claims is None
 
 
 def test_a_server_that_the_conf_sets_is_not_asked_about(routing: Routing, server: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from OpenSSL import SSL
 
+from proxy.daemon.control.client import ask
 from proxy.net.openssl import was_resumed
 from proxy.trust.keyring.entry import How, State
 from proxy.trust.policy import pin_of
@@ -157,6 +158,11 @@ def test_a_listener_that_reports_never_waits(
 # Who waits for an operator
 
 
+def states(bascule: Operated, domain: str) -> list[str]:
+    """How far the sessions to a domain have come, as the control socket tells it."""
+    return [each["state"] for each in ask(bascule.control, "sessions", {"domain": domain})]
+
+
 def test_sessions_wait_together_and_go_on_when_it_is_permitted(
     bascule: Operated, hostile: Hostile, tmp_path: Path
 ) -> None:
@@ -167,9 +173,12 @@ def test_sessions_wait_together_and_go_on_when_it_is_permitted(
         told_nothing(peer, domain)
     [held] = bascule.held(domain)
     assert held.count == 20
+    assert states(bascule, domain) == ["waiting"] * 20
     bascule.command("approve", held.id)
     for stream in streams:
         go_on(stream)
+    assert "waiting" not in states(bascule, domain)
+    for stream in streams:
         stream.connection.close()
     assert len(bascule.alerts(domain)) == 1
 

@@ -146,7 +146,9 @@ class Operated(Front):
     ) -> None:
         self.state = keyring or directory / "state"
         self.state.mkdir(parents=True, exist_ok=True)
-        every = {"bascule": {"state_directory": str(self.state)}, **(tables or {})}
+        self.control = directory / "control"
+        own = {"state_directory": str(self.state), "control_socket": str(self.control)}
+        every = {"bascule": own, **(tables or {})}
         super().__init__(directory, [], listeners=rules, tables=every, environment=environment)
         self._policies = list(policies)
         self._names = names

@@ -83,7 +83,10 @@ class Rules:
             raise UntrustedError(WHY)
         return Verdict(Status.UNTRUSTED, "", WHY)
 
-    def forbids_plaintext(self, _domain: str) -> str:
+    def judge_aside(self, domain: str, policy: Policy, evidence: Evidence) -> Verdict:
+        return self.judge(domain, policy, evidence, None)
+
+    def lacks_tls(self, _domain: str) -> str:
         return self.objection()
 
 

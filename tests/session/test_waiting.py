@@ -22,6 +22,7 @@ from proxy.session.securing import STARTTLS
 from proxy.trust.policy import Level
 from proxy.trust.undecided import UndecidedError
 from proxy.trust.verdict import Status, UntrustedError, Verdict
+from proxy.xmpp import namespaces as ns
 from tests.session.forward import (
     NO_OFFER,
     OFFER,
@@ -43,6 +44,10 @@ class Pending:
 
 
 DECISION = Pending()
+REDIRECTION = (
+    f"<stream:error><see-other-host xmlns='{ns.STREAM_ERRORS}'>evil.example</see-other-host>"
+    "</stream:error>"
+).encode()
 WAITS = (
     Disarm(Deadline.WAY),
     Abort(SERVER),
@@ -149,7 +154,7 @@ def test_a_domain_that_had_tls_is_not_reached_without(report: bool) -> None:
         assert "would be refused: it had TLS" in [each.message for each in book.reports]
     else:
         book.then(Disarm(Deadline.WAY), Abort(SERVER), ConnectNext())
-        assert "it had TLS" in [each.message for each in book.reports]
+        assert "server given up: it had TLS" in [each.message for each in book.reports]
 
 
 def test_a_memory_that_fails_permits_nothing() -> None:
@@ -166,3 +171,36 @@ def test_one_that_never_had_tls_is_reached_without() -> None:
     book = ForwardPlaybook(Rules(Level.MAY)).to_opening()
     book.server(answer("remote-1") + NO_OFFER).then(*PLAIN)
     book.reached().then(Send(SERVER, header()))
+
+
+@pytest.mark.parametrize("level", [Level.ENCRYPT, Level.SECURE, Level.KEYRING])
+def test_that_tls_is_gone_is_told_at_every_level(level: Level) -> None:
+    """Where it is demanded anyway, too: somebody may be keeping it from being used."""
+    asked: list[str] = []
+
+    def objection() -> str:
+        asked.append("objection")
+        return "it had TLS"
+
+    rules = Rules(level, objection=objection)
+    book = ForwardPlaybook(rules).to_asked()
+    book.server(f"<failure xmlns='{ns.TLS}'/>".encode())
+    book.then(Disarm(Deadline.WAY), Abort(SERVER), ConnectNext())
+    assert asked == ["objection"]
+
+
+def test_a_handshake_that_fails_is_no_sign_of_that() -> None:
+    def objection() -> str:
+        raise AssertionError("it was asked")
+
+    book = ForwardPlaybook(Rules(objection=objection)).to_handshaking()
+    book.server_tls_failed().then(Disarm(Deadline.WAY), Abort(SERVER), ConnectNext())
+
+
+@pytest.mark.parametrize("level", [Level.DANE, Level.DANE_ONLY, Level.KEYRING])
+def test_attack_where_records_count_nobody_else_says_where_the_server_is(level: Level) -> None:
+    """A redirection leads to names of which those records say nothing."""
+    book = ForwardPlaybook(Rules(level)).to_opening()
+    book.server(answer("remote-1") + REDIRECTION)
+    book.then(Disarm(Deadline.WAY), Abort(SERVER), ConnectNext())
+    assert any("redirects, which is not followed" in each.message for each in book.reports)

@@ -11,7 +11,7 @@ from proxy.daemon.alerting.events import Clock, Events, Met
 from proxy.daemon.alerting.hook import Hook
 from proxy.daemon.alerting.messenger import Messenger
 from proxy.daemon.alerting.table import AlertsTable, account_jid
-from proxy.daemon.alerting.told import LONGEST, PERIOD, Told
+from proxy.daemon.alerting.told import LONGEST, PERIOD, Others, Told
 from proxy.daemon.alerting.ways import Connect
 from proxy.daemon.log import Log
 from proxy.session import commands
@@ -19,6 +19,12 @@ from proxy.trust.keyring.alerts import Alert, Severity
 
 LOGGED_PER_HOUR: Final = 1_000
 """Lines in the log, of critical alerts and of others each."""
+
+LOGGED_OF_ONE: Final = 50
+"""How many of those may be about one domain."""
+
+TOLD_OF_ONE: Final = 3
+"""How many in an hour an administrator is told about one domain, likewise."""
 
 RECENT: Final = 100
 """Events that are shown, of critical alerts and of others each."""
@@ -97,8 +103,20 @@ class Alerting:
         def rank(severity: Severity) -> _Rank:
             return _Rank(
                 Events(table.repeat, clock, monotonic),
-                Allowance(LOGGED_PER_HOUR, reactor, monotonic, partial(self._not_logged, severity)),
-                Allowance(table.per_hour, reactor, monotonic, partial(self._summed_up, severity)),
+                Allowance(
+                    LOGGED_PER_HOUR,
+                    LOGGED_OF_ONE,
+                    reactor,
+                    monotonic,
+                    partial(self._not_logged, severity),
+                ),
+                Allowance(
+                    table.per_hour,
+                    TOLD_OF_ONE,
+                    reactor,
+                    monotonic,
+                    partial(self._summed_up, severity),
+                ),
             )
 
         self._critical, self._other = rank(Severity.CRITICAL), rank(Severity.WARNING)
@@ -139,9 +157,9 @@ class Alerting:
         if told is None:
             return
         self.told[name] += 1
-        if rank.lines.spend(told.kind):
+        if rank.lines.spend(told.kind, told.domain):
             self._write_line(told)
-        if self._hooks and rank.hooked.spend(told.kind):
+        if self._hooks and rank.hooked.spend(told.kind, told.domain):
             self._pass_on(told)
 
     def _write_line(self, told: Told) -> None:
@@ -157,16 +175,16 @@ class Alerting:
         for hook in self._hooks:
             hook.tell(told)
 
-    def _summed_up(self, severity: Severity, numbers: Mapping[str, int]) -> None:
+    def _summed_up(self, severity: Severity, others: Others) -> None:
         if self._stopping:
             text = "alerts were not passed on, nor summed up: Bascule stops"
-            self._write(SEVERITIES[severity], text, {"alert": "more", **numbers})
+            self._write(SEVERITIES[severity], text, {"alert": "more", **others.fields()})
         else:
-            self._pass_on(Told.summing_up(severity, numbers, self._clock()))
+            self._pass_on(Told.summing_up(severity, others, self._clock()))
 
-    def _not_logged(self, severity: Severity, numbers: Mapping[str, int]) -> None:
+    def _not_logged(self, severity: Severity, others: Others) -> None:
         text = f"more alerts within an {PERIOD} than are logged one by one"
-        self._write(SEVERITIES[severity], text, {"alert": "more", **numbers})
+        self._write(SEVERITIES[severity], text, {"alert": "more", **others.fields()})
 
     def _write(self, severity: commands.Severity, text: str, fields: Mapping[str, object]) -> None:
         if self._log is not None:

@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from proxy.daemon.alerting.told import Told, moment
+from proxy.daemon.alerting.told import Told, bounded, moment
 from proxy.trust.keyring.alerts import Alert
 
 MOST: Final = 1_024
@@ -64,6 +64,7 @@ class Events:
 
     def meet(self, alert: Alert) -> Told | None:
         """Take note of an alert; return it as it is to be told, ``None`` if it has been told."""
+        alert = bounded(alert)  # which is kept
         now, elapsed = self._clock(), self._monotonic()
         event = self._events.get(alert.key)
         if event is None:

@@ -37,7 +37,9 @@ MOST_OUTPUT: Final = 65_536
 """Bytes that it may print, before nobody listens any more."""
 
 LONGEST_LINE: Final = 512
-"""Bytes of its first line that are kept for the log."""
+"""Bytes of its last line that the log gets."""
+
+_KEPT_OUTPUT: Final = 4_096  # bytes of the end of what it printed, where that line is looked for
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KEPT: Final = ("PATH", "TZ", "LANG", "LANGUAGE")
@@ -119,7 +121,7 @@ class _Run(ProcessProtocol):
     Args:
         data: what it gets on standard input.
         reactor: measures its time.
-        ended: called once, with what went wrong (empty if nothing did) and the first line printed.
+        ended: called once, with what went wrong (empty if nothing did) and the last line printed.
     """
 
     transport: IProcessTransport
@@ -144,9 +146,10 @@ class _Run(ProcessProtocol):
         self.transport.closeChildFD(0)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """Keep the beginning; stop listening to one that prints without end."""
+        """Keep the end; stop listening to one that prints without end."""
         printed = self._printed[childFD]
-        printed += data[: LONGEST_LINE - len(printed)]
+        printed += data
+        del printed[:-_KEPT_OUTPUT]
         self._amount += len(data)
         if self._amount > MOST_OUTPUT:
             self._trouble = self._trouble or f"it printed more than {MOST_OUTPUT} bytes"
@@ -161,7 +164,7 @@ class _Run(ProcessProtocol):
     def processEnded(self, reason: Failure) -> None:  # noqa: ARG002
         """Tell how it went."""
         self.give_up()
-        self._ended(self, self._trouble, self._first_line())
+        self._ended(self, self._trouble, self._last_line())
 
     def give_up(self) -> None:
         """Wait for nothing any more."""
@@ -196,12 +199,15 @@ class _Run(ProcessProtocol):
         self.give_up()
         self._timer = self._reactor.callLater(seconds, then)
 
-    def _first_line(self) -> str:
-        """Return the first line of what it printed, errors before all else."""
+    def _last_line(self) -> str:
+        """Return the last line of what it printed that is not empty, errors before all else.
+
+        Programs that fail say there what was the matter; before it, where in them it was.
+        """
         for printed in (self._printed[2], self._printed[1]):
-            line = bytes(printed).strip().partition(b"\n")[0]
+            line = bytes(printed).strip().rpartition(b"\n")[2].strip()
             if line:
-                return printable(line.decode(errors="replace"))
+                return printable(line[:LONGEST_LINE].decode(errors="replace"))
         return ""
 
 

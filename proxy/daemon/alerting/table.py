@@ -94,7 +94,9 @@ class AlertsTable:
         maximum=1_000,
         help=(
             "How many alerts in an hour go to the command and to the people in to; those beyond "
-            "are summed up in one more when the hour ends. Alerts that may mean an attack "
+            "are summed up in one more when the hour ends. At most 3 of them are about one domain, "
+            "and at most half about domains that end in the same two labels, so that nobody can "
+            "spend what others need. Alerts that may mean an attack "
             "(severity critical) have an allowance of their own, of the same size, so that a flood "
             "of others cannot hide them. The log has more."
         ),
@@ -116,7 +118,7 @@ class AlertsTable:
             "texts, by kind) and count (how often it was met since it was told last). It runs in "
             "/, with PATH, TZ and the locale as its only environment, as Bascule's user and within "
             "what its service may do. It has 30 seconds, then it is ended with all it has started. "
-            "If it fails, the log says so, with the first line that it printed."
+            "If it fails, the log says so, with the last line that it printed."
         ),
     )
     to: tuple[Jid, ...] = option(

@@ -1,6 +1,7 @@
 """An alert as it is told: to a command, in a message, in the log."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
@@ -14,6 +15,12 @@ VERSION: Final = 1
 
 LONGEST: Final = 4_096
 """Characters of the text, and of each field."""
+
+DOMAINS_SHOWN: Final = 10
+"""How many domains are named where alerts are summed up."""
+
+MOST_DOMAINS: Final = 1_000
+"""How many domains are counted."""
 
 MORE: Final = "more"
 """The kind of what sums up alerts that were too many to be told one by one."""
@@ -49,34 +56,36 @@ class Told:
     @classmethod
     def of(cls, alert: Alert, time: float, count: int) -> "Told":
         """Return an alert as it is told at ``time``, in seconds since 1970."""
+        cut = bounded(alert)
         return cls(
             time=moment(time),
-            kind=alert.kind.value,
-            severity=alert.severity,
-            domain=alert.domain,
-            stream=alert.stream,
-            text=_cut(alert.text),
-            fields={name: _cut(value) for name, value in alert.fields.items()},
+            kind=cut.kind.value,
+            severity=cut.severity,
+            domain=cut.domain,
+            stream=cut.stream,
+            text=cut.text,
+            fields=cut.fields,
             count=count,
         )
 
     @classmethod
-    def summing_up(cls, severity: Severity, numbers: Mapping[str, int], time: float) -> "Told":
+    def summing_up(cls, severity: Severity, others: "Others", time: float) -> "Told":
         """Return what tells of alerts that were not told one by one.
 
         Args:
             severity: how soon somebody should look.
-            numbers: how many there were, by kind; at least one.
+            others: those alerts; at least one.
             time: when it is told.
         """
-        count = sum(numbers.values())
-        kinds = ", ".join(f"{number} of {kind}" for kind, number in sorted(numbers.items()))
+        kinds, domains = others.kinds, others.shown()
+        count = sum(kinds.values())
+        listed = ", ".join(f"{number} of {kind}" for kind, number in sorted(kinds.items()))
+        about = f", about {domains}" if domains else ""
         text = (
             f"{count} more alert{'s' * (count > 1)} within an {PERIOD}, too many to be told one by "
-            f"one ({kinds}); the log tells of them"
+            f"one ({listed}){about}; the log tells of them"
         )
-        fields = {kind: str(number) for kind, number in numbers.items()}
-        return cls(moment(time), MORE, severity, "", "", text, fields, count)
+        return cls(moment(time), MORE, severity, "", "", text, others.fields(), count)
 
     def json(self) -> bytes:
         """Write it as one line of JSON, in ASCII.
@@ -97,6 +106,42 @@ class Told:
             "count": self.count,
         }
         return json.dumps(content).encode("ascii") + b"\n"
+
+
+@attrs.define
+class Others:
+    """Alerts that were not told one by one.
+
+    Attributes:
+        kinds: how many there were, by kind.
+        domains: how many there were, by domain, of at most `MOST_DOMAINS`.
+    """
+
+    kinds: Counter[str] = attrs.field(factory=Counter)
+    domains: Counter[str] = attrs.field(factory=Counter)
+
+    def add(self, kind: str, domain: str) -> None:
+        """Count one."""
+        self.kinds[kind] += 1
+        if domain and (domain in self.domains or len(self.domains) < MOST_DOMAINS):
+            self.domains[domain] += 1
+
+    def shown(self) -> str:
+        """Name the domains, those with most alerts first; nothing if they are about none."""
+        names = [domain for domain, _ in self.domains.most_common(DOMAINS_SHOWN)]
+        left = len(self.domains) - len(names)
+        return ", ".join(names) + (f" and {left} more" if left else "")
+
+    def fields(self) -> dict[str, str]:
+        """Return the same for programs: the numbers by kind, and ``domains`` if there are any."""
+        fields = {kind: str(number) for kind, number in self.kinds.items()}
+        return fields | {"domains": self.shown()} if self.domains else fields
+
+
+def bounded(alert: Alert) -> Alert:
+    """Return an alert as much of it as is kept and told."""
+    fields = {name: _cut(value) for name, value in alert.fields.items()}
+    return attrs.evolve(alert, text=_cut(alert.text), fields=fields)
 
 
 def moment(time: float) -> datetime:

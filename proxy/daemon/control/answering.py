@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 
-from proxy.daemon.control.controlled import Controlled, Wanted
+from proxy.daemon.control.controlled import NO_LISTENER, Controlled, Wanted
 from proxy.daemon.control.facts import SessionFacts
 from proxy.daemon.control.protocol import Arguments, Code, RefusedError, Request
 from proxy.session.commands import Severity
@@ -66,6 +66,8 @@ def _status(controlled: Controlled, arguments: Arguments) -> Iterator[Any]:
 def _sessions(controlled: Controlled, arguments: Arguments) -> Iterator[Any]:
     listener, domain = arguments.text("listener"), arguments.text("domain")
     arguments.end()
+    if listener and not controlled.has_listener(listener):
+        raise RefusedError(Code.NOT_FOUND, NO_LISTENER)
 
     def is_meant(session: SessionFacts) -> bool:
         if listener and session.listener != listener:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -66,7 +67,7 @@ def _connect(connection: socket.socket, path: Path) -> None:
     try:
         connection.connect(os.fsencode(path))
     except (FileNotFoundError, ConnectionRefusedError) as error:
-        raise NotRunningError(f"{path}: no daemon is running there") from error
+        raise NotRunningError(f"{path}: {_absence(path, error)}") from error
     except PermissionError as error:
         text = "only root, the daemon's own user and the group of the socket may connect"
         raise NotAllowedError(f"{path}: {text}") from error
@@ -74,6 +75,17 @@ def _connect(connection: socket.socket, path: Path) -> None:
         raise RefusedError(Code.BUSY, f"{path}: the daemon does not answer") from error
     except OSError as error:
         raise NotRunningError(f"{path}: {error.strerror or error}") from error
+
+
+def _absence(path: Path, error: OSError) -> str:
+    """Say why nobody answers at a path, and what to look at."""
+    with suppress(OSError):
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            return "is no socket"
+    return (
+        f"nobody answers there ({error.strerror}); is Bascule running, with this configuration? "
+        "If it could not make the socket, its log says so"
+    )
 
 
 def _lines(connection: socket.socket) -> Iterator[bytes]:

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
@@ -151,6 +152,8 @@ def sessions(daemon: _Daemon, *, listener: str | None, domain: str | None, as_js
     if found:
         found.sort(key=lambda session: -session.seconds)
         print_shown(sessions_shown(found))
+    else:
+        click.echo("no sessions", err=True)
     return Exit.OK
 
 
@@ -223,10 +226,18 @@ def trace(
 
 
 @click.command("log-level", short_help="Show or set the least severity that the log has.")
-@click.argument("level", required=False, type=click.Choice([each.value for each in Severity]))
+@click.argument(
+    "level",
+    metavar="[LEVEL]",
+    required=False,
+    type=click.Choice([each.value for each in Severity]),
+)
 @_command
 def log_level(daemon: _Daemon, level: str | None) -> int:
-    """Show the least severity of what the running daemon logs, or set it to LEVEL until it ends."""
+    """Show the least severity of what the running daemon logs, or set it to LEVEL until it ends.
+
+    LEVEL is one of: debug, info, warning, error, critical.
+    """
     for item in daemon.ask("log-level", level=level):
         found = item.get("level") if isinstance(item, dict) else None
         click.echo(printable(str(found)))
@@ -278,10 +289,23 @@ def reload(daemon: _Daemon) -> int:
     return Exit.OK
 
 
+def _an_age(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
+    # What sessions are made of takes long to load, and few have a use for it.
+    from proxy.daemon.draining import CERTIFICATE, age  # noqa: PLC0415
+
+    try:
+        if text not in {None, CERTIFICATE}:
+            age(text or "", datetime.now(UTC))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return text
+
+
 @click.command(short_help="End the sessions of the running daemon, and then the daemon.")
 @click.option(
     "--older-than",
     metavar="AGE",
+    callback=_an_age,
     help="End only sessions of that age: 30m, 12h, 7d, a time, or certificate.",
 )
 @_command

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Network, IPv6Network
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -29,6 +29,10 @@ class Wanted:
     listener: str = ""
     client: IPv4Network | IPv6Network | None = None
     count: int = 1
+
+
+NO_LISTENER: Final = "there is no listener with this name"
+"""What is said of a listener that nobody knows."""
 
 
 class NotControllableError(Exception):
@@ -76,6 +80,9 @@ class Controlled(Steering, Protocol):
         The iterator is drawn from in many turns of the reactor: it must stand sessions that begin
         and end meanwhile.
         """
+
+    def has_listener(self, name: str) -> bool:
+        """Whether there is a listener with this name, or a session of one that there was."""
 
     def kick(self, session_id: str) -> bool:
         """End a session, telling its client why; whether there is one with this id."""

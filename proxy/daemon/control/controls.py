@@ -9,7 +9,13 @@ from importlib.metadata import version
 
 from twisted.internet.defer import Deferred
 
-from proxy.daemon.control.controlled import NotControllableError, Steering, Told, Wanted
+from proxy.daemon.control.controlled import (
+    NO_LISTENER,
+    NotControllableError,
+    Steering,
+    Told,
+    Wanted,
+)
 from proxy.daemon.control.facts import (
     AlertRow,
     CertificateRow,
@@ -109,6 +115,13 @@ class Controls:
             if session in self._sessions:
                 yield _facts(session)
 
+    def has_listener(self, name: str) -> bool:
+        """Whether there is a listener with this name, or a session of one that there was."""
+        return self._listens(name) or any(each.view.listener == name for each in self._sessions)
+
+    def _listens(self, name: str) -> bool:
+        return any(listener.name == name for listener in self.conf.listeners)
+
     def kick(self, session_id: str) -> bool:
         """End a session, telling its client why; whether there is one with this id."""
         session = self._find(session_id)
@@ -127,9 +140,8 @@ class Controls:
             NotControllableError: there is no such session or listener, or it is too late.
         """
         if not wanted.session:
-            known = {listener.name for listener in self.conf.listeners}
-            if wanted.listener and wanted.listener not in known:
-                raise NotControllableError("there is no listener with this name")
+            if wanted.listener and not self._listens(wanted.listener):
+                raise NotControllableError(NO_LISTENER)
             return self.tracing.await_next(wanted, told, ended)
         session = self._find(wanted.session)
         if session is None:
@@ -187,7 +199,8 @@ def _state(session: Bridge | Divider) -> State:
     over = session.standing.over
     if isinstance(session, Divider) and not over:
         return State.DIVIDED
-    return state_of(session.view, joined=False, over=over)
+    waiting = session.standing.waiting
+    return state_of(session.view, joined=False, over=over, waiting=waiting)
 
 
 def _facts(session: Bridge | Divider) -> SessionFacts:

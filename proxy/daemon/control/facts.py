@@ -15,6 +15,8 @@ class State(Enum):
 
     NEGOTIATING = "negotiating"
     """Who opened it is not authenticated yet."""
+    WAITING = "waiting"
+    """It waits to be told whether its server's certificate is believed, perhaps by an operator."""
     AUTHENTICATED = "authenticated"
     """The server has let it in; of a stream between servers, a pair of domains is proved."""
     JOINED = "joined"
@@ -133,18 +135,21 @@ class SessionFacts:
         )
 
 
-def state_of(view: View, *, joined: bool, over: bool) -> State:
+def state_of(view: View, *, joined: bool, over: bool, waiting: bool = False) -> State:
     """Return how far a session has come that is not divided.
 
     Args:
         view: the session as plugins see it.
         joined: whether its legs are joined.
         over: whether only last bytes are left of it.
+        waiting: whether it waits to be told whether its server is believed.
     """
     if joined:
         return State.JOINED
     if over:
         return State.ENDING
+    if waiting:
+        return State.WAITING
     let_in = bool(view.proof) if view.kind is Kind.S2S else view.authenticated
     return State.AUTHENTICATED if let_in else State.NEGOTIATING
 

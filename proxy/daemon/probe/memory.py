@@ -1,5 +1,6 @@
 """What the keyring says of one domain, read without changing it."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -17,6 +18,8 @@ from proxy.trust.policy import Policy
 from proxy.xmpp.text import printable
 
 _COMPARE: Final = "once you have compared the fingerprint with what the domain's operator says"
+_ASK: Final = "ask the domain's operator by another way whether its certificate has changed"
+_BEGIN: Final = len("AB:CD:EF:")  # enough of a fingerprint to find it among a few
 
 
 class Standing(Enum):
@@ -114,12 +117,14 @@ class Kept:
         text: the same for people, fit to be shown.
         id: what it is held as; empty if it is not.
         remedy: what lets it in, if it is not; fit to be shown.
+        alarming: whether it may be that of an attacker.
     """
 
     standing: Standing
     text: str
     id: str = ""
     remedy: str = ""
+    alarming: bool = False
 
 
 def kept(
@@ -144,23 +149,31 @@ def kept(
         return Kept(Standing.KNOWN, _known(entry))
     if accepted:
         return Kept(Standing.NEW, _new(memory))
-    return _waiting(held, policy.approval_timeout) if holds else None
+    if not holds:
+        return None
+    others = () if entry is not None else memory.entries
+    return _waiting(held, others, policy.approval_timeout)
 
 
 def _barred(entry: Entry | None, held: Held | None) -> Kept | None:
     held_id = "" if held is None else held.id
-    remedy = f"bascule keyring approve {held_id} lets the certificate in again" if held_id else ""
     if entry is not None and entry.revocation is not None:
         text = f"revoked {_on(entry.revocation.at, entry.revocation.by)}"
+        remedy = "you have revoked it: ask the operator for the server's new certificate"
+        if held_id:
+            remedy += f'; "bascule keyring approve {held_id}" only if revoking was a mistake'
         return Kept(Standing.REVOKED, text, held_id, remedy)
+    remedy = f"bascule keyring approve {held_id} lets the certificate in again"
     if held is not None and held.state is State.REJECTED:
         text = f"rejected {_on(held.since, held.by)}, held as {held_id}"
         return Kept(Standing.REJECTED, text, held_id, remedy)
     return None
 
 
-def _waiting(held: Held | None, seconds: float) -> Kept:
+def _waiting(held: Held | None, others: Sequence[Entry], seconds: float) -> Kept:
     wait = f"; sessions wait {seconds:g} s for an operator" if seconds else ""
+    if others:
+        return _changed(held, others, wait)
     if held is not None and held.state is State.PENDING:
         text = f"held as {held.id} since {_date(held.since)}{wait}"
         remedy = f"bascule keyring approve {held.id} permits the certificate, {_COMPARE}"
@@ -171,6 +184,27 @@ def _waiting(held: Held | None, seconds: float) -> Kept:
         f"that, {_COMPARE}"
     )
     return Kept(Standing.UNSEEN, text, "", remedy)
+
+
+def _changed(held: Held | None, others: Sequence[Entry], wait: str) -> Kept:
+    """Say what waits though the domain has others in the keyring."""
+    latest = max(others, key=lambda entry: entry.last_seen)
+    begin = latest.facts.fingerprint[:_BEGIN]
+    which = f"{'the latest ' * (len(others) > 1)}{begin}…, last seen {_date(latest.last_seen)}"
+    text = (
+        f"another certificate than the {len(others)} in the keyring ({which}): "
+        "possible security breach; "
+    )
+    if held is not None and held.state is State.PENDING:
+        text += f"held as {held.id}{wait}"
+        remedy = f"{_ASK}; only then bascule keyring approve {held.id}"
+        return Kept(Standing.HELD, text, held.id, remedy, alarming=True)
+    text += f"it would be held for an operator{wait}"
+    remedy = (
+        f"{_ASK}; only then approve the id that bascule keyring pending shows after a session has "
+        "met the certificate"
+    )
+    return Kept(Standing.UNSEEN, text, "", remedy, alarming=True)
 
 
 def _known(entry: Entry) -> str:

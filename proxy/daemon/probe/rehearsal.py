@@ -114,7 +114,7 @@ class Rehearsal:
         if self.memory is not None and self.memory.problem:
             return self.memory.problem, ""
         with self._undoing():
-            reason = self._judge.forbids_plaintext(domain, kind)
+            reason = self._judge.lacks_tls(domain, kind)
             return reason, self._confirmed_loss() if reason else ""
 
     def by_site(self, case: Case) -> Verdict | UntrustedError | None:

@@ -142,7 +142,8 @@ def of_decision(shown: Shown, decision: Decision, *, heeded: bool) -> Iterator[L
         yield "POSH", Text(str(decision.site), FAIR)
     if decision.kept is not None:
         yield "SHA-256", Text(shown.fingerprint or "none")
-        yield "keyring", Text(decision.kept.text, _STANDINGS[decision.kept.standing])
+        style = BAD if decision.kept.alarming else _STANDINGS[decision.kept.standing]
+        yield "keyring", Text(decision.kept.text, style)
 
 
 def _count(number: int, what: str) -> str:

@@ -7,8 +7,6 @@ import attrs
 from twisted.logger import Logger
 
 from proxy.trust.keyring.database import KeyringError
-from proxy.trust.keyring.entry import State
-from proxy.trust.keyring.reading import NotFoundError
 from proxy.trust.keyring.store import Keyring
 
 INTERVAL: Final = 0.5
@@ -89,11 +87,7 @@ class Approvals:
     def _look(self) -> None:
         self._next = self._reactor.callLater(INTERVAL, self._look)
         now = self._reactor.seconds()
-        decided = {
-            held_id
-            for held_id in {waiting.held_id for waiting in self._waiting}
-            if self._is_decided(held_id)
-        }
+        decided = self._decided()
         for waiting in list(self._waiting):
             in_time = waiting.held_id in decided
             if (in_time or waiting.until <= now) and waiting in self._waiting:
@@ -103,11 +97,10 @@ class Approvals:
                 except BaseException:  # noqa: BLE001 - one session's fault is not the others'
                     _log.failure("fault in a session")
 
-    def _is_decided(self, held_id: str) -> bool:
-        """Whether it does not wait for anybody any more; whoever asks next is told what came."""
+    def _decided(self) -> set[str]:
+        """Return what does not wait any more; whoever asks next is told what came of it."""
         try:
-            return self._keyring.held(held_id).state is not State.PENDING
-        except NotFoundError:
-            return True
+            pending = self._keyring.pending_ids()
         except KeyringError:
-            return False
+            return set()
+        return {waiting.held_id for waiting in self._waiting} - pending

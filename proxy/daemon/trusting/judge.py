@@ -11,9 +11,10 @@ from proxy.daemon.trusting.approvals import Approval, Approvals
 from proxy.net.dane_path import verify_path
 from proxy.session.kinds import Kind
 from proxy.trust.evidence import Evidence
-from proxy.trust.keyring.alerts import Alert, fault
+from proxy.trust.keyring import alerts
 from proxy.trust.keyring.database import KeyringError
-from proxy.trust.keyring.judging import Accepted, Waiting, consult
+from proxy.trust.keyring.entry import How, State
+from proxy.trust.keyring.judging import Accepted, Refused, Waiting, consult
 from proxy.trust.keyring.store import Keyring
 from proxy.trust.keyring.watch import downgrade
 from proxy.trust.policy import Level
@@ -55,7 +56,7 @@ class Judge:
         reactor: Any,
         *,
         keyring: Keyring | None,
-        tell: Callable[[Alert], None],
+        tell: Callable[[alerts.Alert], None],
         ask_site: AskSite,
         revocation: RevocationLists = NO_LISTS,
         clock: Clock = _now,
@@ -85,14 +86,23 @@ class Judge:
             if case.policy.level is not Level.KEYRING:
                 raise
             proof = error
+        if case.aside:
+            return self._aside(case, self._weighed(case, proof), now)
         if isinstance(proof, Proof) and not case.initiating:
             self._compare(case, now)
         if case.policy.level is not Level.KEYRING:
             return _verdict(proof)
-        return self._by_keyring(case, proof, now)
+        verdict = self._by_keyring(case, self._weighed(case, proof), now)
+        if not isinstance(proof, Proof) and not case.initiating:
+            self._compare(case, now)  # an operator permits a certificate, not less than there was
+        return verdict
 
-    def forbids_plaintext(self, domain: str, kind: Kind) -> str:
-        """Return why a domain may not be reached without TLS; empty if nothing is against it."""
+    def lacks_tls(self, domain: str, kind: Kind) -> str:
+        """Take note that a domain's server says that it has no TLS.
+
+        Returns:
+            Why the domain is not to be reached without it; empty if it never had it.
+        """
         if self._keyring is None:
             return "no keyring is open, so it is not known whether the domain has had TLS"
         alert = downgrade(self._keyring, domain, kind.value, self._clock(), tls=False, dane=False)
@@ -148,7 +158,9 @@ class Judge:
             try:
                 self._keyring.note_seen(*place, now, tls=True)
             except KeyringError as error:
-                self._tell(fault(str(error), *place))  # which makes this session no less secure
+                self._tell(
+                    alerts.fault(str(error), *place)
+                )  # which makes this session no less secure
             return
         alert = downgrade(self._keyring, *place, now, tls=True, dane=case.claims.has_dane)
         if alert is not None:
@@ -157,6 +169,58 @@ class Judge:
                 f"{printable(case.domain)} had TLSA records before, and has none now that "
                 "DNSSEC vouches for"
             )
+
+    def _weighed(self, case: Case, proof: Proof | UntrustedError) -> Proof | UntrustedError:
+        """Return what a proof is worth where DNS is not asked.
+
+        Of a domain that had TLSA records it is worth nothing for a certificate that is new: those
+        might say otherwise.
+        """
+        if (
+            case.policy.level is not Level.KEYRING
+            or case.claims is not None
+            or not isinstance(proof, Proof)
+            or proof.how not in {How.PKIX, How.POSH}
+            or _is_led(case)
+            or self._keyring is None
+        ):
+            return proof
+        place = case.domain, _KINDS[case.service]
+        try:
+            had, entries = self._keyring.seen(*place).dane, self._keyring.find(*place)
+        except KeyringError as error:
+            return UntrustedError(str(error))
+        shown = case.evidence.chain[0]
+        if not had or any(entry.certificate == shown and not entry.revoked for entry in entries):
+            return proof
+        return UntrustedError(
+            f"{printable(case.domain)} had TLSA records, which are asked for only on the way to "
+            "its server"
+        )
+
+    def _aside(self, case: Case, proof: Proof | UntrustedError, now: datetime) -> Verdict:
+        """Judge without a trace: what is proved, or was permitted, and that no operator forbids."""
+        if case.policy.level is not Level.KEYRING:
+            return _verdict(proof)
+        refusal = _untrusted(proof, f"{printable(case.domain)} has other certificates")
+        if self._keyring is None or not case.evidence.chain:
+            raise refusal
+        place, shown = (case.domain, _KINDS[case.service]), case.evidence.chain[0]
+        try:
+            entries = self._keyring.find(*place)
+            held = self._keyring.held_for(*place, shown)
+        except KeyringError as error:
+            raise UntrustedError(str(error)) from error
+        entry = next((each for each in entries if each.certificate == shown), None)
+        if (held is not None and held.state is State.REJECTED) or (entry and entry.revoked):
+            raise UntrustedError(
+                f"an operator of this proxy does not permit {printable(case.domain)}"
+            )
+        if isinstance(proof, Proof) and (entry is not None or not entries):
+            return proof.verdict
+        if entry is not None and entry.authorised(now):
+            return Verdict(Status.VERIFIED, f"keyring {entry.facts.fingerprint}", "")
+        raise refusal
 
     def _by_keyring(self, case: Case, proof: Proof | UntrustedError, now: datetime) -> Verdict:
         shown = printable(case.domain)
@@ -185,7 +249,7 @@ class Judge:
         held = consulted.held
         if held is None:
             raise _untrusted(verdict, f"the certificate of {shown} could not be looked up")
-        problem = f"the certificate of {shown} is not permitted ({held.id} in the keyring)"
+        problem = f"the certificate of {shown} {_standing(consulted)} ({held.id} in the keyring)"
         if isinstance(consulted, Waiting):
             problem = f"{problem}: {held.reason}"
             if case.policy.approval_timeout > 0 and not case.initiating:
@@ -194,15 +258,35 @@ class Judge:
         raise UntrustedError(problem, _status(verdict))
 
 
+def _standing(consulted: Waiting | Refused) -> str:
+    """Return what the keyring says of a certificate that is not let in."""
+    kind = None if consulted.alert is None else consulted.alert.kind
+    if kind is alerts.Kind.REVOKED:
+        return "was revoked by an operator of this proxy"
+    if kind is alerts.Kind.REJECTED:
+        return "was rejected by an operator of this proxy"
+    if kind is alerts.Kind.CHANGE:
+        return "is not one of those in the keyring"
+    return "is not permitted"
+
+
 def _verdict(proof: Proof | UntrustedError) -> Verdict:
     if isinstance(proof, UntrustedError):
         raise proof
     return proof.verdict
 
 
-def _untrusted(verdict: Verdict | UntrustedError, otherwise: str) -> UntrustedError:
+def _untrusted(found: Verdict | Proof | UntrustedError, otherwise: str) -> UntrustedError:
     """Return why a certificate is refused that is not held: what is wrong with it, if anything."""
-    return verdict if isinstance(verdict, UntrustedError) else UntrustedError(otherwise)
+    return found if isinstance(found, UntrustedError) else UntrustedError(otherwise)
+
+
+def _is_led(case: Case) -> bool:
+    """Whether the policy itself says where the server is, and no DNS is asked."""
+    server = case.policy.server
+    if _KINDS[case.service] == Kind.S2S.value:
+        server = case.policy.s2s_server
+    return server is not None and not case.initiating
 
 
 def _status(verdict: Verdict | UntrustedError) -> Status:

@@ -2,6 +2,9 @@
 
 RFC 3261 section 23.2: of a certificate that cannot be vouched for its subject, its signer and its
 fingerprint; of one that differs from those in the keyring that it may be a breach.
+
+What operators compare and type comes first, and in quotation marks, at the end, what a stranger may
+have chosen: no name can pass for a fingerprint, or push one out of the text.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,14 +15,21 @@ from typing import Final
 import attrs
 
 from proxy.trust.keyring.entry import Entry, Held, Seen
-from proxy.trust.keyring.facts import Facts
+from proxy.trust.keyring.facts import Facts, cut
+from proxy.trust.keyring.store import LONGEST_REASON
 from proxy.xmpp.text import printable
 
 KNOWN_SHOWN: Final = 3
-"""How many of a domain's certificates the text of an alert names; its fields name all."""
+"""How many of a domain's certificates the text of an alert names."""
+
+KNOWN_IN_FIELDS: Final = 10
+"""How many its fields name."""
 
 NAMES_SHOWN: Final = 5
-"""How many of a certificate's identities it names, likewise."""
+"""How many of a certificate's identities the text names."""
+
+LONGEST_QUOTED: Final = 120
+"""How many characters of a name the text has, as it is shown."""
 
 
 class Kind(Enum):
@@ -80,30 +90,36 @@ class Alert:
 def unknown(held: Held) -> Alert:
     """Tell of a certificate that nothing vouches for."""
     text = (
-        f"{_who(held)} shows a certificate that is not believed: {held.reason}. "
-        f"{_described(held.facts)}. {_to_decide(held)}"
+        f"{_who(held)} shows a certificate that is not believed. {_marked(held)}. "
+        f"{_to_decide(held)}. {_described(held.facts)}. {_because(held)}"
     )
     return _of_held(Kind.UNKNOWN, Severity.WARNING, held, text)
 
 
-def change(held: Held, known: Sequence[Entry]) -> Alert:
-    """Tell of a certificate that is held, though the domain has others in the keyring."""
+def change(held: Held, known: Sequence[Entry], more: int = 0) -> Alert:
+    """Tell of a certificate that is held, though the domain has others in the keyring.
+
+    Args:
+        held: The certificate.
+        known: Others of its domain, the latest at least.
+        more: How many others there are besides.
+    """
     text = (
         f"possible security breach: {_who(held)} shows another certificate than those in the "
-        f"keyring, which may be an attacker's ({held.reason}). New: "
-        f"{_described(held.facts)}. {_listed(known)}. {_to_decide(held)}"
+        f"keyring, which may be an attacker's. New: {_marked(held)}. {_to_decide(held)}. "
+        f"{_listed(known, more)}. New: {_described(held.facts)}. {_because(held)}"
     )
     return _of_held(Kind.CHANGE, Severity.CRITICAL, held, text, known)
 
 
-def renewal(entry: Entry, known: Sequence[Entry]) -> Alert:
-    """Tell of a certificate that is new, proved, and let in."""
+def renewal(entry: Entry, known: Sequence[Entry], more: int = 0) -> Alert:
+    """Tell of a certificate that is new, proved, and let in; arguments as for `change`."""
     text = (
         f"{_who(entry)} shows another certificate than those in the keyring. It is proved "
         f"({entry.how.value}) and was let in; that is what a renewal looks like, but also a "
-        f"security breach by an authority that was deceived. New: {_described(entry.facts)}. "
-        f'{_listed(known)}. If it should not be, "bascule keyring revoke '
-        f'{entry.facts.fingerprint}"'
+        f"security breach by an authority that was deceived. If it should not be, "
+        f'"bascule keyring revoke {entry.facts.fingerprint}". {_listed(known, more)}. '
+        f"New: {_described(entry.facts)}"
     )
     fields = _fields(entry.domain, entry.stream, entry.facts, known)
     key = _key(Kind.RENEWAL, entry.domain, entry.stream, entry.facts.fingerprint)
@@ -116,7 +132,9 @@ def refused(held: Held, *, revoked: bool) -> Alert:
     by = f" by {printable(held.by)} on {held.since:%Y-%m-%d}" if held.by else ""
     text = (
         f"{_who(held)} shows a certificate that was {done}{by}, and was refused. "
-        f'{_described(held.facts)}. If it should be let in, "bascule keyring approve {held.id}"'
+        f"{_marked(held)}. Ask the domain's operator, by another way, whether its server has a "
+        f'new certificate; "bascule keyring approve {held.id}" lets this one in, if that was a '
+        f"mistake. {_described(held.facts)}"
     )
     kind = Kind.REVOKED if revoked else Kind.REJECTED
     severity = Severity.CRITICAL if revoked else Severity.WARNING
@@ -128,7 +146,7 @@ def ended(held: Held, entry: Entry) -> Alert:
     text = (
         f"{_who(held)} still shows the certificate that {printable(entry.permitted_by)} permitted, "
         f"but it expired on {entry.facts.not_after:%Y-%m-%d}, and the permission with it. "
-        f"{_described(held.facts)}. {_to_decide(held)}"
+        f"{_marked(held)}. {_to_decide(held)}. {_described(held.facts)}"
     )
     return _of_held(Kind.EXPIRY, Severity.WARNING, held, text)
 
@@ -146,16 +164,16 @@ def ending(entry: Entry, days: int, now: datetime) -> Alert:
     text = (
         f"the certificate of {_who(entry)} in the keyring ends {when}, on "
         f"{entry.facts.not_after:%Y-%m-%d}, and no newer one has been seen. "
-        f"{_described(entry.facts)}. Its next one is compared with it; one that nothing vouches "
-        "for will be held"
+        f"SHA-256: {entry.facts.fingerprint}. Its next one is compared with it; one that nothing "
+        f"vouches for will be held. {_described(entry.facts)}"
     )
     fields = _fields(entry.domain, entry.stream, entry.facts) | {"days": str(days)}
     key = _key(Kind.EXPIRY, entry.domain, entry.stream, entry.facts.fingerprint, str(days))
     return Alert(Kind.EXPIRY, Severity.WARNING, entry.domain, entry.stream, text, fields, key)
 
 
-def without_certificate(domain: str, stream: str, known: Sequence[Entry]) -> Alert:
-    """Tell of a domain that shows no certificate at all."""
+def without_certificate(domain: str, stream: str, known: Sequence[Entry], more: int = 0) -> Alert:
+    """Tell of a domain that shows no certificate at all; ``known`` and ``more`` as in `change`."""
     who = f"the server of {printable(domain)} ({stream})"
     kind, severity = Kind.UNKNOWN, Severity.WARNING
     text = f"{who} shows no certificate, so there is none to permit, and was refused"
@@ -163,7 +181,8 @@ def without_certificate(domain: str, stream: str, known: Sequence[Entry]) -> Ale
         kind, severity = Kind.DOWNGRADE, Severity.CRITICAL
         text = (
             f"possible security breach: {who} shows no certificate, though the keyring has some "
-            f"of it, and was refused. {_listed(known)}. Ask the domain's operator by another way"
+            f"of it, and was refused. Ask the domain's operator by another way. "
+            f"{_listed(known, more)}"
         )
     fields = {"domain": domain, "stream": stream} | _known_fields(known)
     return Alert(kind, severity, domain, stream, text, fields, _key(kind, domain, stream, "none"))
@@ -221,23 +240,40 @@ def _who(of: Entry | Held) -> str:
     return f"the server of {of.domain} ({of.stream})"
 
 
+def _marked(held: Held) -> str:
+    return f"SHA-256: {held.facts.fingerprint}; id: {held.id}"
+
+
 def _described(facts: Facts) -> str:
-    names = _few(facts.names, NAMES_SHOWN)
+    names = _few(list(map(_quoted, facts.names)), NAMES_SHOWN)
     return (
-        f"Subject: {facts.subject}; issuer: {facts.issuer}; SHA-256: {facts.fingerprint}; "
-        f"names: {names or 'none'}; valid from {facts.not_before:%Y-%m-%d} to "
-        f"{facts.not_after:%Y-%m-%d}"
+        f"Valid from {facts.not_before:%Y-%m-%d} to {facts.not_after:%Y-%m-%d}; "
+        f"subject: {_quoted(facts.subject)}; issuer: {_quoted(facts.issuer)}; "
+        f"names: {names or 'none'}"
     )
 
 
-def _listed(known: Sequence[Entry]) -> str:
+def _because(held: Held) -> str:
+    return f"Why: {_quoted(held.reason, LONGEST_REASON)}"
+
+
+def _quoted(shown: str, most: int = LONGEST_QUOTED) -> str:
+    """Put what is fit to be shown, but not to be believed, in quotation marks.
+
+    It has no backslashes but those of escapes, so the marks within it cannot end the quotation.
+    """
+    escaped = shown.replace('"', '\\"')
+    return f'"{cut(escaped, most)}"'
+
+
+def _listed(known: Sequence[Entry], more: int) -> str:
     latest = sorted(known, key=lambda entry: entry.last_seen, reverse=True)
     described = [
-        f"SHA-256 {entry.facts.fingerprint}, issued by {entry.facts.issuer}, last seen on "
-        f"{entry.last_seen:%Y-%m-%d}{', revoked' * entry.revoked}"
+        f"SHA-256 {entry.facts.fingerprint}, last seen on {entry.last_seen:%Y-%m-%d}"
+        f"{', revoked' * entry.revoked}, issued by {_quoted(entry.facts.issuer)}"
         for entry in latest
     ]
-    return f"In the keyring: {_few(described, KNOWN_SHOWN, '; ')}"
+    return f"In the keyring: {_few(described, KNOWN_SHOWN, '; ', more)}"
 
 
 def _to_decide(held: Held) -> str:
@@ -247,8 +283,8 @@ def _to_decide(held: Held) -> str:
     )
 
 
-def _few(texts: Sequence[str], most: int, separator: str = ", ") -> str:
-    more = len(texts) - most
+def _few(texts: Sequence[str], most: int, separator: str = ", ", more: int = 0) -> str:
+    more += max(len(texts) - most, 0)
     return separator.join(texts[:most]) + (f" (and {more} more)" if more > 0 else "")
 
 
@@ -267,5 +303,6 @@ def _fields(domain: str, stream: str, facts: Facts, known: Iterable[Entry] = ())
 
 
 def _known_fields(known: Iterable[Entry]) -> dict[str, str]:
-    fingerprints = ", ".join(entry.facts.fingerprint for entry in known)
+    latest = sorted(known, key=lambda entry: entry.last_seen, reverse=True)[:KNOWN_IN_FIELDS]
+    fingerprints = ", ".join(entry.facts.fingerprint for entry in latest)
     return {"known": fingerprints} if fingerprints else {}

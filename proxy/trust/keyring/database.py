@@ -23,9 +23,11 @@ FILE_NAME: Final = "keyring.sqlite"
 PATIENCE: Final = 2.0
 """Seconds that another process's change is waited for by default."""
 
+WRITABLE_BY_OTHERS: Final = 0o022
+"""What the mode of the keyring's directory must not have of this."""
+
 _OLDEST_SQLITE: Final = (3, 37)  # the first with STRICT
 _OF_OTHERS: Final = 0o077
-_WRITABLE_BY_OTHERS: Final = 0o022
 _BESIDE: Final = ("-wal", "-journal")
 
 
@@ -229,7 +231,7 @@ def _check_directory(directory: Path) -> None:
         raise KeyringError(f"there is no directory {shown} for the keyring") from None
     if not stat.S_ISDIR(found.st_mode):
         raise KeyringError(f"{shown}, where the keyring should be, is not a directory")
-    if found.st_mode & _WRITABLE_BY_OTHERS:
+    if found.st_mode & WRITABLE_BY_OTHERS:
         raise KeyringError(f"the directory {shown} of the keyring can be written by others")
     if os.geteuid() not in {0, found.st_uid} and found.st_uid != 0:
         raise KeyringError(f"the directory {shown} of the keyring belongs to another user")

@@ -17,7 +17,7 @@ from proxy.trust.verdict import LARGEST_CERTIFICATE
 from proxy.xmpp.text import printable
 
 LONGEST_NAME: Final = 200
-"""How many characters of a name are kept."""
+"""How many characters of a name are kept, as it is shown."""
 
 MOST_NAMES: Final = 100
 """How many identities of a certificate are kept."""
@@ -96,12 +96,17 @@ def fingerprint_octets(text: str) -> bytes | None:
     return bytes.fromhex(text.replace(":", ""))
 
 
+def cut(shown: str, most: int) -> str:
+    """Cut a text that is fit to be shown; what is cut ends in an ellipsis."""
+    return shown if len(shown) <= most else shown[: most - 1] + "…"
+
+
 def _names(certificate: Certificate) -> tuple[str, ...]:
     try:
         found = presented(certificate.extensions().get(SUBJECT_ALT_NAME)).names()
     except ValueError:
         return ()
-    return tuple(printable(name, LONGEST_NAME) for name in dict.fromkeys(found))[:MOST_NAMES]
+    return tuple(map(_kept, list(dict.fromkeys(found))[:MOST_NAMES]))
 
 
 def _name(certificate_der: bytes, part: Callable[[x509.Certificate], x509.Name]) -> str:
@@ -113,4 +118,9 @@ def _name(certificate_der: bytes, part: Callable[[x509.Certificate], x509.Name])
         raise
     except BaseException:  # noqa: BLE001 - a panic of cryptography is no Exception
         return UNREADABLE
-    return printable(text, LONGEST_NAME) or NAMELESS
+    return _kept(text) or NAMELESS
+
+
+def _kept(name: str) -> str:
+    """Make a name fit to be shown, and cut it then: one character may be shown as ten."""
+    return cut(printable(name, LONGEST_NAME), LONGEST_NAME)

@@ -6,7 +6,6 @@ It is whole certificates that are compared, as there, and not their keys: a perm
 the operator has looked at.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Final
@@ -18,6 +17,7 @@ from proxy.trust.keyring import alerts
 from proxy.trust.keyring.alerts import Alert
 from proxy.trust.keyring.database import KeyringError
 from proxy.trust.keyring.entry import Entry, Held, How, State
+from proxy.trust.keyring.reading import Others
 from proxy.trust.keyring.store import TOUCHED_AFTER, Keyring
 from proxy.trust.policy import OnChange
 from proxy.trust.verdict import Status, UntrustedError, Verdict
@@ -25,8 +25,7 @@ from proxy.xmpp.text import printable
 
 _PIN: Final = "pin "
 _CHANGED: Final = "it is proved, but it is not one of those that were permitted before"
-_BY_OPERATORS: Final = frozenset({How.PIN, How.OPERATOR})
-"""How certificates came to be believed of which every change is held."""
+_NOT_READ: Final = Others((), 0, by_operators=False)
 
 
 @attrs.frozen
@@ -81,11 +80,14 @@ class _Ruling(Enum):
 
 @attrs.frozen
 class _Found:
-    """What the keyring says of the certificate, and of the others of its domain."""
+    """What the keyring says of the certificate, and of the others of its domain.
+
+    Those are read only where they count: nobody can make meeting a known certificate dear.
+    """
 
     entry: Entry | None
-    others: tuple[Entry, ...]
     held: Held | None
+    others: Others
 
 
 def consult(
@@ -129,8 +131,9 @@ def consult(
         if not evidence.chain and initiating:
             return Refused(None)
         if not evidence.chain:
-            known = keyring.find(domain, stream)
-            return Refused(None, alerts.without_certificate(domain, stream, known))
+            known = keyring.others(domain, stream, None)
+            alert = alerts.without_certificate(domain, stream, known.latest, known.more)
+            return Refused(None, alert)
         proved, problem = _proof(verdict, how)
         certificate = evidence.chain[0]
         case = _Case(
@@ -181,12 +184,12 @@ def _settled(case: _Case, *, durable: bool) -> Consulted:
 
 
 def _found(case: _Case) -> _Found:
-    entries = case.keyring.find(case.domain, case.stream)
-    return _Found(
-        entry=next((each for each in entries if each.certificate == case.certificate), None),
-        others=tuple(each for each in entries if each.certificate != case.certificate),
-        held=case.keyring.held_for(case.domain, case.stream, case.certificate),
-    )
+    keyring, shown = case.keyring, (case.domain, case.stream, case.certificate)
+    entry, held = keyring.entry_for(*shown), keyring.held_for(*shown)
+    is_known = entry is not None and (case.how is not None or entry.authorised(case.now))
+    passed_over = case.how is None and case.initiating
+    others = _NOT_READ if is_known or passed_over else keyring.others(*shown)
+    return _Found(entry, held, others)
 
 
 def _ruling(case: _Case, found: _Found) -> _Ruling:
@@ -204,15 +207,15 @@ def _ruling(case: _Case, found: _Found) -> _Ruling:
     return _Ruling.HELD if _must_wait(case, found.others) else _Ruling.NEW
 
 
-def _must_wait(case: _Case, others: Sequence[Entry]) -> bool:
+def _must_wait(case: _Case, others: Others) -> bool:
     """Whether a proved certificate that is new waits nevertheless.
 
     Others that were revoked count as well: what an operator once decided about a domain is not
     undone by an authority's word.
     """
-    if not others or case.how is How.PIN:
+    if not others.count or case.how is How.PIN:
         return False
-    if any(other.how in _BY_OPERATORS for other in others):
+    if others.by_operators:
         return True
     return case.on_change is not OnChange.NOTIFY
 
@@ -226,10 +229,12 @@ def _lasts(ruling: _Ruling, found: _Found) -> bool:
 
 def _done(case: _Case, found: _Found, ruling: _Ruling) -> Consulted:
     keyring, shown = case.keyring, (case.domain, case.stream, case.certificate)
+    others = found.others
     if ruling in {_Ruling.KNOWN, _Ruling.NEW}:
         entry = keyring.remember(*shown, case.now, how=case.how or How.OPERATOR)
-        is_change = ruling is _Ruling.NEW and found.others
-        return Accepted(entry, alerts.renewal(entry, found.others) if is_change else None)
+        if ruling is _Ruling.KNOWN or not others.count:
+            return Accepted(entry)
+        return Accepted(entry, alerts.renewal(entry, others.latest, others.more))
     if ruling is _Ruling.PASSED_OVER:
         return Refused(None)
     held = keyring.hold(*shown, case.problem or _CHANGED, case.now)
@@ -239,6 +244,6 @@ def _done(case: _Case, found: _Found, ruling: _Ruling) -> Consulted:
         return Refused(held, alerts.refused(held, revoked=revoked))
     if entry_before is not None and entry_before.how is How.OPERATOR:
         return Waiting(held, alerts.ended(held, entry_before))
-    if found.others:
-        return Waiting(held, alerts.change(held, found.others))
-    return Waiting(held, alerts.unknown(held))
+    is_change = bool(others.count)
+    alert = alerts.change(held, others.latest, others.more) if is_change else alerts.unknown(held)
+    return Waiting(held, alert)

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+import attrs
 
 from proxy.trust.keyring.database import PATIENCE, Database, KeyringError
 from proxy.trust.keyring.entry import STREAMS, Entry, Held, Seen
@@ -12,7 +14,30 @@ from proxy.trust.keyring.rows import entry_of, held_of, read_id, seconds, seen_o
 from proxy.xmpp.domains import domain as a_labels
 from proxy.xmpp.text import printable
 
+MOST_OTHERS: Final = 10
+"""How many of a domain's other certificates are read at most where one is compared with them."""
+
 T = TypeVar("T")
+
+
+@attrs.frozen
+class Others:
+    """The certificates of a domain besides one.
+
+    Attributes:
+        latest: Those that were seen last, the latest first; at most `MOST_OTHERS`.
+        count: How many there are.
+        by_operators: Whether any of them, revoked or not, came by a pin or an operator.
+    """
+
+    latest: tuple[Entry, ...]
+    count: int
+    by_operators: bool
+
+    @property
+    def more(self) -> int:
+        """How many there are besides the latest."""
+        return self.count - len(self.latest)
 
 
 class NotFoundError(KeyringError):
@@ -48,6 +73,33 @@ class Reading:
         """
         query = "SELECT * FROM known WHERE domain = ? AND stream = ? ORDER BY first_seen"
         return self._entries(query, *place_of(domain, stream))
+
+    def entry_for(self, domain: str, stream: str, certificate: bytes) -> Entry | None:
+        """Return the entry of a certificate; ``None`` if there is none."""
+        return self._entry(*place_of(domain, stream), digest(certificate))
+
+    def others(self, domain: str, stream: str, certificate: bytes | None) -> Others:
+        """Return what there is of a domain besides a certificate; ``None`` leaves out none."""
+        which = *place_of(domain, stream), b"" if certificate is None else digest(certificate)
+        condition = "FROM known WHERE domain = ? AND stream = ? AND fingerprint IS NOT ?"
+        latest = self._entries(
+            f"SELECT * {condition} ORDER BY last_seen DESC, first_seen DESC LIMIT ?",
+            *(*which, MOST_OTHERS),
+        )
+        if not latest:
+            return Others((), 0, by_operators=False)
+        query = f"SELECT count(*), sum(how IN ('pin', 'operator')) {condition}"
+        ((count, by_operators),) = self._file.rows(query, *which)
+        return Others(latest, int(count), by_operators=bool(by_operators))
+
+    def is_replaced(self, entry: Entry) -> bool:
+        """Whether its domain has shown another certificate since that lives longer."""
+        query = (
+            "SELECT 1 FROM known WHERE domain = ? AND stream = ? AND not_after > ?"
+            " AND last_seen >= ? AND revoked_at IS NULL LIMIT 1"
+        )
+        times = seconds(entry.facts.not_after), seconds(entry.last_seen)
+        return bool(self._file.rows(query, *place_of(entry.domain, entry.stream), *times))
 
     def entries(self, which: str | None = None) -> tuple[Entry, ...]:
         """Return all entries, or those of a domain or a fingerprint, by domain.
@@ -96,6 +148,11 @@ class Reading:
     def pending(self) -> tuple[Held, ...]:
         """Return what waits for an operator, longest waiting first."""
         return self._helds("SELECT * FROM doubted WHERE state = 'pending' ORDER BY since, id")
+
+    def pending_ids(self) -> frozenset[str]:
+        """Return the ids of what waits for an operator; quicker than `pending`."""
+        rows = self._file.rows("SELECT id FROM held WHERE state = 'pending'")
+        return frozenset(str(held_id) for (held_id,) in rows)
 
     def count_pending(self) -> int:
         """Return how many certificates wait for an operator; quicker than `pending`."""

@@ -12,8 +12,9 @@ from typing import Final
 import attrs
 
 from proxy.trust.keyring.entry import Entry, Held, How, Seen, State
-from proxy.trust.keyring.facts import Facts, digest, facts_of
+from proxy.trust.keyring.facts import Facts, cut, digest, facts_of
 from proxy.trust.keyring.reading import NotFoundError, Reading, place_of
+from proxy.trust.keyring.room import Place, bound_pending, bound_proved
 from proxy.trust.keyring.rows import certificate_row, new_id, seconds
 from proxy.xmpp.domains import domain as a_labels
 from proxy.xmpp.text import printable
@@ -21,20 +22,11 @@ from proxy.xmpp.text import printable
 TOUCHED_AFTER: Final = timedelta(hours=1)
 """How old ``last_seen`` of an entry becomes before it is written anew, to spare the disk."""
 
-MOST_PENDING: Final = 1000
-"""How many certificates wait for an operator at most; those that were shown least give way."""
-
-MOST_PENDING_OF_ONE: Final = 10
-"""How many of one domain and kind of stream: anybody can show us any certificate in its name."""
-
 LONGEST_REASON: Final = 400
 """How many characters of a reason are kept."""
 
 POLICY: Final = "policy"
 """Who permits what a policy lets in."""
-
-Place = tuple[str, str]
-"""A domain and a kind of stream."""
 
 _REVOKED: Final = "it was revoked in the keyring"
 
@@ -58,7 +50,8 @@ class Keyring(Reading):
         """Add an entry, or note that it was seen again, at most once in `TOUCHED_AFTER`.
 
         One that is there stays as it is otherwise, revoked or not. What was held of the same
-        certificate for want of a decision is no more.
+        certificate for want of a decision is no more. A new one may take the place of another
+        (`proxy.trust.keyring.room`).
 
         Returns:
             The entry as it is now.
@@ -82,6 +75,8 @@ class Keyring(Reading):
                 " WHERE domain = ? AND stream = ? AND certificate = ? AND state = 'pending'",
                 *(*place, number),
             )
+            if entry is None:
+                bound_proved(self._file, place, number)
             return self._present(*place, digest(certificate))
 
     def hold(
@@ -100,7 +95,7 @@ class Keyring(Reading):
             now: The present.
         """
         place = place_of(domain, stream)
-        reason = reason[:LONGEST_REASON]
+        reason = cut(reason, LONGEST_REASON)
         facts = facts_of(certificate)
         found = self.held_for(domain, stream, certificate)
         durable = found is None or found.state is State.APPROVED
@@ -338,7 +333,7 @@ class Keyring(Reading):
             *(held_id, *place, number, reason, self._is_change(place, certificate)),
             *(at, at, state.value, at, by),
         )
-        self._make_room(place, held_id)
+        bound_pending(self._file, place, held_id)
         return self.held(held_id)
 
     def _free_id(self, place: Place, fingerprint: bytes) -> str:
@@ -350,28 +345,6 @@ class Keyring(Reading):
             if not self._file.rows("SELECT 1 FROM held WHERE id = ?", held_id):
                 break
         return held_id
-
-    def _make_room(self, place: Place, newest: str) -> None:
-        """Let those give way that were shown least, and least recently, beyond what may wait."""
-        gone = self._file.rows(
-            "DELETE FROM held WHERE id IN (SELECT id FROM held WHERE state = 'pending'"
-            " AND domain = ? AND stream = ? AND id <> ?"
-            " ORDER BY count DESC, last_seen DESC LIMIT -1 OFFSET ?) RETURNING certificate",
-            *(*place, newest, MOST_PENDING_OF_ONE - 1),
-        )
-        gone += self._file.rows(
-            "DELETE FROM held WHERE id IN (SELECT id FROM held WHERE state = 'pending'"
-            " AND id <> ? ORDER BY count DESC, last_seen DESC LIMIT -1 OFFSET ?)"
-            " RETURNING certificate",
-            *(newest, MOST_PENDING - 1),
-        )
-        for (number,) in gone:
-            self._file.rows(
-                "DELETE FROM certificate WHERE number = ?1"
-                " AND NOT EXISTS (SELECT 1 FROM entry WHERE certificate = ?1)"
-                " AND NOT EXISTS (SELECT 1 FROM held WHERE certificate = ?1)",
-                number,
-            )
 
 
 def _merged(mine: Entry, theirs: Entry) -> Entry:

@@ -74,7 +74,7 @@ def endings(
         return tuple(
             alerts.ending(entry, _warning(entry, now), now)
             for entry in soon
-            if not _is_replaced(entry, keyring.find(entry.domain, entry.stream))
+            if not keyring.is_replaced(entry)
         )
     except KeyringError as error:
         return (alerts.fault(str(error)),)
@@ -83,12 +83,3 @@ def endings(
 def _warning(entry: Entry, now: datetime) -> int:
     left = entry.facts.not_after - now
     return next(days for days in WARNED_AT if left <= timedelta(days=days))
-
-
-def _is_replaced(entry: Entry, entries: tuple[Entry, ...]) -> bool:
-    return any(
-        other.facts.not_after > entry.facts.not_after
-        and other.last_seen >= entry.last_seen
-        and not other.revoked
-        for other in entries
-    )

@@ -34,9 +34,10 @@ def alert(
     kind: Kind = Kind.UNKNOWN,
     severity: Severity = Severity.WARNING,
     text: str = "something is wrong",
+    domain: str = "example.net",
     **fields: str,
 ) -> Alert:
-    return Alert(kind, severity, "example.net", "s2s", text, fields, key)
+    return Alert(kind, severity, domain, "s2s", text, fields, key)
 
 
 def told(count: int = 1, **changes: Any) -> Told:

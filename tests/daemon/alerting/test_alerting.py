@@ -7,7 +7,13 @@ import attrs
 import pytest
 
 from proxy.daemon.alerting import alerting
-from proxy.daemon.alerting.alerting import LOGGED_PER_HOUR, RECENT, Alerting
+from proxy.daemon.alerting.alerting import (
+    LOGGED_OF_ONE,
+    LOGGED_PER_HOUR,
+    RECENT,
+    TOLD_OF_ONE,
+    Alerting,
+)
 from proxy.daemon.alerting.allowance import WINDOW
 from proxy.daemon.alerting.table import AlertsTable
 from proxy.daemon.alerting.told import MORE, Told
@@ -56,8 +62,13 @@ def setting(monkeypatch: pytest.MonkeyPatch) -> Setting:
     return Setting(monkeypatch)
 
 
-def critical(key: str = "change/x") -> Alert:
-    return alert(key, kind=Kind.CHANGE, severity=Severity.CRITICAL)
+def critical(key: str = "change/x", domain: str = "example.net") -> Alert:
+    return alert(key, kind=Kind.CHANGE, severity=Severity.CRITICAL, domain=domain)
+
+
+def strangers(number: int) -> Alert:
+    """Return one of many alerts, each about a domain of another owner."""
+    return alert(f"unknown/{number}", domain=f"d{number}.test")
 
 
 def test_an_alert_is_one_line_of_its_severity_with_its_fields(setting: Setting) -> None:
@@ -106,13 +117,18 @@ def test_a_flood_of_events_reaches_nobody_but_as_a_number(
 ) -> None:
     setting = Setting(monkeypatch, per_hour=5)
     for number in range(100):
-        setting.alerting.tell(alert(f"unknown/{number}"))
+        setting.alerting.tell(strangers(number))
     assert len(setting.heard.told) == 5
     assert len(setting.lines) == 100
     setting.times.advance(WINDOW)
     last = setting.heard.told[-1]
     assert len(setting.heard.told) == 6
-    assert (last.kind, last.count, last.fields) == (MORE, 95, {"unknown": "95"})
+    assert (last.kind, last.count, last.fields) == (
+        MORE,
+        95,
+        {"unknown": "95", "domains": last.fields["domains"]},
+    )
+    assert last.fields["domains"].startswith("d5.test, d6.test, ")
     assert last.text.startswith("95 more alerts within an hour, too many to be told one by one")
 
 
@@ -122,7 +138,7 @@ def test_a_flood_of_others_does_not_displace_what_is_critical(
     setting = Setting(monkeypatch, per_hour=5)
     setting.alerting.tell(critical("change/early"))
     for number in range(3_000):
-        setting.alerting.tell(alert(f"unknown/{number}"))
+        setting.alerting.tell(strangers(number))
     setting.alerting.tell(critical("change/early"))
     setting.alerting.tell(critical("change/late"))
     told = [each.kind for each in setting.heard.told]
@@ -135,11 +151,24 @@ def test_a_flood_of_others_does_not_displace_what_is_critical(
 
 def test_the_log_is_bounded_too(setting: Setting) -> None:
     for number in range(LOGGED_PER_HOUR + 30):
-        setting.alerting.tell(alert(f"unknown/{number}"))
+        setting.alerting.tell(strangers(number))
     assert len(setting.lines) == LOGGED_PER_HOUR
     setting.times.advance(WINDOW)
-    expected = "<4>more alerts within an hour than are logged one by one alert=more unknown=30"
-    assert setting.lines[LOGGED_PER_HOUR:] == [expected]
+    expected = "<4>more alerts within an hour than are logged one by one alert=more unknown=30 "
+    assert len(setting.lines) == LOGGED_PER_HOUR + 1
+    assert setting.lines[-1].startswith(expected + 'domains="d1000.test, d1001.test, ')
+
+
+def test_one_stranger_does_not_hide_an_attack_on_another_domain(setting: Setting) -> None:
+    for number in range(2 * LOGGED_PER_HOUR):
+        setting.alerting.tell(critical(f"change/{number}", "evil.test"))
+    setting.alerting.tell(critical("change/victim", "victim.test"))
+    assert len(setting.heard.told) == TOLD_OF_ONE + 1
+    assert len(setting.lines) == LOGGED_OF_ONE + 1
+    assert setting.heard.told[-1].domain == "victim.test"
+    assert "domain=victim.test" in setting.lines[-1]
+    setting.times.advance(WINDOW)
+    assert " about evil.test;" in setting.heard.told[-1].text
 
 
 def test_whoever_tells_of_an_alert_never_fails(

@@ -1,6 +1,7 @@
 """What is one event, and when it is told of."""
 
 from proxy.daemon.alerting.events import MOST, Events
+from proxy.daemon.alerting.told import LONGEST
 from tests.daemon.alerting.made import NOON, Times, alert
 
 DAY = 86_400.0
@@ -80,6 +81,15 @@ def test_memory_is_bounded_and_the_oldest_is_forgotten() -> None:
     assert len(known.recent(10 * MOST)) == MOST
     assert known.meet(alert("key-1")) is None
     assert known.meet(alert("key-0")) is not None
+
+
+def test_what_is_kept_of_an_alert_is_cut() -> None:
+    known = events(Times())
+    for _ in range(2):
+        known.meet(alert(text="x" * 10 * LONGEST, names="y" * 10 * LONGEST))
+    (met,) = known.recent(1)
+    assert met.alert.text == "x" * LONGEST + "…"
+    assert met.alert.fields == {"names": "y" * LONGEST + "…"}
 
 
 def test_recent_events_are_in_the_order_in_which_they_were_told() -> None:

@@ -121,11 +121,13 @@ def test_the_path_is_there_where_we_have_none() -> None:
     [
         ("raise SystemExit(3)", "exit status 3", ""),
         (
-            "import sys; sys.exit('no such\\x1b room\\nsecond')",
+            "import sys; sys.exit('first\\nno such\\x1b room\\n \\n')",
             "exit status 1",
             "no such\\x1b room",
         ),
-        ("print('first'); print('second'); raise SystemExit(2)", "exit status 2", "first"),
+        ("print('first'); print('second'); raise SystemExit(2)", "exit status 2", "second"),
+        ("raise OSError('no route')", "exit status 1", "OSError: no route"),
+        ("print('x' * 9000); print('end'); raise SystemExit(2)", "exit status 2", "end"),
         ("import os; os.kill(os.getpid(), 9)", "ended by signal 9", ""),
     ],
 )

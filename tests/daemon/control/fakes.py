@@ -110,6 +110,9 @@ class Daemon:
             self.drawn += 1
             yield each
 
+    def has_listener(self, name: str) -> bool:
+        return any(listener.name == name for listener in STATUS.listeners)
+
     def kick(self, session_id: str) -> bool:
         self.kicked.append(session_id)
         return any(each.id == session_id for each in self.there)

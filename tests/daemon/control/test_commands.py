@@ -124,10 +124,17 @@ def test_sessions_for_programs(running: Running) -> None:
 
 
 def test_some_sessions(running: Running) -> None:
-    assert json.loads(text(running, "sessions", "--json", "--listener", "nothing")) == []
-    assert text(running, "sessions", "--listener", "nothing") == ""
+    error = fault(done(running, "sessions", "--listener", "nothing"), os.EX_DATAERR)
+    assert error == "there is no listener with this name"
     found = json.loads(text(running, "sessions", "--json", "--domain", "EXAMPLE.net"))
     assert [each["id"] for each in found] == ["b2"]
+
+
+def test_no_sessions(running: Running) -> None:
+    running.daemon.there.clear()
+    told = done(running, "sessions", "--listener", "c2s")
+    assert (told.return_value, told.stdout, told.stderr) == (0, "", "no sessions\n")
+    assert text(running, "sessions", "--json") == "[]\n"
 
 
 def test_what_peers_say_cannot_steer_a_terminal(running: Running) -> None:
@@ -183,7 +190,7 @@ def test_a_trace_of_a_session_that_is_there(running: Running) -> None:
         (("trace", "a1", "--count", "2"), "--count is for sessions to come"),
         (("trace", "--from", "here"), "neither an IP address nor a network"),
         (("trace", "--next", "c2s", "--count", "101"), "101 is not in the range"),
-        (("log-level", "loud"), "'loud' is not one of"),
+        (("log-level", "loud"), "Invalid value for '[LEVEL]': 'loud' is not one of 'debug'"),
         (("sessions", "--domain", "a..b"), "Invalid value for '--domain'"),
         (("top", "--interval", "0"), "0.0 is not in the range"),
     ],
@@ -199,13 +206,26 @@ def test_what_cannot_be_meant_is_refused(arguments: tuple[str, ...], told: str) 
 
 def test_where_no_daemon_runs(tmp_path: Path) -> None:
     path = tmp_path / "control"
+    hint = (
+        "is Bascule running, with this configuration? If it could not make the socket, its log "
+        "says so"
+    )
     for name in ("status", "sessions", "log-level"):
         result = invoke(name, "--control-socket", str(path))
-        assert fault(result, Exit.UNAVAILABLE) == f"{path}: no daemon is running there"
+        told = f"{path}: nobody answers there (No such file or directory); {hint}"
+        assert fault(result, Exit.UNAVAILABLE) == told
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
     result = invoke("status", "--control-socket", str(path))
-    assert fault(result, Exit.UNAVAILABLE) == f"{path}: no daemon is running there"
+    told = f"{path}: nobody answers there (Connection refused); {hint}"
+    assert fault(result, Exit.UNAVAILABLE) == told
+
+
+def test_where_something_else_is(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file"):
+        result = invoke("status", "--control-socket", str(path))
+        assert fault(result, Exit.UNAVAILABLE) == f"{path}: is no socket"
 
 
 def test_where_the_daemon_does_not_let_us(

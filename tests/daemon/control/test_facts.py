@@ -38,6 +38,8 @@ def test_the_facts_of_a_session_between_servers() -> None:
 )
 def test_how_far_a_session_has_come(seen: View, joined: bool, over: bool, state: State) -> None:
     assert state_of(seen, joined=joined, over=over) is state
+    waiting = state if joined or over else State.WAITING
+    assert state_of(seen, joined=joined, over=over, waiting=True) is waiting
 
 
 @pytest.mark.parametrize("value", [STATUS, session(), between_servers()])

@@ -69,12 +69,13 @@ def case(
     domain: str = NAME,
     claims: Claims | None = None,
     initiating: bool = False,
+    aside: bool = False,
     **more: object,
 ) -> Case:
     """A server that shows something."""
     policy = Policy(Pattern("*"), level, **more)  # type: ignore[arg-type]
     service = SERVER_SERVICE if initiating else CLIENT_SERVICE
-    return Case(domain, service, policy, shown, claims, initiating)
+    return Case(domain, service, policy, shown, claims, initiating, aside)
 
 
 def texts(alerts: Sequence[Alert]) -> list[str]:

@@ -1,12 +1,14 @@
 """proxy.trust.keyring.alerts: what operators read, word for word where it matters."""
 
+import re
+
 import attrs
 import pytest
 
 from proxy.trust.keyring import alerts
-from proxy.trust.keyring.alerts import Alert, Kind, Severity
+from proxy.trust.keyring.alerts import KNOWN_IN_FIELDS, Alert, Kind, Severity
 from proxy.trust.keyring.entry import Entry, Held, How, Revocation, Seen, State
-from proxy.trust.keyring.facts import facts_of
+from proxy.trust.keyring.facts import LONGEST_NAME, facts_of
 from proxy.trust.keyring.store import Keyring
 from tests.authority import Authority
 from tests.trust.keyring.made import LATER, PROVED, SELF_SIGNED, UNPROVED, certificate, shown
@@ -42,11 +44,12 @@ def test_what_nothing_vouches_for(keyring: Keyring) -> None:
     facts = facts_of(NEW)
     held_id = keyring.pending()[0].id
     assert told.text == (
-        f"the server of {NAME} (s2s) shows a certificate that is not believed: {SELF_SIGNED}. "
-        f"Subject: CN={NAME}; issuer: CN={NAME}; SHA-256: {facts.fingerprint}; names: {NAME}; "
-        f"valid from {facts.not_before:%Y-%m-%d} to {facts.not_after:%Y-%m-%d}. "
+        f"the server of {NAME} (s2s) shows a certificate that is not believed. "
+        f"SHA-256: {facts.fingerprint}; id: {held_id}. "
         "Compare the fingerprint with what the domain's operator says by another way, then "
-        f'"bascule keyring approve {held_id}", or "bascule keyring reject {held_id}"'
+        f'"bascule keyring approve {held_id}", or "bascule keyring reject {held_id}". '
+        f"Valid from {facts.not_before:%Y-%m-%d} to {facts.not_after:%Y-%m-%d}; "
+        f'subject: "CN={NAME}"; issuer: "CN={NAME}"; names: "{NAME}". Why: "{SELF_SIGNED}"'
     )
     assert told.fields == {
         "id": held_id,
@@ -70,13 +73,14 @@ def test_a_change_is_a_possible_breach(keyring: Keyring) -> None:
     old, new = facts_of(OLD), facts_of(NEW)
     assert told.text.startswith(
         f"possible security breach: the server of {NAME} (s2s) shows another certificate than "
-        f"those in the keyring, which may be an attacker's ({SELF_SIGNED}). "
+        f"those in the keyring, which may be an attacker's. New: SHA-256: {new.fingerprint}; "
+        f"id: {held_id}. "
     )
-    assert f"New: Subject: CN={NAME}; issuer: CN={NAME}; SHA-256: {new.fingerprint}" in told.text
     assert (
-        f"In the keyring: SHA-256 {old.fingerprint}, issued by CN={NAME}, "
-        f"last seen on {DAY_SHOWN}. " in told.text
+        f"In the keyring: SHA-256 {old.fingerprint}, last seen on {DAY_SHOWN}, "
+        f'issued by "CN={NAME}". New: Valid from ' in told.text
     )
+    assert told.text.endswith(f'names: "{NAME}". Why: "{SELF_SIGNED}"')
     assert (
         f'"bascule keyring approve {held_id}", or "bascule keyring reject {held_id}"' in told.text
     )
@@ -88,7 +92,7 @@ def test_a_renewal_says_how_to_undo_it(keyring: Keyring) -> None:
     told = alert(keyring, verdict=PROVED)
     assert "It is proved (pkix) and was let in" in told.text
     assert "security breach" in told.text
-    assert told.text.endswith(f'"bascule keyring revoke {facts_of(NEW).fingerprint}"')
+    assert f'"bascule keyring revoke {facts_of(NEW).fingerprint}"' in told.text
     assert facts_of(OLD).fingerprint in told.text
 
 
@@ -98,7 +102,7 @@ def test_refused(*, revoked: bool) -> None:
     assert told.kind is (Kind.REVOKED if revoked else Kind.REJECTED)
     done = "revoked" if revoked else "rejected"
     assert f"that was {done} by bob on {LATER:%Y-%m-%d}, and was refused" in told.text
-    assert told.text.endswith('"bascule keyring approve abcd1234"')
+    assert '"bascule keyring approve abcd1234" lets this one in, if that was a mista' in told.text
 
 
 def test_ended() -> None:
@@ -123,25 +127,29 @@ def test_many_known_ones_are_not_all_told_but_all_there() -> None:
     known[4] = attrs.evolve(known[4], revocation=Revocation(NOW, "bob"))
     told = alerts.change(held(), known)
     assert "(and 2 more)" in told.text
+    assert "(and 9 more)" in alerts.change(held(), known, 7).text
+    many = alerts.change(held(), [entry(number) for number in range(KNOWN_IN_FIELDS + 5)])
+    assert many.fields["known"].count(",") == KNOWN_IN_FIELDS - 1
     assert told.text.index(known[4].facts.fingerprint) < told.text.index(
         known[3].facts.fingerprint
     ), "the latest comes first"
-    assert f"last seen on {known[4].last_seen:%Y-%m-%d}, revoked; " in told.text
+    assert f"last seen on {known[4].last_seen:%Y-%m-%d}, revoked, issued by " in told.text
     assert told.fields["known"].count(",") == 4
 
 
 def test_many_names_likewise(authority: Authority) -> None:
     der = issued(authority, dns=[f"d{number}.example" for number in range(9)])[0]
     told = alerts.unknown(held(certificate=der, facts=facts_of(der)))
-    assert "names: d0.example, d1.example, d2.example, d3.example, d4.example (and 4 more);" in (
-        told.text
+    assert (
+        'names: "d0.example", "d1.example", "d2.example", "d3.example", "d4.example" (and 4 more).'
+        in told.text
     )
     assert told.fields["names"].count(",") == 8
 
 
 def test_a_certificate_that_names_nothing(authority: Authority) -> None:
     der = issued(authority, dns=[])[0]
-    assert "names: none;" in alerts.unknown(held(certificate=der, facts=facts_of(der))).text
+    assert "names: none." in alerts.unknown(held(certificate=der, facts=facts_of(der))).text
 
 
 def test_no_certificate() -> None:
@@ -165,6 +173,44 @@ def test_held_anew_is_a_new_event() -> None:
     assert alerts.unknown(first).key == alerts.unknown(held(count=5, last_seen=LATER)).key
     assert alerts.unknown(first).key != alerts.unknown(again).key
     assert alerts.unknown(first).key != alerts.change(first, [entry()]).key
+
+
+def named(subject: str, issuer: str, names: tuple[str, ...]) -> Held:
+    """A certificate whose names a stranger has chosen."""
+    return held(facts=attrs.evolve(facts_of(NEW), subject=subject, issuer=issuer, names=names))
+
+
+def test_names_cannot_pass_for_a_fingerprint() -> None:
+    forged = f'CN=x"; SHA-256: {":".join(["AB"] * 32)}; id: 00000000'
+    stranger = named(forged, forged, (forged,))
+    reason = f'it is for x". {forged}'
+    known = [attrs.evolve(entry(), facts=stranger.facts)]
+    for told in (
+        alerts.unknown(attrs.evolve(stranger, reason=reason)),
+        alerts.change(attrs.evolve(stranger, reason=reason), known),
+        alerts.refused(stranger, revoked=True),
+        alerts.ended(stranger, known[0]),
+        alerts.renewal(known[0], known),
+        alerts.ending(known[0], 7, NOW),
+    ):
+        unquoted = re.sub(r'"([^"\\]|\\.)*"', "", told.text)
+        assert "AB:AB" not in unquoted
+        assert '"' not in unquoted
+        genuine = told.text.index(stranger.facts.fingerprint)
+        assert told.text.find("AB:AB") > genuine
+
+
+def test_names_push_nothing_out_of_the_text(authority: Authority) -> None:
+    long = "\U000e0001" * 190
+    der = issued(authority, xmpp=[f"{long}{number}" for number in range(9)])[0]
+    facts = facts_of(der)
+    assert max(map(len, facts.names)) == LONGEST_NAME
+    facts = attrs.evolve(facts, subject=facts.names[0], issuer=facts.names[1])
+    stranger = held(certificate=der, facts=facts, reason='"' * 400)
+    known = [attrs.evolve(entry(number), facts=facts) for number in range(1, 9)]
+    for told in (alerts.unknown(stranger), alerts.change(stranger, known)):
+        assert len(told.text) < 3000
+        assert f"SHA-256: {facts.fingerprint}; id: abcd1234" in told.text[:400]
 
 
 def test_everything_is_fit_to_be_shown(authority: Authority) -> None:

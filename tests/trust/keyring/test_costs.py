@@ -46,6 +46,10 @@ def test_decisions_last(keyring: Keyring, monkeypatch: pytest.MonkeyPatch) -> No
     "read",
     [
         lambda keyring: keyring.find(NAME, "s2s"),
+        lambda keyring: keyring.entry_for(NAME, "s2s", certificate()),
+        lambda keyring: keyring.others(NAME, "s2s", certificate(2)),
+        lambda keyring: keyring.is_replaced(keyring.find(NAME, "s2s")[0]),
+        lambda keyring: keyring.pending_ids(),
         lambda keyring: keyring.held_for(NAME, "s2s", certificate()),
         lambda keyring: keyring.entries("00" * 32),
         lambda keyring: keyring.ending(NOW, NOW),
@@ -56,6 +60,7 @@ def test_decisions_last(keyring: Keyring, monkeypatch: pytest.MonkeyPatch) -> No
 def test_nothing_is_looked_for_by_reading_everything(
     keyring: Keyring, monkeypatch: pytest.MonkeyPatch, read: Callable[[Keyring], object]
 ) -> None:
+    keyring.remember(NAME, "s2s", certificate(1), NOW, how=How.PKIX)
     plans: list[str] = []
     original = keyring._file.rows
 

@@ -125,7 +125,7 @@ def test_damaged_contents_are_not_passed_over(filled: Path, what: str) -> None:
 def test_damage_that_comes_while_it_is_open(filled: Path) -> None:
     with closing(Keyring(filled)) as keyring, keyring.changing():
         for number in range(3000):  # more than SQLite keeps in memory
-            keyring.remember("example.org", "s2s", certificate(number), NOW, how=How.PKIX)
+            keyring.remember(f"d{number}.example", "s2s", certificate(number), NOW, how=How.PKIX)
     with closing(Keyring(filled)) as keyring:
         patch(filled, 4096, os.urandom(filled.stat().st_size - 4096))
         with refused(filled, "is damaged"):

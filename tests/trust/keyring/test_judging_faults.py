@@ -126,7 +126,7 @@ def test_locked_against_reading(path: Path) -> None:
 
 
 @each_of
-@pytest.mark.parametrize("method", ["find", "held_for"])
+@pytest.mark.parametrize("method", ["entry_for", "held_for"])
 @pytest.mark.parametrize(
     "error",
     [RuntimeError("no\nwords"), MemoryError(), BaseException("a panic"), RecursionError()],
@@ -150,7 +150,13 @@ def test_any_exception(
 
 @pytest.mark.parametrize(
     ("method", "der", "verdict"),
-    [("remember", UNKNOWN, PROVED), ("hold", UNKNOWN, UNPROVED), ("changing", UNKNOWN, PROVED)],
+    [
+        ("remember", UNKNOWN, PROVED),
+        ("hold", UNKNOWN, UNPROVED),
+        ("changing", UNKNOWN, PROVED),
+        ("others", UNKNOWN, PROVED),
+        ("others", UNKNOWN, UNPROVED),
+    ],
 )
 def test_any_exception_of_a_change(
     filled: Keyring, monkeypatch: pytest.MonkeyPatch, method: str, der: bytes, verdict: Verdict
@@ -188,7 +194,7 @@ def test_leaving_is_not_kept_from(
     def leave(*_arguments: Any) -> None:
         raise leaving
 
-    monkeypatch.setattr(filled, "find", leave)
+    monkeypatch.setattr(filled, "entry_for", leave)
     with pytest.raises(leaving):
         shown(filled, KNOWN, PROVED)
 

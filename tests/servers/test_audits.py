@@ -230,7 +230,29 @@ def _is_weak(suite: str) -> bool:
 def test_testssl_finds_no_weakness(
     front: Front, tmp_path: Path, transport: Transport, domain: str
 ) -> None:
-    report = tmp_path / "testssl.json"
+    findings = _findings(front, tmp_path / "first.json", transport, domain)
+    if any(_failed(each) for each in findings.values()):
+        # It says itself that it could not do its work: on a busy machine it loses its patience.
+        findings = _findings(front, tmp_path / "second.json", transport, domain)
+    offered = {
+        name for name in _PROTOCOLS if not findings[name]["finding"].startswith("not offered")
+    }
+    assert offered == {"TLS1_2", "TLS1_3"}
+    assert findings["cert_trust"]["severity"] == "OK"
+    assert findings["cert_chain_of_trust"]["severity"] == "OK"
+    assert "heartbleed" in findings, "testssl.sh did not get to the vulnerabilities"
+    weaknesses = {
+        name: f"{each['severity']}: {each['finding']}"
+        for name, each in findings.items()
+        if each["severity"] not in HARMLESS and name not in EXPECTED and name not in LOCAL
+    }
+    assert not weaknesses
+
+
+def _findings(
+    front: Front, report: Path, transport: Transport, domain: str
+) -> dict[str, dict[str, str]]:
+    """Run testssl.sh, and return what it has found, by name."""
     arguments = ["testssl", "--quiet", "--color", "0", "--warnings", "off", "--nodns", "none"]
     if transport == "starttls":
         arguments += ["--starttls", "xmpp", "--xmpphost", domain]
@@ -246,20 +268,11 @@ def test_testssl_finds_no_weakness(
         check=False,
     )
     assert report.exists(), ran.stdout + ran.stderr
-    findings = {each["id"]: each for each in json.loads(report.read_text())}
-    offered = {
-        name for name in _PROTOCOLS if not findings[name]["finding"].startswith("not offered")
-    }
-    assert offered == {"TLS1_2", "TLS1_3"}
-    assert findings["cert_trust"]["severity"] == "OK"
-    assert findings["cert_chain_of_trust"]["severity"] == "OK"
-    assert "heartbleed" in findings, "testssl.sh did not get to the vulnerabilities"
-    weaknesses = {
-        name: f"{each['severity']}: {each['finding']}"
-        for name, each in findings.items()
-        if each["severity"] not in HARMLESS and name not in EXPECTED and name not in LOCAL
-    }
-    assert not weaknesses
+    return {each["id"]: each for each in json.loads(report.read_text())}
+
+
+def _failed(finding: dict[str, str]) -> bool:
+    return finding["severity"] == "WARN" and "check failed" in finding["finding"]
 
 
 _PROTOCOLS = ("SSLv2", "SSLv3", "TLS1", "TLS1_1", "TLS1_2", "TLS1_3")

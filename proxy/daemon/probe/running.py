@@ -182,7 +182,8 @@ async def _said_by_site(remote: Remote, wanted: Wanted, reactor: Any) -> Site | 
     if not wanted.policy.posh:
         return None
     context, policy = remote.context, remote.ladder.find
-    posh = Posh(reactor, remote.resolver, context=context, policy=policy)
+    lists = _revocation(wanted.policy)
+    posh = Posh(reactor, remote.resolver, context=context, policy=policy, revocation=lambda: lists)
     try:
         return await posh.fetch(wanted.domain, wanted.kind.service)
     except PoshError as error:

@@ -111,6 +111,7 @@ class Trust:
                 self.remote.resolver,
                 context=self.remote.context,
                 policy=self.remote.ladder.find,
+                revocation=lambda: self._revocation,
             )
             self._sites = Sites(reactor, self._posh)
 

@@ -1,10 +1,11 @@
 """The log: one line for each event, on standard error.
 
-A line is a message in words, then fields as ``name=value``; what comes from a peer stands in the
-fields only and is escaped there. Under systemd a line begins with its priority (sd-daemon(3)) and
-the journal adds the time; elsewhere it begins with the time, in UTC.
+A line is a message in words, then fields as ``name=value``, or an object of JSON; what comes from a
+peer stands in the fields only and is escaped there. Under systemd a line begins with its priority
+(sd-daemon(3)) and the journal adds the time; elsewhere the time, in UTC, is in the line itself.
 """
 
+import json
 import os
 import re
 import sys
@@ -16,6 +17,7 @@ from typing import Final, TextIO
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogBeginner
 from zope.interface import implementer
 
+from proxy.daemon.state import LogFormat
 from proxy.session.commands import Severity
 from proxy.xmpp.text import printable
 
@@ -58,6 +60,8 @@ class Log:
         self._clock = clock
         self._second = -1.0  # the second that is written out
         self._written = ""
+        self.format = LogFormat.TEXT
+        """What lines look like."""
         self.threshold = Severity.DEBUG
         """The least severity that is written."""
 
@@ -79,24 +83,29 @@ class Log:
         """
         if _PRIORITIES[severity] > _PRIORITIES[self.threshold]:
             return
-        line = printable(message, longest)
-        if fields:
-            line += "".join(
-                [
-                    f" {name}={value if value.__class__ is int else _written(str(value))}"
-                    for name, value in fields.items()
-                    if value is not None and value != ""
-                ]
-            )
+        if self.format is LogFormat.JSON:
+            line = self._object(severity, message[:longest], fields or {})
+        else:
+            line = _words(printable(message, longest), fields)
         if self._journal:
             line = f"<{_PRIORITIES[severity]}>{line}"
-        else:
+        elif self.format is LogFormat.TEXT:
             line = f"{self._time()} {severity.value} {line}"
         try:
             self._stream.write(line + "\n")
             self._stream.flush()
         except (OSError, ValueError):
             return
+
+    def _object(self, severity: Severity, message: str, fields: Mapping[str, object]) -> str:
+        """Return a line for programs; what a field is called never hides what every line has."""
+        told = {
+            name: value if value.__class__ is int else str(value)[:LONGEST_VALUE]
+            for name, value in fields.items()
+            if value is not None and value != ""
+        }
+        told |= {"time": self._time(), "severity": severity.value, "message": message}
+        return json.dumps(told)
 
     def _time(self) -> str:
         """Return the time of day in UTC, to the millisecond."""
@@ -119,6 +128,19 @@ class Log:
             if frames:
                 fields["at"] = f"{frames[-1][1].rpartition('/')[2]}:{frames[-1][2]}"
         self.write(severity, formatEvent(event), fields)
+
+
+def _words(message: str, fields: Mapping[str, object] | None) -> str:
+    """Return a line for people."""
+    if not fields:
+        return message
+    return message + "".join(
+        [
+            f" {name}={value if value.__class__ is int else _written(str(value))}"
+            for name, value in fields.items()
+            if value is not None and value != ""
+        ]
+    )
 
 
 @lru_cache(maxsize=512)

@@ -139,6 +139,8 @@ class Operation:
         """
         before = self._conf
         self._conf = self._controls.conf = conf
+        if self._log is not None:
+            self._log.format = conf.state.log_format
         self._servers.replace(servers_of(conf))
         if conf.metrics != before.metrics:
             self._serve_metrics(moved.web)

@@ -46,6 +46,7 @@ def run(conf: Conf, warnings: Sequence[str], activation: Activation, path: Path)
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     log = start()
+    log.format = conf.state.log_format
     for warning in warnings:
         log.write(Severity.WARNING, warning)
     for passed in activation.left():

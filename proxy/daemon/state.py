@@ -1,5 +1,6 @@
 """Options about the whole of Bascule: where its state is kept, and where it is spoken to."""
 
+from enum import Enum
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,15 @@ DEFAULT_STATE_DIRECTORY: Final = Path("/var/lib/bascule")
 
 DEFAULT_CONTROL_SOCKET: Final = Path("/run/bascule/control")
 """Where the control socket is unless the conf says otherwise."""
+
+
+class LogFormat(Enum):
+    """What a line of the log looks like."""
+
+    TEXT = "text"
+    """Words, then fields as ``name=value``."""
+    JSON = "json"
+    """An object of JSON."""
 
 
 @attrs.frozen
@@ -35,5 +45,14 @@ class StateTable:
             "Its directory must be there. Root, the daemon's own user and the members of the "
             "socket's group may use it. If it cannot be made, the daemon warns of it and runs "
             "without."
+        ),
+    )
+    log_format: LogFormat = option(
+        default=LogFormat.TEXT,
+        help=(
+            "What the lines of the log look like. text: the time, the severity, words, then fields "
+            "as name=value. json: one object a line, with time, severity and message, and the "
+            "fields beside them, for programs. Under systemd a line begins with its priority all "
+            "the same, which the journal takes off."
         ),
     )

@@ -1,6 +1,7 @@
 """Lines of the log: one for each event, whatever stands in it."""
 
 import io
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from twisted.logger import Logger, LogLevel
 
 from proxy.daemon.log import LONGEST_VALUE, Log
+from proxy.daemon.state import LogFormat
 from proxy.session.commands import Severity
 
 NOON = 1_700_000_000.25
@@ -180,3 +182,67 @@ def test_start_logs_to_standard_error_and_nobody_else_does(*, journal: bool) -> 
     assert warned.endswith("warned of x")
     assert critical.endswith("critical \\x1b[31m\\nforged")
     assert not done.stdout
+
+
+# For programs
+
+
+def objects(log: Log, stream: io.StringIO) -> list[dict[str, object]]:
+    """What the lines say, each a whole object."""
+    del log
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def for_programs() -> tuple[Log, io.StringIO]:
+    stream = io.StringIO()
+    log = Log(stream, clock=lambda: 0.5)
+    log.format = LogFormat.JSON
+    return log, stream
+
+
+def test_a_line_may_be_an_object() -> None:
+    log, stream = for_programs()
+    log.write(Severity.INFO, "session ended", {"session": "a1", "from_client": 7, "tls": None})
+    assert objects(log, stream) == [
+        {
+            "time": "1970-01-01T00:00:00.500Z",
+            "severity": "info",
+            "message": "session ended",
+            "session": "a1",
+            "from_client": 7,
+        }
+    ]
+
+
+def test_what_every_line_has_no_field_can_hide() -> None:
+    log, stream = for_programs()
+    log.write(Severity.ERROR, "it failed", {"message": "all is well", "severity": "info"})
+    [told] = objects(log, stream)
+    assert (told["message"], told["severity"]) == ("it failed", "error")
+
+
+def test_in_the_journal_an_object_has_its_priority_before_it() -> None:
+    stream = io.StringIO()
+    log = Log(stream, journal=True)
+    log.format = LogFormat.JSON
+    log.write(Severity.WARNING, "hm")
+    priority, line = stream.getvalue()[:3], stream.getvalue()[3:]
+    assert (priority, json.loads(line)["message"]) == ("<4>", "hm")
+
+
+@given(st.text(), st.dictionaries(st.from_regex("[a-z_]{1,9}", fullmatch=True), st.text()))
+def test_attack_no_text_of_a_peer_forges_a_line(message: str, fields: dict[str, str]) -> None:
+    """One line for each event, which says nothing but what it is given; in either form."""
+    log, stream = for_programs()
+    log.write(Severity.INFO, message, fields)
+    assert stream.getvalue().count("\n") == 1
+    assert stream.getvalue().isascii()
+    [told] = objects(log, stream)
+    kept = {"time", "severity", "message"}
+    assert told["message"] == message[:LONGEST_VALUE]
+    assert {name: value for name, value in told.items() if name not in kept} == {
+        name: value[:LONGEST_VALUE] for name, value in fields.items() if value and name not in kept
+    }
+    log.format = LogFormat.TEXT
+    log.write(Severity.INFO, message, fields)
+    assert len(stream.getvalue().splitlines()) == 2

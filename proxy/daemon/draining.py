@@ -99,7 +99,8 @@ class Drain:
         seconds: float,
     ) -> None:
         self._reactor = reactor
-        self._left = deque(sessions)
+        # A division first: once its branches are gone, it would end without saying why.
+        self._left = deque(sorted(sessions, key=lambda each: not isinstance(each, Divider)))
         self._live = live
         self._error = error
         self.count: Final = len(self._left)

@@ -412,8 +412,10 @@ class Outward:
             if objection and self._level is Level.MAY and not self._rules.report:
                 self._fail(objection, Condition.POLICY_VIOLATION, clause=False)
                 return
-            if self._rules.report and (objection or self._level is not Level.MAY):
-                self._would_be_refused(objection or f"the server of {self._domain} {error}")
+            if self._level is not Level.MAY:
+                self._would_be_refused(f"the server of {self._domain} {error}")
+            elif objection:
+                self._would_be_refused(objection)
             self._leave()
             self._plaintext = True
             self._ask_for(Reconnect())

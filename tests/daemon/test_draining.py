@@ -8,6 +8,7 @@ from twisted.internet.task import Clock
 
 from proxy.daemon.draining import EACH, RENEWED, STOPPING, Drain, Session, age, lasts, shown_for
 from proxy.daemon.stopping import GRACE, PAUSE, Stopping
+from proxy.net.divider import Divider
 from proxy.session.hooks import Address, TLSFacts, TLSRule, View
 from proxy.session.kinds import Kind
 from proxy.xmpp.errors import StreamError
@@ -64,6 +65,33 @@ def test_many_are_ended_evenly() -> None:
     assert over
     assert over[0] <= 10.1
     assert {tuple(each.told) for each in sessions} == {(RENEWED,)}
+
+
+class Division(Divider):
+    """The stream that its branches, sessions of their own, are parts of."""
+
+    def __init__(self, order: list[str]) -> None:
+        self.order = order
+
+    def end(self, _error: StreamError) -> None:
+        self.order.append("division")
+
+
+class Branch:
+    def __init__(self, order: list[str]) -> None:
+        self.order = order
+
+    def end(self, _error: StreamError) -> None:
+        self.order.append("branch")
+
+
+def test_a_division_is_told_before_its_branches() -> None:
+    """It says to our server why; without them it could only end."""
+    order: list[str] = []
+    sessions = [Branch(order), Division(order), Branch(order)]
+    live = cast("set[Session]", set(sessions))
+    Drain(Clock(), cast("list[Session]", sessions), live, RENEWED, 0).start()
+    assert order == ["division", "branch", "branch"]
 
 
 def test_few_do_not_take_all_the_time() -> None:

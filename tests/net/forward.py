@@ -44,7 +44,7 @@ MOLE = "x-mole"
 """The language that the client's header asks for; no other header does."""
 
 MESSAGE = f"<message to='bob@example.net'><body>{MOLE} application data</body></message>"
-LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (debug|info|warning|error) .+")
+LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (debug|info|warning|error|critical) .+")
 STREAMS = "{http://etherx.jabber.org/streams}"
 ERRORS = "{urn:ietf:params:xml:ns:xmpp-streams}"
 

@@ -124,7 +124,8 @@ class Renewal:
 
     def _renew(self, paths: frozenset[Path], *, whole: bool) -> "Deferred[frozenset[Path]]":
         """Renew what comes of files; ``whole``, the keys of all tickets and all roots as well."""
-        policies = self._current.conf.policies
+        current = self._current
+        policies = current.conf.policies
         lists = {path for policy in policies for path in policy.crl_files}
         reading: Deferred[RevocationLists | None] = succeed(None)
         if lists & paths:
@@ -138,6 +139,8 @@ class Renewal:
             self._warn("revocation lists", failure.value)
 
         def read(revocation: RevocationLists | None) -> frozenset[Path]:
+            if self._current is not current:
+                return frozenset()  # another conf holds meanwhile, which has read its files itself
             done = self._take_up(paths - lists, revocation, whole=whole)
             if revocation is None:
                 return done
@@ -172,7 +175,7 @@ class Renewal:
                 for path in () if whole else sorted(roots):
                     self._write(Severity.INFO, "roots taken up", {"file": path})
             for other in self._others():
-                other.trust.renew(revocation if _same_lists(other, current) else None)
+                other.trust.renew(revocation)
         elif shown:
             for problem in current.trust.show(shown):
                 self._warn("roots", problem)
@@ -271,12 +274,6 @@ def _names(conf: Conf) -> Iterable[str]:
 def _shows_own(conf: Conf) -> bool:
     """Whether certificates of ours are shown to servers of others."""
     return any(each.direction == FORWARD and each.stream is Kind.S2S for each in conf.listeners)
-
-
-def _same_lists(generation: Generation, current: Generation) -> bool:
-    """Whether the revocation lists that were read are all that a generation needs."""
-    read = {path for policy in current.conf.policies for path in policy.crl_files}
-    return {path for policy in generation.conf.policies for path in policy.crl_files} <= read
 
 
 def _unfit(conf: Conf, domain: Domain) -> str:

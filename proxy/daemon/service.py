@@ -182,6 +182,10 @@ class Service:
         before.trust.rest()
         generation.trust.start()
         self._retired.append(before)
+        if read.prepared is not None:
+            # What was read for the new one holds for sessions that go on as well.
+            for each in self._retired:
+                each.trust.renew(read.prepared.revocation)
         self._sweep_later()
         places = self.places()
         for listener in conf.listeners:

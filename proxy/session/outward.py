@@ -272,8 +272,7 @@ class Outward:
     def tls_failed(self, reason: str, no_tls: bool) -> None:
         """Take note that TLS has failed, or was not agreed on at all (``no_tls``)."""
         if no_tls:
-            error = WayError("failed to establish TLS", no_tls=True, detail=reason)
-            self._stumble(error, said=False)
+            self._stumble(WayError("failed to establish TLS", no_tls=True, detail=reason))
         else:
             text = "showed a certificate that cannot be read"
             self._fail(text, Condition.POLICY_VIOLATION, detail=reason)
@@ -379,7 +378,10 @@ class Outward:
     @property
     def _is_bound(self) -> bool:
         """Whether only the domain's own records may say where its server is."""
-        return self._level.heeds_dane and not self._rules.report
+        if self._policy is None or not self._level.heeds_dane or self._rules.report:
+            return False
+        led = self._policy.s2s_server if self.kind is Kind.S2S else self._policy.server
+        return led is None
 
     def _try(self, action: Callable[[Securing], None]) -> None:
         if self._securing is None:
@@ -397,17 +399,12 @@ class Outward:
             elif not self.redirect(error.host, error.port):
                 self._fail("redirects too often", Condition.REMOTE_CONNECTION_FAILED)
 
-    def _stumble(self, error: WayError, *, said: bool = True) -> None:
-        """This way does not lead to TLS: go back to plaintext if that will do, or give it up.
-
-        Args:
-            error: why.
-            said: whether the server itself says so, and not a handshake that has failed.
-        """
+    def _stumble(self, error: WayError) -> None:
+        """This way does not lead to TLS: go back to plaintext if that will do, or give it up."""
         direct = self._reached is not None and self._reached.direct
         optional = self._optional and not direct
         # One that once had TLS has an attacker before it, or something else that is to be told.
-        objection = self._objection() if error.no_tls and (said or optional) else ""
+        objection = self._objection() if error.certain or (error.no_tls and optional) else ""
         if error.no_tls and optional:
             if objection and self._level is Level.MAY and not self._rules.report:
                 self._fail(objection, Condition.POLICY_VIOLATION, clause=False)

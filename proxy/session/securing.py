@@ -45,13 +45,17 @@ class WayError(Exception):
     the client is told.
 
     Attributes:
-        no_tls: whether the server has shown that it does no TLS here.
+        no_tls: whether the server does no TLS here, as far as can be seen.
+        certain: whether it has said so itself, and not only ended what would have led to TLS.
         detail: more, for the log.
     """
 
-    def __init__(self, text: str, *, no_tls: bool = False, detail: str = "") -> None:
+    def __init__(
+        self, text: str, *, no_tls: bool = False, certain: bool = False, detail: str = ""
+    ) -> None:
         super().__init__(text)
         self.no_tls = no_tls
+        self.certain = certain
         self.detail = detail
 
 
@@ -228,13 +232,13 @@ class Securing:
         # A server that names TLS nowhere may take no notice of what it does not know.
         self._offered = ns.TLS.encode() in features.raw
         if self._optional and not self._offered:
-            raise WayError("offers no TLS", no_tls=True)
+            raise WayError("offers no TLS", no_tls=True, certain=True)
         self._around.send_server(STARTTLS)
 
     def _ask_old(self, _value: object) -> None:
         """A header without a version promises no features: there is nothing to wait for."""
         if self._optional:
-            raise WayError("knows no XMPP 1.0, and so no TLS", no_tls=True)
+            raise WayError("knows no XMPP 1.0, and so no TLS", no_tls=True, certain=True)
         self._around.send_server(STARTTLS)
 
     def _proceed(self, _element: Element) -> None:
@@ -250,7 +254,7 @@ class Securing:
         self._around.start_server_tls()
 
     def _refused(self, _element: Element) -> None:
-        raise WayError("refused to begin TLS", no_tls=True)
+        raise WayError("refused to begin TLS", no_tls=True, certain=True)
 
     def _failed(self, error: Element) -> None:
         """The server ends its stream: it redirects, or it does not know ``<starttls/>``."""
@@ -259,10 +263,13 @@ class Securing:
         text = "ended the stream before TLS"
         if asked and not self._offered:
             text = "offers no TLS, and ended the stream when asked for it"
-        raise WayError(text, no_tls=asked, detail=ns.split(error.child)[1])
+        certain = asked and not self._offered
+        raise WayError(text, no_tls=asked, certain=certain, detail=ns.split(error.child)[1])
 
     def _ended(self, _footer: Footer) -> None:
-        raise WayError("ended the stream before TLS", no_tls=self.state is State.ANSWER)
+        asked = self.state is State.ANSWER
+        certain = asked and not self._offered
+        raise WayError("ended the stream before TLS", no_tls=asked, certain=certain)
 
 
 def redirected(error: Element) -> None:

@@ -10,12 +10,13 @@ from typing import Final
 
 import attrs
 
+from proxy.trust.certificate import Certificate
 from proxy.trust.dane.claims import Claims
 from proxy.trust.dane.matching import Failed, Proved, Server, VerifyPath, match
 from proxy.trust.evidence import Evidence
 from proxy.trust.keyring.entry import How
 from proxy.trust.policy import Level, Policy
-from proxy.trust.revocation import NO_LISTS, RevocationLists
+from proxy.trust.revocation import NO_LISTS, RevocationLists, named_problem
 from proxy.trust.undecided import UndecidedError
 from proxy.trust.verdict import RevokedError, Status, UntrustedError, Verdict, judge
 from proxy.xmpp.text import printable
@@ -87,6 +88,16 @@ def prove(case: Case, now: datetime, verify: VerifyPath, ask_site: AskSite) -> P
         UntrustedError: The policy demands more, or something went wrong while it was judged.
         UndecidedError: It cannot be said yet.
     """
+    try:
+        return _proved(case, now, verify, ask_site)
+    except RevokedError:
+        raise
+    except UntrustedError:
+        _check_lists(case)
+        raise
+
+
+def _proved(case: Case, now: datetime, verify: VerifyPath, ask_site: AskSite) -> Proof:
     policy, level = case.policy, case.policy.level
     if level.heeds_dane and (proof := _by_dane(case, now, verify)) is not None:
         return proof
@@ -104,10 +115,34 @@ def prove(case: Case, now: datetime, verify: VerifyPath, ask_site: AskSite) -> P
     except UntrustedError as error:
         if level is Level.PIN or not policy.posh:
             raise
+        _check_lists(case)
         return Proof(_by_site(case, now, ask_site, error), How.POSH)
     if verdict.status is not Status.VERIFIED:
         return Proof(verdict, None)
     return Proof(verdict, How.PIN if level is Level.PIN else How.PKIX)
+
+
+def _check_lists(case: Case) -> None:
+    """Hold a certificate that is not proved against the policy's lists, by its issuer's name alone.
+
+    Else whoever has the key of one that was revoked could have it fail for another reason, such as
+    a chain that cannot be verified, and an operator's permission or a web site make up for that.
+
+    Raises:
+        RevokedError: It is on one of them, or that cannot be found out.
+    """
+    if not case.policy.crl_files or case.policy.level is Level.PIN or not case.evidence.chain:
+        return
+    whose = f"the certificate of {printable(case.domain)}"
+    try:
+        lists = case.revocation.lists(case.policy)
+        problem = named_problem(whose, Certificate.read(case.evidence.chain[0]), lists)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise RevokedError(f"{whose} could not be held against revocation lists") from error
+    if problem:
+        raise RevokedError(problem)
 
 
 def _judged(case: Case, policy: Policy, now: datetime) -> Verdict:

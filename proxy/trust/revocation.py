@@ -169,6 +169,11 @@ class RevocationLists:
             raise ValueError("the revocation lists of its policy were not read")
         return tuple(each for file in policy.crl_files for each in self.files[file])
 
+    def updated(self, newer: "RevocationLists") -> "RevocationLists":
+        """Return the lists of the same files, as they were read last."""
+        files = {path: newer.files.get(path, lists) for path, lists in self.files.items()}
+        return RevocationLists(MappingProxyType(files))
+
 
 NO_LISTS: Final = RevocationLists()
 """For policies that name none; any other policy refuses everybody with it."""

@@ -37,7 +37,6 @@ from proxy.trust.revocation import (
     RevocationList,
     RevocationLists,
     listed_problem,
-    named_problem,
 )
 from proxy.trust.strength import key_weakness, signature_weakness
 from proxy.xmpp.text import printable
@@ -210,9 +209,6 @@ def _proof(
         return f"pin {pin_of_key(leaf.key)}"
     chain = [leaf, *map(Certificate.read, evidence.chain[1:])]
     if evidence.error != 0:
-        # Whoever has its key may leave out what would let its issuer be verified.
-        if problem := named_problem(f"the certificate of {shown}", leaf, revocation.lists(policy)):
-            raise _TakenBackError(Status.UNTRUSTED, problem)
         raise _UnprovenError(Status.UNTRUSTED, chain_problem(shown, evidence, chain, now))
     if evidence.verified[:1] != evidence.chain[:1]:
         raise ValueError("OpenSSL shows no chain that it has verified")

@@ -44,6 +44,7 @@ class Pending:
 
 
 DECISION = Pending()
+SHUTDOWN = f"<stream:error><system-shutdown xmlns='{ns.STREAM_ERRORS}'/></stream:error>".encode()
 REDIRECTION = (
     f"<stream:error><see-other-host xmlns='{ns.STREAM_ERRORS}'>evil.example</see-other-host>"
     "</stream:error>"
@@ -204,3 +205,14 @@ def test_attack_where_records_count_nobody_else_says_where_the_server_is(level: 
     book.server(answer("remote-1") + REDIRECTION)
     book.then(Disarm(Deadline.WAY), Abort(SERVER), ConnectNext())
     assert any("redirects, which is not followed" in each.message for each in book.reports)
+
+
+@pytest.mark.parametrize("end", [b"</stream:stream>", SHUTDOWN])
+def test_a_server_that_only_ends_has_not_said_that_it_has_no_tls(end: bytes) -> None:
+    """As in each restart."""
+
+    def objection() -> str:
+        raise AssertionError("it was asked")
+
+    book = ForwardPlaybook(Rules(objection=objection)).to_asked()
+    book.server(end).then(Disarm(Deadline.WAY), Abort(SERVER), ConnectNext())

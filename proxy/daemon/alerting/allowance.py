@@ -21,8 +21,8 @@ class Allowance:
     """How many may be told in an hour, which begins with the first of them.
 
     One domain may have its share of them, and domains that may be one owner's (`family`) no more
-    than half, rounded up: a stranger can only spend their own part. What sums up the others of an
-    hour counts as the first of the next one.
+    than half of what others have left, rounded up: a stranger can only spend their own part. What
+    sums up the others of an hour counts as the first of the next one.
 
     Args:
         most: how many, at least 1.
@@ -72,8 +72,13 @@ class Allowance:
         return (
             self._spent < self._most
             and self._domains[domain] < self._share
-            and self._families[family(domain)] < (self._most + 1) // 2
+            and self._families[family(domain)] < self._part(family(domain))
         )
+
+    def _part(self, owner: str) -> int:
+        """Return how many may be about one owner's domains: half of what others have left."""
+        left = self._most - (self._spent - self._families[owner])
+        return max(1, (left + 1) // 2)
 
     def _left(self) -> float:
         """Return the seconds until the hour ends; a clock that was set ends it at once."""

@@ -216,7 +216,8 @@ class Judge:
             raise UntrustedError(
                 f"an operator of this proxy does not permit {printable(case.domain)}"
             )
-        if isinstance(proof, Proof) and (entry is not None or not entries):
+        known = entry is not None or not entries
+        if isinstance(proof, Proof) and (known or proof.how is How.PIN):
             return proof.verdict
         if entry is not None and entry.authorised(now):
             return Verdict(Status.VERIFIED, f"keyring {entry.facts.fingerprint}", "")

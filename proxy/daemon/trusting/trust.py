@@ -140,7 +140,8 @@ class Trust:
         """Take roots and certificates as they now are; what cannot be read stays as it was.
 
         Args:
-            revocation: the revocation lists as they now are; None leaves them as they were.
+            revocation: revocation lists as they now are, of which those of our own files are taken;
+                None leaves all as they were.
 
         Returns:
             What could not be read.
@@ -154,7 +155,7 @@ class Trust:
             except TLSSetupError as error:
                 failed.append(error)
         if revocation is not None:
-            self._revocation = revocation
+            self._revocation = self._revocation.updated(revocation)
         self.judge.renew(self._revocation)
         return failed
 

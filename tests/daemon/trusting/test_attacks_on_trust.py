@@ -5,7 +5,9 @@ import datetime as dt
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
 
 from proxy.session.kinds import Kind
@@ -13,12 +15,13 @@ from proxy.trust import posh
 from proxy.trust.evidence import Evidence
 from proxy.trust.keyring.entry import How
 from proxy.trust.keyring.store import Keyring
-from proxy.trust.policy import Level
+from proxy.trust.policy import Level, pin_of
 from proxy.trust.proof import Case
+from proxy.trust.revocation import NO_LISTS
 from proxy.trust.verdict import RevokedError, Status, UntrustedError, Verdict
 from tests.authority import Authority
 from tests.daemon.trusting.judged import Court, case, claims
-from tests.trust.dane import record, unverified
+from tests.trust.dane import der, record, unverified
 from tests.trust.revoking import FILE, crl, entry, number, revocation
 from tests.trust.showing import NAME, NOW, evidence, issued
 
@@ -153,3 +156,38 @@ def test_attack_what_an_operator_permits_is_remembered_as_having_had_tls(
     assert court.judge.lacks_tls(NAME, Kind.C2S)
     with pytest.raises(UntrustedError, match="had TLSA records before"):
         court.judge.judge(case(shown, Level.KEYRING, claims=claims()))
+
+
+WAYS = ["padded chain", "records of another key", "pins of another key", "lists that were not read"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_attack_a_revoked_certificate_fails_for_no_other_reason(
+    court: Court, keyring: Keyring, root: Authority, good: Evidence, way: str
+) -> None:
+    """Which an operator's permission, or a web site, would make up for."""
+    chain = (*issued(root), der(root))
+    court.judge.renew(revocation(crl(root, entry(number(chain[0])))))
+    keyring.approve(keyring.hold(NAME, "c2s", chain[0], "", court.now).id, "anna", court.now)
+    shown, vouched = evidence(chain, [root]), None
+    more: dict[str, Any] = {}
+    match way:
+        case "padded chain":
+            shown = attrs.evolve(shown, chain=(*chain, *[chain[1]] * 9))
+        case "records of another key":
+            vouched = claims(record(good.chain[0], 3))
+        case "pins of another key":
+            more = {"pins": frozenset({pin_of(good.chain[0])})}
+        case _:
+            court.judge.renew(NO_LISTS)
+    asked = case(shown, Level.KEYRING, claims=vouched, crl_files=(FILE,), **more)
+    with pytest.raises(RevokedError):
+        court.judge.judge(asked)
+
+
+def test_lists_are_renewed_file_by_file(root: Authority) -> None:
+    """A generation has those of its own conf's files, as they were read last."""
+    old, new, other = revocation(crl(root)), revocation(crl(root)), NO_LISTS
+    assert old.updated(new).files == new.files
+    assert old.updated(other).files == old.files
+    assert other.updated(new).files == {}

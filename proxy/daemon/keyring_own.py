@@ -11,9 +11,10 @@ import click
 from proxy.daemon import partners
 from proxy.daemon.conf import load
 from proxy.daemon.exits import Exit
-from proxy.daemon.keyring_place import TO_CONF, ConfError, Place, complain
+from proxy.daemon.keyring_place import Place, complain
 from proxy.daemon.model import Conf
 from proxy.daemon.partners import POSH_SERVICES, OwnCertificateError, OwnDomain, own_domain
+from proxy.daemon.stated import TO_CONF, ConfError
 
 
 class Format(Enum):

@@ -12,26 +12,17 @@ import click
 from click.core import ParameterSource
 
 from proxy.daemon.exits import Exit
-from proxy.daemon.files import DEFAULT_PATH, Table, merge, read_documents
-from proxy.daemon.model import BASCULE
-from proxy.daemon.state import DEFAULT_STATE_DIRECTORY, StateTable
-from proxy.daemon.tables import Places, read_values
-from proxy.session.options import one_line, options_of
+from proxy.daemon.files import DEFAULT_PATH
+from proxy.daemon.stated import ConfError, stated
+from proxy.session.options import one_line
 from proxy.trust.keyring.database import FILE_NAME, KeyringError
 from proxy.trust.keyring.reading import NotFoundError
 from proxy.trust.keyring.store import Keyring
-
-TO_CONF: Final = "see bascule check"
-"""Where to read on about a conf that has mistakes."""
 
 _OPTION: Final = "state_directory"
 _MADE: Final = "; Bascule makes it when it starts with a policy that needs it"
 _OTHERWISE: Final = "-c CONF or --state-directory names another"
 _AS_OTHERS: Final = "; run the command as root, or as the user that Bascule runs as"
-
-
-class ConfError(Exception):
-    """The conf does not say what is needed of it, though it should."""
 
 
 @attrs.frozen
@@ -59,27 +50,8 @@ class Place:
         """
         directory = self.state_directory
         if directory is None:
-            directory = _state_directory(self.conf_path, needed=self.conf_chosen)
+            directory = stated(self.conf_path, _OPTION, needed=self.conf_chosen)
         return directory / FILE_NAME
-
-
-def _state_directory(conf_path: Path, *, needed: bool) -> Path:
-    """Read the one option that matters here: decisions are made also while others are wrong."""
-    if not needed and not os.path.lexists(conf_path):
-        return DEFAULT_STATE_DIRECTORY
-    reading = read_documents(conf_path)
-    merged, mistakes = merge(reading.documents, conf_path)
-    found = [*reading.mistakes, *mistakes]
-    table = merged.root.entries.get(BASCULE.name)
-    directory = DEFAULT_STATE_DIRECTORY
-    if isinstance(table, Table) and _OPTION in table.entries:
-        alone = Table(table.file, {_OPTION: table.entries[_OPTION]})
-        values, more = read_values(alone, options_of(StateTable), BASCULE.name, Places({}))
-        found += more
-        directory = values.get(_OPTION, directory)
-    if found:
-        raise ConfError(f"{found[0]} ({TO_CONF})")
-    return directory
 
 
 def at_place(command: Callable[..., int]) -> Callable[..., int]:

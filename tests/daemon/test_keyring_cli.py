@@ -15,9 +15,10 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from proxy.daemon import keyring_place
+from proxy.daemon import stated
 from proxy.daemon.keyring_cli import keyring as commands
 from proxy.daemon.keyring_shown import print_entries
+from proxy.daemon.state import StateTable
 from proxy.trust.keyring.database import FILE_NAME
 from proxy.trust.keyring.entry import How, State
 from proxy.trust.keyring.judging import Accepted, Refused
@@ -398,14 +399,14 @@ class TestWhereItIs:
     ) -> None:
         conf = tmp_path / "bascule.toml"
         conf.write_text(text)
-        monkeypatch.setattr(keyring_place, "DEFAULT_STATE_DIRECTORY", tmp_path / "default")
+        monkeypatch.setattr(stated, "DEFAULTS", StateTable(state_directory=tmp_path / "default"))
         done = self.run("pending", "-c", str(conf))
         assert f"there is no keyring {tmp_path}/default/{FILE_NAME}" in done.stderr
         assert "names another" not in done.stderr
 
     def test_where_nobody_says_where(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         """The conf may be another one than the default."""
-        monkeypatch.setattr(keyring_place, "DEFAULT_STATE_DIRECTORY", tmp_path / "default")
+        monkeypatch.setattr(stated, "DEFAULTS", StateTable(state_directory=tmp_path / "default"))
         monkeypatch.setattr(os.path, "lexists", lambda _: False)
         said = self.run("pending").stderr
         assert said.endswith("; -c CONF or --state-directory names another\n")

@@ -27,6 +27,12 @@ LOCAL = {
 }
 """Warnings of testssl.sh about the machine it runs on."""
 
+RACES = {
+    "sessionresumption_ticket": "s_client reads no input, and may leave before its ticket comes",
+    "sessionresumption_ID": "as above",
+}
+"""Checks that testssl.sh loses by its own doing; of resumption, tests here are surer."""
+
 HARMLESS = {"OK", "INFO", "DEBUG", "LOW"}
 
 WEAK = ("NULL", "EXP", "RC4", "DES", "CBC", "MD5", "ADH", "AECDH", "PSK", "SHA")
@@ -231,7 +237,7 @@ def test_testssl_finds_no_weakness(
     front: Front, tmp_path: Path, transport: Transport, domain: str
 ) -> None:
     findings = _findings(front, tmp_path / "first.json", transport, domain)
-    if any(_failed(each) for each in findings.values()):
+    if any(_failed(each) for name, each in findings.items() if name not in RACES):
         # It says itself that it could not do its work: on a busy machine it loses its patience.
         findings = _findings(front, tmp_path / "second.json", transport, domain)
     offered = {
@@ -244,7 +250,10 @@ def test_testssl_finds_no_weakness(
     weaknesses = {
         name: f"{each['severity']}: {each['finding']}"
         for name, each in findings.items()
-        if each["severity"] not in HARMLESS and name not in EXPECTED and name not in LOCAL
+        if each["severity"] not in HARMLESS
+        and name not in EXPECTED
+        and name not in LOCAL
+        and not (name in RACES and _failed(each))
     }
     assert not weaknesses
 

@@ -1,7 +1,5 @@
 """Sessions that wait for a verdict: nobody is believed meanwhile, and nothing is held for them."""
 
-from collections.abc import Callable
-
 import pytest
 
 from proxy.session.commands import (
@@ -32,18 +30,12 @@ from tests.session.forward import (
     Rules,
 )
 from tests.session.playbook import CLIENT, DOMAIN, SERVER, answer, header, own, refused
+from tests.trust.deciding import NeverDecided
 
 WHY = f"the certificate of {DOMAIN} is not permitted (abcdefgh in the keyring)"
 
 
-class Pending:
-    """A decision that nobody takes."""
-
-    def wait(self, told: Callable[[bool], None]) -> Callable[[], None]:
-        raise NotImplementedError
-
-
-DECISION = Pending()
+DECISION = NeverDecided()
 SHUTDOWN = f"<stream:error><system-shutdown xmlns='{ns.STREAM_ERRORS}'/></stream:error>".encode()
 REDIRECTION = (
     f"<stream:error><see-other-host xmlns='{ns.STREAM_ERRORS}'>evil.example</see-other-host>"

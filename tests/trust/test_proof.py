@@ -1,7 +1,6 @@
 """What proves a domain at each level: records, pins, authorities, and web sites."""
 
 import datetime as dt
-from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -19,16 +18,10 @@ from proxy.trust.undecided import UndecidedError
 from proxy.trust.verdict import Status, UntrustedError, Verdict
 from tests.authority import Authority
 from tests.trust.dane import BOTH, DOMAIN, TARGET, record, unverified
+from tests.trust.deciding import NeverDecided
 from tests.trust.showing import NAME, NOW, evidence, issued
 
 SITE = Verdict(Status.VERIFIED, "POSH sha-256 ab", "")
-
-
-class NeverDecides:
-    """A decision that nobody takes."""
-
-    def wait(self, told: Callable[[bool], None]) -> Callable[[], None]:
-        raise NotImplementedError
 
 
 @attrs.define
@@ -191,7 +184,7 @@ def test_its_no_is_told_beside_the_first_one(unknown: Evidence) -> None:
 
 
 def test_what_it_has_not_been_asked_yet_is_undecided(unknown: Evidence) -> None:
-    site = Site(UndecidedError("not asked yet", NeverDecides()))
+    site = Site(UndecidedError("not asked yet", NeverDecided()))
     with pytest.raises(UndecidedError):
         proved(unknown, Level.SECURE, site=site, posh=True)
 

@@ -20,11 +20,11 @@ from proxy.daemon.control.answering import MOST_TRACED
 from proxy.daemon.control.client import PATIENCE, NotAllowedError, NotRunningError, ask
 from proxy.daemon.control.decoding import decoded
 from proxy.daemon.control.facts import Drained, Reloaded, SessionFacts, Status, Traced
-from proxy.daemon.control.path import PathError, control_socket
 from proxy.daemon.control.protocol import Code, NotUnderstoodError, RefusedError
 from proxy.daemon.control.shown import print_shown, sessions_shown, status_shown, traced_line
 from proxy.daemon.exits import Exit
 from proxy.daemon.files import DEFAULT_PATH
+from proxy.daemon.stated import ConfError, stated
 from proxy.session.commands import Severity
 from proxy.session.options import one_line
 from proxy.xmpp.domains import domain as a_labels
@@ -84,7 +84,7 @@ def _command(command: Callable[..., int]) -> Callable[..., int]:
         try:
             path = control_socket or _configured(conf_path, source)
             return command(_Daemon(path), **arguments)
-        except PathError as error:
+        except ConfError as error:
             return _complain(error, Exit.CONFIG)
         except NotRunningError as error:
             return _complain(error, Exit.UNAVAILABLE)
@@ -99,7 +99,7 @@ def _command(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def _configured(conf_path: Path, source: ParameterSource | None) -> Path:
-    return control_socket(conf_path, needed=source is not ParameterSource.DEFAULT)
+    return stated(conf_path, "control_socket", needed=source is not ParameterSource.DEFAULT)
 
 
 def _complain(error: object, code: int) -> int:

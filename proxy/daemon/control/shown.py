@@ -1,11 +1,10 @@
 """What a daemon has told, shown to people. What peers have said is escaped before it gets here."""
 
-import sys
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Final
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +18,7 @@ from proxy.daemon.control.facts import (
     Status,
     Traced,
 )
+from proxy.daemon.printed import printed
 from proxy.session.options import one_line
 from proxy.xmpp.text import printable
 
@@ -45,13 +45,8 @@ def print_shown(shown: RenderableType) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=WIDTH)
-    with console.capture() as captured:
+    with printed(WIDTH) as console:
         console.print(shown)
-    # rich would end the process by itself when nobody reads.
-    sys.stdout.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
 def status_shown(status: Status) -> RenderableType:

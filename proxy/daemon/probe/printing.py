@@ -1,6 +1,5 @@
 """The report of a probe for people, who may read it at 80 columns and without colours."""
 
-import sys
 from collections.abc import Iterator
 from typing import Final
 
@@ -9,6 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from proxy.daemon.printed import printed
 from proxy.daemon.probe.certificates import Identities, Link, Shown
 from proxy.daemon.probe.outcome import (
     LONGEST_REASON,
@@ -53,10 +53,7 @@ def print_report(report: Report) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=WIDTH)
-    with console.capture() as captured:
+    with printed(WIDTH) as console:
         console.print(Text(report.wanted.domain, "bold"))
         console.print(_grid(_judged_by(report)))
         for number, target in enumerate(report.targets, start=1):
@@ -68,8 +65,6 @@ def print_report(report: Report) -> None:
             by_report = any(each.carried is not Carried.NOT for each in report.listeners)
             style = FAIR if by_report else BAD
         console.print(Text(f"{outcome.text[0].upper()}{outcome.text[1:]}.", style), soft_wrap=True)
-    # rich would end the process by itself when nobody reads.
-    sys.stdout.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
 def _judged_by(report: Report) -> Iterator[Line]:

@@ -158,9 +158,8 @@ class Judge:
             try:
                 self._keyring.note_seen(*place, now, tls=True)
             except KeyringError as error:
-                self._tell(
-                    alerts.fault(str(error), *place)
-                )  # which makes this session no less secure
+                # This session is no less secure for it.
+                self._tell(alerts.fault(str(error), *place))
             return
         alert = downgrade(self._keyring, *place, now, tls=True, dane=case.claims.has_dane)
         if alert is not None:

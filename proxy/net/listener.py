@@ -37,6 +37,8 @@ class Listener:
         accepted: takes each socket, not blocking, and where its peer is.
         tproxy: whether to take connections to addresses that are not ours.
         passed: a socket that listens there already; without it one is made. It is closed by `stop`.
+        shared: whether other processes accept from this socket too: each then leaves connections
+            to those that have less to do.
     """
 
     def __init__(
@@ -48,7 +50,9 @@ class Listener:
         *,
         tproxy: bool = False,
         passed: socket.socket | None = None,
+        shared: bool = False,
     ) -> None:
+        self._at_once = 1 if shared else _AT_ONCE
         self._tproxy = tproxy
         self._hub = hub
         self._host = host
@@ -65,27 +69,12 @@ class Listener:
             OSError: the address cannot be listened on.
         """
         if self._passed is None:
-            listening = self._open()
+            listening = open_socket(self._host, self._port, tproxy=self._tproxy)
         else:
             listening, self._passed = self._passed, None
             set_options(listening)
         self._socket = listening
         self._hub.watch(listening.fileno(), self._ready, IN)
-
-    def _open(self) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        listening = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            set_options(listening)  # what is accepted has them too
-            if self._tproxy:
-                take_any_destination(listening)
-            listening.bind((self._host, self._port))
-            listening.listen(BACKLOG)
-        except OSError:
-            listening.close()
-            raise
-        return listening
 
     def serve(self, accepted: Accepted) -> None:
         """Have another take the connections that are accepted from now on."""
@@ -120,7 +109,7 @@ class Listener:
         _log.error("a connection could not be accepted: {reason}", reason=reason)
 
     def _ready(self, _events: int) -> None:
-        for _ in range(_AT_ONCE):
+        for _ in range(self._at_once):
             if self._socket is None:
                 return
             try:
@@ -145,6 +134,32 @@ class Listener:
         self._pause = None
         if self._socket is not None:
             self._hub.watch(self._socket.fileno(), self._ready, IN)
+
+
+def open_socket(host: str, port: int, *, tproxy: bool = False) -> socket.socket:
+    """Return a socket that listens, not blocking.
+
+    Args:
+        host: an IPv4 or IPv6 address.
+        port: the TCP port; 0 for any.
+        tproxy: whether to take connections to addresses that are not ours.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        set_options(listening)  # what is accepted has them too
+        if tproxy:
+            take_any_destination(listening)
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
 
 def client_address(address: tuple[Any, ...]) -> Address:

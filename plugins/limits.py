@@ -6,6 +6,7 @@ What the server announces of its own limits (XEP-0478) is corrected to what hold
 import ipaddress
 import re
 import time
+import weakref
 from collections.abc import Callable
 from typing import Final
 
@@ -17,8 +18,10 @@ from proxy.session.hooks import (
     ClientHello,
     Condition,
     Continue,
+    Counts,
     Element,
     Kind,
+    LocalCounts,
     Plugin,
     Reject,
     Replace,
@@ -32,9 +35,17 @@ from proxy.xmpp.features import edit, insert
 _LIMITS: Final = ns.qualified(ns.STREAM_LIMITS, "limits")
 _MAX_BYTES: Final = ns.qualified(ns.STREAM_LIMITS, "max-bytes")
 _NUMBER: Final = re.compile(r"\s*([0-9]{1,18})\s*", re.ASCII)
-_MINUTE: Final = 60.0
-_MOST_ADDRESSES: Final = 65_536
-"""How many addresses' handshakes are remembered; beyond that the longest silent are forgotten."""
+_SLICE: Final = 10.0
+"""Seconds whose handshakes are counted as one."""
+
+_MINUTE: Final = 6
+"""Slices that a minute has."""
+
+_MOST_SLICES: Final = 32_768
+"""How many addresses' slices a process remembers; beyond that the oldest are forgotten."""
+
+_SWEPT: Final = 4
+"""How many old slices are removed at a time: more than a handshake can leave."""
 
 
 @attrs.frozen
@@ -67,26 +78,18 @@ class LimitsConfig:
         default=100,
         minimum=0,
         unit="connections",
-        help="How many connections one address may have at a time; 0 sets no limit. IPv6 "
-        "addresses count by /64. Raise it where many clients come through one NAT gateway, or "
-        "where one machine serves very many domains. A server of ours, which needs a connection "
-        "for each domain that it reaches by a forward listener, is not counted.",
+        help="How many connections one address may have at a time, with all workers together; 0 "
+        "sets no limit. IPv6 addresses count by /64. Raise it where many clients come through one "
+        "NAT gateway, or where one machine serves very many domains. A server of ours, which needs "
+        "a connection for each domain that it reaches by a forward listener, is not counted.",
     )
     handshakes_per_minute: int = option(
         default=120,
         minimum=0,
         unit="handshakes",
-        help="How many TLS handshakes one address may begin in a minute, for they are what costs "
-        "most; 0 sets no limit. IPv6 addresses count by /64.",
+        help="How many TLS handshakes one address may begin in a minute, with all workers "
+        "together, for they are what costs most; 0 sets no limit. IPv6 addresses count by /64.",
     )
-
-
-@attrs.define
-class _Allowance:
-    """Handshakes that an address has left, and when that was so."""
-
-    left: float
-    at: float
 
 
 class Limits(Plugin):
@@ -95,6 +98,10 @@ class Limits(Plugin):
     A limit on sizes ends the session with a stream error that names the limit. Limits by address
     count the clients' own addresses, which the server behind does not see. Without this plugin
     only the core's wide ceilings hold, and stanzas after login are not measured.
+
+    Args:
+        config: what clients are held to.
+        clock: gives seconds, the same in all processes that share counts.
     """
 
     name = "limits"
@@ -103,9 +110,16 @@ class Limits(Plugin):
     def __init__(self, config: LimitsConfig, clock: Callable[[], float] = time.monotonic) -> None:
         self.config = config
         self._clock = clock
-        self._connections: dict[str, int] = {}
+        self._counts: Counts = LocalCounts()
         self._sessions: dict[str, str] = {}
-        self._handshakes: dict[str, _Allowance] = {}
+        # Handshakes counted in this process, by address and slice, the oldest slice first.
+        self._handshakes: dict[tuple[str, int], int] = {}
+
+    def share(self, counts: Counts) -> None:
+        """Count connections and handshakes together with all other processes."""
+        self._counts = counts
+        # Nobody else knows what is to be counted off when another configuration takes over.
+        weakref.finalize(self, _count_off, counts, self._handshakes).atexit = False
 
     def bounds(self) -> Bounds:
         """What the core enforces, byte by byte."""
@@ -117,50 +131,67 @@ class Limits(Plugin):
 
     def on_client_connected(self, view: View) -> Verdict:
         """Count the connection to its address, and refuse it if there are too many."""
-        limit = self.config.connections_per_address
-        if not limit or (view.outward and view.kind is Kind.S2S):
+        if view.outward and view.kind is Kind.S2S:
             return Continue()
+        limit = self.config.connections_per_address
         network = _network(view.client.host)
-        count = self._connections.get(network, 0)
-        if count >= limit:
+        # Counted before it is judged: of two that come at once to two workers, each sees the other.
+        # And counted without a limit too: another configuration may set one.
+        self._counts.add("connections", network)
+        if limit and self._counts.total("connections", network) > limit:
+            self._counts.add("connections", network, amount=-1)
             return Reject(
                 Condition.RESOURCE_CONSTRAINT, f"more than {limit} connections from one address"
             )
-        self._connections[network] = count + 1
         self._sessions[view.id] = network
         return Continue()
 
     def on_session_closed(self, view: View) -> None:
         """Count the connection off."""
         network = self._sessions.pop(view.id, None)
-        if network is None:
-            return
-        left = self._connections[network] - 1
-        if left:
-            self._connections[network] = left
-        else:
-            del self._connections[network]
+        if network is not None:
+            self._counts.add("connections", network, amount=-1)
+        # Once another configuration has taken over, no handshake does this any more.
+        self._sweep(int(self._clock() / _SLICE) - _MINUTE)
 
     def on_client_hello(self, view: View, _hello: ClientHello) -> Verdict:
-        """Take one handshake from what the address has left; it gains evenly over time."""
+        """Count the handshake, and refuse it if there have been too many within a minute."""
         limit = self.config.handshakes_per_minute
         if not limit:
             return Continue()
         network = _network(view.client.host)
-        now = self._clock()
-        allowance = self._handshakes.pop(network, None) or _Allowance(limit, now)
-        gained = (now - allowance.at) * limit / _MINUTE
-        allowance = _Allowance(min(limit, allowance.left + gained), now)
-        self._handshakes[network] = allowance  # now the last to be forgotten
-        if len(self._handshakes) > _MOST_ADDRESSES:
-            del self._handshakes[next(iter(self._handshakes))]
-        if allowance.left < 1:
+        now = self._clock() / _SLICE
+        self._sweep(int(now) - _MINUTE)
+        if self._recent(network, now) > limit - 1:
             return Reject(
                 Condition.POLICY_VIOLATION,
                 f"more than {limit} handshakes a minute from one address",
             )
-        allowance.left -= 1
+        place = (network, int(now))
+        self._handshakes[place] = self._handshakes.get(place, 0) + 1
+        self._counts.add(*_handshakes(*place))
         return Continue()
+
+    def _recent(self, network: str, now: float) -> float:
+        """Return how many handshakes an address began within a minute.
+
+        The first slice of that minute counts by the part that lies in it, as if its handshakes
+        were spread evenly.
+        """
+        this = int(now)
+        first = self._counts.total(*_handshakes(network, this - _MINUTE))
+        rest = range(this - _MINUTE + 1, this + 1)
+        return first * (this + 1 - now) + sum(
+            self._counts.total(*_handshakes(network, each)) for each in rest
+        )
+
+    def _sweep(self, oldest: int) -> None:
+        """Forget slices that are too old, or too many: a few at a time, so that nobody waits."""
+        for _ in range(_SWEPT):
+            place = next(iter(self._handshakes), None)
+            if place is None or (place[1] >= oldest and len(self._handshakes) < _MOST_SLICES):
+                return
+            self._counts.add(*_handshakes(*place), amount=-self._handshakes.pop(place))
 
     def on_features(self, view: View, features: Element) -> Verdict:
         """Announce the limit that holds, unless the server's own is lower (XEP-0478).
@@ -189,6 +220,17 @@ class Limits(Plugin):
             ),
         )
         return Continue() if raw == features.raw else Replace(raw)
+
+
+def _handshakes(network: str, part: int) -> tuple[str, str, str]:
+    """Return what the handshakes of an address in a slice are counted under."""
+    return ("handshakes", network, str(part))
+
+
+def _count_off(counts: Counts, handshakes: dict[tuple[str, int], int]) -> None:
+    """Take handshakes off the counts, all that this process has counted."""
+    for place, amount in handshakes.items():
+        counts.add(*_handshakes(*place), amount=-amount)
 
 
 def _number(element: etree._Element) -> float:

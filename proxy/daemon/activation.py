@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from proxy.daemon.endpoints import Endpoint, PassedPlace
-from proxy.daemon.model import Mistake
+from proxy.daemon.model import Listener, Mistake
 from proxy.daemon.tables import Placed
 from proxy.net.passed import Passed, PassedError, PassedSockets
 from proxy.net.transparent import takes_any_destination
@@ -20,6 +20,8 @@ class Activation:
     Args:
         passed: what was passed.
     """
+
+    shared = False
 
     def __init__(self, passed: PassedSockets) -> None:
         self._passed = passed
@@ -47,9 +49,13 @@ class Activation:
                 table.value["address"] = attrs.evolve(place, endpoints=endpoints)
         return mistakes
 
-    def sockets(self, place: PassedPlace) -> tuple[socket.socket, ...]:
-        """Return the sockets of a listener, each with its address as in ``place.endpoints``."""
-        return self._taken[place.name]
+    def of(self, listener: Listener) -> tuple[socket.socket, ...]:
+        """Return the sockets of a listener, each with its address as its endpoints say.
+
+        There are none of a listener that wants none of systemd's.
+        """
+        place = listener.address
+        return self._taken[place.name] if isinstance(place, PassedPlace) else ()
 
     def left(self) -> tuple[Passed, ...]:
         """Return what was passed and no listener wants."""

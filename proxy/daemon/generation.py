@@ -9,13 +9,14 @@ import attrs
 from proxy.daemon.accepting import Accepting
 from proxy.daemon.model import Conf, Listener
 from proxy.daemon.sessions import Marks, Sessions
+from proxy.daemon.shared import Shared
 from proxy.daemon.trusting.trust import Prepared, Trust
 from proxy.net.bridge import Bridge
 from proxy.net.divider import Divider
 from proxy.net.hub import Hub
 from proxy.net.outgoing import Outgoing
 from proxy.net.summary import Summary
-from proxy.session.chain import Chain, Failure
+from proxy.session.chain import Chain, Failure, share
 from proxy.session.commands import Report
 from proxy.session.hooks import Address
 from proxy.trust.keyring.alerts import Alert
@@ -33,6 +34,7 @@ class Lasting:
         sessions: takes the sessions of every generation.
         tell: gets what operators should know.
         plugin_failed: told of a plugin that failed.
+        shared: what it shares with other workers.
         marks: what our own streams are known by.
         outgoing: knows our own connections.
     """
@@ -41,14 +43,24 @@ class Lasting:
     sessions: Sessions
     tell: Callable[[Alert], None]
     plugin_failed: Failure
-    marks: Marks = attrs.field(factory=Marks)
-    outgoing: Outgoing = attrs.field(factory=Outgoing)
+    shared: Shared = attrs.field(factory=Shared.alone)
+    marks: Marks = attrs.field(init=False)
+    outgoing: Outgoing = attrs.field(init=False)
+
+    @marks.default
+    def _marks(self) -> Marks:
+        return Marks(self.shared.ids(), self.shared.ledger())
+
+    @outgoing.default
+    def _outgoing(self) -> Outgoing:
+        return self.shared.outgoing()
 
 
 class Generation:
     """What comes of one conf: plugins, whom to believe, and what becomes of connections.
 
-    A plugin whose configuration is as it was goes on as it is, with all that it has counted.
+    A plugin whose configuration is as it was goes on as it is, with all that it has counted; one
+    that follows another of its name goes on with what that has counted in `Counts`.
 
     Args:
         conf: the conf, without mistakes.
@@ -58,7 +70,7 @@ class Generation:
         prepared: what takes long to read; None has it read here.
 
     Raises:
-        ChainError: a plugin is not fit for the chain.
+        ChainError: a plugin is not fit for the chain, or fails to take what it shares.
         KeyringError: the keyring cannot be opened.
         TLSSetupError: a certificate, roots or revocation lists cannot be used.
 
@@ -87,6 +99,9 @@ class Generation:
             for setting in conf.plugins
         )
         chain = Chain(self._plugins, lasting.plugin_failed)
+        for plugin in self._plugins:
+            if before is None or not before.has(plugin):
+                share(plugin, lasting.shared.counts)
         self.trust = Trust(
             conf,
             lasting.reactor,
@@ -112,6 +127,10 @@ class Generation:
         """Return the plugin that came of a setting; None if none did."""
         found = zip(self.conf.plugins, self._plugins, strict=True)
         return next((plugin for each, plugin in found if each == setting), None)
+
+    def has(self, plugin: object) -> bool:
+        """Whether a plugin is one of its own."""
+        return any(each is plugin for each in self._plugins)
 
     def first(self, listener: Listener, hub: Hub) -> Callable[[socket.socket, Address], None]:
         """Return what a listener does first of all with a connection."""

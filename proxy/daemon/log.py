@@ -12,11 +12,12 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from time import gmtime, strftime, time
-from typing import Final, TextIO
+from typing import Final
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogBeginner
 from zope.interface import implementer
 
+from proxy.daemon.log_outlet import Descriptor, Outlet
 from proxy.daemon.state import LogFormat
 from proxy.session.commands import Severity
 from proxy.xmpp.text import printable
@@ -54,7 +55,7 @@ class Log:
         clock: the time of day.
     """
 
-    def __init__(self, stream: TextIO, *, journal: bool = False, clock: Clock = time) -> None:
+    def __init__(self, stream: Outlet, *, journal: bool = False, clock: Clock = time) -> None:
         self._stream = stream
         self._journal = journal
         self._clock = clock
@@ -64,6 +65,8 @@ class Log:
         """What lines look like."""
         self.threshold = Severity.DEBUG
         """The least severity that is written."""
+        self.worker: int | None = None
+        """Which of several processes this is, for every line; None of the only one."""
 
     def write(
         self,
@@ -83,6 +86,26 @@ class Log:
         """
         if _PRIORITIES[severity] > _PRIORITIES[self.threshold]:
             return
+        line = self._line(severity, message, fields, longest)
+        try:
+            self._stream.write(line)
+            self._stream.flush()
+        except (OSError, ValueError):
+            return
+
+    def lost(self, count: int) -> str:
+        """Return the line, with its end, that says how many lines could not be written."""
+        return self._line(Severity.WARNING, "lines of the log were lost", {"count": count})
+
+    def _line(
+        self,
+        severity: Severity,
+        message: str,
+        fields: Mapping[str, object] | None,
+        longest: int = LONGEST_VALUE,
+    ) -> str:
+        if self.worker is not None:
+            fields = {**(fields or {}), "worker": self.worker}
         if self.format is LogFormat.JSON:
             line = self._object(severity, message[:longest], fields or {})
         else:
@@ -91,11 +114,7 @@ class Log:
             line = f"<{_PRIORITIES[severity]}>{line}"
         elif self.format is LogFormat.TEXT:
             line = f"{self._time()} {severity.value} {line}"
-        try:
-            self._stream.write(line + "\n")
-            self._stream.flush()
-        except (OSError, ValueError):
-            return
+        return line + "\n"
 
     def _object(self, severity: Severity, message: str, fields: Mapping[str, object]) -> str:
         """Return a line for programs; what a field is called never hides what every line has."""
@@ -153,6 +172,10 @@ def _written(text: str) -> str:
 
 def start() -> Log:
     """Make the daemon's log and have Twisted's go there too."""
-    log = Log(sys.stderr, journal="JOURNAL_STREAM" in os.environ)
+    # Without a standard error its number must not become that of a session's socket.
+    closed = sys.stderr is None
+    outlet = Descriptor(os.open(os.devnull, os.O_WRONLY) if closed else sys.stderr.fileno())
+    log = Log(outlet, journal="JOURNAL_STREAM" in os.environ)
+    outlet.lost = log.lost
     globalLogBeginner.beginLoggingTo([log], discardBuffer=True, redirectStandardIO=False)
     return log

@@ -1,5 +1,6 @@
 """Tells systemd how the service is doing (sd_notify(3)), and that it is not stuck."""
 
+import contextlib
 import os
 import socket
 import time
@@ -28,12 +29,13 @@ def notify(state: str, *, urgent: bool = True) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
+    with (
+        # The manager waits for it and says so itself; want of descriptors ends.
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection,
+    ):
         connection.settimeout(_PATIENCE if urgent else 0)
-        try:
-            connection.sendto(state.encode(), address)
-        except OSError:
-            return  # the manager waits for it and says so itself
+        connection.sendto(state.encode(), address)
 
 
 def reloading(status: str) -> None:

@@ -1,49 +1,30 @@
 """How operators look into a running service: the control socket, metrics, and traces."""
 
+import socket
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-import attrs
-
+from proxy.daemon.control.answering import Answering
 from proxy.daemon.control.controlled import Steering
 from proxy.daemon.control.controls import Controls
-from proxy.daemon.control.server import ControlSocket
+from proxy.daemon.control.server import Clients
+from proxy.daemon.entrances import Entrances, Moved
 from proxy.daemon.log import Log
-from proxy.daemon.metrics.behind import LegacyServers, servers_of
 from proxy.daemon.model import Conf
 from proxy.daemon.monitoring import Monitored
 from proxy.net.bridge import Bridge
 from proxy.net.divider import Divider
 from proxy.net.hub import Hub
 from proxy.net.summary import Summary
-from proxy.session.commands import Report, Severity
+from proxy.session.commands import Report
 from proxy.session.hooks import Address
 
 if TYPE_CHECKING:
     from proxy.daemon.metrics.counting import Metrics
     from proxy.daemon.metrics.names import Names
-    from proxy.daemon.metrics.web import MetricsServer
 
-
-@attrs.define
-class Moved:
-    """Where operators are to find another conf's service; nothing has changed for the last one.
-
-    Attributes:
-        web: the server of its metrics, if that is to be another one.
-        socket: its control socket, likewise.
-    """
-
-    web: "MetricsServer | None" = None
-    socket: ControlSocket | None = None
-
-    def close(self) -> None:
-        """Close what was opened."""
-        if self.web is not None:
-            self.web.stop()
-        if self.socket is not None:
-            self.socket.stop()
+MOST_QUESTIONS: Final = 64
+"""What a supervisor may ask at the same time: what all its clients ask, and metrics and health."""
 
 
 class Operation:
@@ -56,6 +37,8 @@ class Operation:
         log: where to write; None keeps quiet.
         places: returns where each listener listens, by its name.
         steering: takes up another conf, and ends sessions.
+        worker: whether the service is one of several, whose supervisor speaks with operators for
+            all of them: then nothing is listened on, and only `converse` lets somebody in.
     """
 
     def __init__(
@@ -67,6 +50,7 @@ class Operation:
         *,
         places: Callable[[], Mapping[str, tuple[Address, ...]]],
         steering: Steering,
+        worker: bool = False,
     ) -> None:
         self._conf = conf
         self._monitored = monitored
@@ -82,20 +66,24 @@ class Operation:
             alerts=monitored.alerts,
             steering=steering,
         )
-        self._socket: ControlSocket | None = None
-        self._servers = LegacyServers(reactor, servers_of(conf))
-        self._web: MetricsServer | None = None
+        self._clients: Clients | None = None
+        self._entrances: Entrances | None = None
+        if not worker:
+            self._entrances = Entrances(conf, reactor, log, self._controls, self._counted)
         self.metrics: Metrics | None = None
         """Takes what is measured; None as long as no conf has asked for it."""
         self._measures(conf)
 
-    def _measures(self, conf: Conf) -> "Metrics | None":
-        """Return the metrics if a conf asks for them, or one before it did: they go on counting."""
+    def _measures(self, conf: Conf) -> None:
+        """Have metrics if a conf asks for them; once there, they go on counting."""
         if self.metrics is None and conf.metrics.endpoint() is not None:
             # They take memory that others have no use for.
             from proxy.daemon.metrics.counting import Metrics  # noqa: PLC0415
 
             self.metrics = Metrics(_names(conf), self._monitored, self._reactor)
+
+    def _counted(self) -> "Metrics":
+        assert self.metrics is not None  # noqa: S101 - a conf that wants the page wants them
         return self.metrics
 
     def start(self, hub: Hub) -> None:
@@ -104,10 +92,10 @@ class Operation:
         Raises:
             OSError: the address of the metrics cannot be listened on; the message says why.
         """
-        self._web = self._open_web(self._conf)
-        if self._web is not None and self.metrics is not None:
+        if self._entrances is not None:
+            self._entrances.start(hub)
+        if self.metrics is not None:
             self.metrics.start()
-        self._open_socket(hub)
 
     def move(self, conf: Conf, hub: Hub) -> Moved:
         """Listen where another conf says, unless that is where it is already.
@@ -116,18 +104,7 @@ class Operation:
             OSError: a place cannot be listened on; the message says which and why.
         """
         self._measures(conf)
-        moved = Moved()
-        try:
-            if conf.metrics != self._conf.metrics:
-                moved.web = self._open_web(conf)
-            path = conf.state.control_socket
-            if path != self._conf.state.control_socket:
-                moved.socket = ControlSocket(hub, path, self._controls)
-                _start(moved.socket, path)
-        except OSError:
-            moved.close()
-            raise
-        return moved
+        return Moved() if self._entrances is None else self._entrances.move(conf, hub)
 
     def adopt(self, conf: Conf, moved: Moved, hub: Hub) -> None:
         """Have operators see another conf's service.
@@ -141,67 +118,39 @@ class Operation:
         self._conf = self._controls.conf = conf
         if self._log is not None:
             self._log.format = conf.state.log_format
-        self._servers.replace(servers_of(conf))
-        if conf.metrics != before.metrics:
-            self._serve_metrics(moved.web)
+        if self._entrances is not None:
+            self._entrances.adopt(conf, moved, hub)
         if self.metrics is not None:
-            self.metrics.rename(_names(conf))
-        if moved.socket is not None:
-            if self._socket is not None:
-                self._socket.retire()
-            self._socket = moved.socket
-        elif self._socket is None:
-            self._open_socket(hub)
-
-    def _serve_metrics(self, web: "MetricsServer | None") -> None:
-        if self._web is not None:
-            self._web.stop()
-        if self.metrics is not None:
-            if self._web is None and web is not None:
-                self.metrics.start()
-            elif web is None:
+            measured, measures = (each.metrics.endpoint() for each in (before, conf))
+            if measures is None:
                 self.metrics.stop()
-        self._web = web
+            elif measured is None:
+                self.metrics.start()
+            self.metrics.rename(_names(conf))
 
-    def _open_web(self, conf: Conf) -> "MetricsServer | None":
-        """Listen where metrics are read.
+    def converse(self, connection: socket.socket) -> None:
+        """Let a supervisor ask over a connection, as over a control socket, and for the metrics.
 
-        Raises:
-            OSError: the address cannot be listened on; the message says why.
+        Args:
+            connection: it is closed here, and served by a descriptor of its own.
         """
-        endpoint = conf.metrics.endpoint()
-        if endpoint is None or self.metrics is None:
-            return None
-        from proxy.daemon.metrics.web import MetricsServer, Pages  # noqa: PLC0415
+        if self._clients is None:
+            # A single process has no use for what this takes.
+            from proxy.daemon.workers.measured import Measured  # noqa: PLC0415
 
-        pages = Pages(self.metrics.snapshot, self.metrics.troubles, self._servers)
-        web = MetricsServer(self._reactor, endpoint, pages)
-        web.start()
-        return web
-
-    def _open_socket(self, hub: Hub) -> None:
-        path = self._conf.state.control_socket
-        control = ControlSocket(hub, path, self._controls)
-        try:
-            control.start()
-        except OSError as error:
-            if self._log is not None:
-                text = f"there is no control socket: {path}: {error.strerror}"
-                self._log.write(Severity.WARNING, text)
-        else:
-            self._socket = control
+            measured = Measured(lambda: self.metrics)
+            answering = Answering(self._controls, measured.commands())
+            self._clients = Clients(self._reactor, answering, MOST_QUESTIONS)
+        self._clients.adopt(connection)
 
     def stop(self) -> None:
         """Listen no more."""
-        if self._socket is not None:
-            self._socket.stop()
-            self._socket = None
-        if self._web is not None:
-            self._web.stop()
-            self._web = None
+        if self._entrances is not None:
+            self._entrances.stop()
+        if self._clients is not None:
+            self._clients.close()
         if self.metrics is not None:
             self.metrics.stop()
-        self._servers.stop()
 
     # What happens
 
@@ -232,15 +181,3 @@ def _names(conf: Conf) -> "Names":
     from proxy.daemon.metrics.names import Names  # noqa: PLC0415
 
     return Names.of(conf)
-
-
-def _start(control: ControlSocket, path: Path) -> None:
-    """Listen on a control socket.
-
-    Raises:
-        OSError: the place cannot be taken; the message says which and why.
-    """
-    try:
-        control.start()
-    except OSError as error:
-        raise OSError(f"bascule.control_socket: {path}: {error.strerror}") from error

@@ -1,22 +1,43 @@
-"""The sockets that are listened on: they stay open from one conf to the next."""
+"""What is listened on: it stays open from one conf to the next."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from typing import Generic, Protocol, TypeVar
 
 import attrs
 
-from proxy.daemon.activation import Activation
 from proxy.daemon.endpoints import Endpoint, Place
-from proxy.daemon.listening import listen
 from proxy.daemon.model import Listener as ListenerConf
-from proxy.net.hub import Hub
-from proxy.net.listener import Accepted, Listener
 from proxy.session.hooks import Address
+
+
+class Port(Protocol):
+    """A socket that listens."""
+
+    @property
+    def host(self) -> str:
+        """The address that is listened on."""
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+
+    def stop(self) -> None:
+        """Close it."""
+
+
+P = TypeVar("P", bound=Port)
 
 
 @attrs.frozen
 class _Key:
-    """What makes two listeners, each of a conf, the same place."""
+    """Where a listener listens: two confs that say the same mean the same sockets.
+
+    Attributes:
+        place: its address.
+        tproxy: whether it takes connections to addresses that are not ours.
+        name: its name, where that decides; empty otherwise.
+    """
 
     place: Place
     tproxy: bool
@@ -30,92 +51,93 @@ class _Key:
 
 
 @attrs.frozen
-class _Held:
+class Held(Generic[P]):
+    """What a listener listens on.
+
+    Attributes:
+        name: the listener's name.
+        ports: one for each of its endpoints.
+    """
+
     name: str
-    ports: tuple[Listener, ...]
+    ports: tuple[P, ...]
+
+    def stop(self) -> None:
+        """Close everything."""
+        for port in self.ports:
+            port.stop()
 
 
-class Opened:
-    """The sockets of a conf, those of the last one among them; nothing has changed for that one."""
+class Opened(Generic[P]):
+    """The ports of a conf, those of the last one among them; nothing has changed for that one."""
 
     def __init__(self) -> None:
-        self.held: dict[_Key, _Held] = {}
-        self.fresh: dict[_Key, _Held] = {}
+        self.held: dict[_Key, Held[P]] = {}
+        self.fresh: dict[_Key, Held[P]] = {}
 
     @property
     def added(self) -> tuple[str, ...]:
         """The names of listeners that listen anew."""
         return tuple(held.name for held in self.fresh.values())
 
+    def __iter__(self) -> Iterator[Held[P]]:
+        return iter(self.held.values())
+
     def close(self) -> None:
         """Close what was opened anew."""
         for held in self.fresh.values():
-            _stop(held)
+            held.stop()
 
 
-class Ports:
-    """Listens where confs say.
+class Ports(Generic[P]):
+    """What confs have listened on."""
 
-    Args:
-        activation: has the sockets that systemd has passed; None if there are none.
-    """
-
-    def __init__(self, activation: Activation | None) -> None:
-        self._activation = activation
-        self._held: dict[_Key, _Held] = {}
+    def __init__(self) -> None:
+        self._held: dict[_Key, Held[P]] = {}
 
     def open(
-        self, confs: Iterable[ListenerConf], accepted: Mapping[str, Accepted], hub: Hub
-    ) -> Opened:
-        """Listen wherever nobody does yet; connections are accepted when the reactor turns.
+        self, confs: Iterable[ListenerConf], listen: Callable[[ListenerConf], Sequence[P]]
+    ) -> Opened[P]:
+        """Listen wherever nobody does yet.
 
         Args:
             confs: the listeners of a conf.
-            accepted: what takes the connections of each, by its name.
-            hub: watches the sockets.
+            listen: opens the ports of a listener, or raises `OSError`.
 
         Raises:
             OSError: an address cannot be listened on; the message says which and why. Nothing has
                 been opened then.
         """
-        opened = Opened()
+        opened: Opened[P] = Opened()
         wanted = {_Key.of(conf): conf for conf in confs}
         for key, conf in wanted.items():
             held = self._held.get(key)
             if held is not None:
-                opened.held[key] = _Held(conf.name, held.ports)
+                opened.held[key] = Held(conf.name, held.ports)
                 continue
             try:
-                ports = listen(conf, hub, accepted[conf.name], self._activation)
+                ports = listen(conf)
             except OSError as error:
                 opened.close()
                 raise OSError(f"{error}{self._in_the_way(conf, wanted)}") from error
-            opened.fresh[key] = opened.held[key] = _Held(conf.name, tuple(ports))
+            opened.fresh[key] = opened.held[key] = Held(conf.name, tuple(ports))
         return opened
 
-    def adopt(self, opened: Opened, accepted: Mapping[str, Accepted]) -> tuple[str, ...]:
-        """Have connections go where another conf says, and close what it has no use for.
+    def adopt(self, opened: Opened[P]) -> None:
+        """Have what another conf asks for, and close what it has no use for.
 
         Args:
             opened: what `open` has returned.
-            accepted: what takes the connections of each listener, by its name.
-
-        Returns:
-            The names of the listeners that are closed.
         """
         gone = [held for key, held in self._held.items() if key not in opened.held]
-        for held in opened.held.values():
-            for port in held.ports:
-                port.serve(accepted[held.name])
         for held in gone:
-            _stop(held)
+            held.stop()
         self._held = opened.held
-        return tuple(held.name for held in gone)
 
     def stop(self) -> None:
         """Close everything."""
         for held in self._held.values():
-            _stop(held)
+            held.stop()
         self._held = {}
 
     def places(self) -> Mapping[str, tuple[Address, ...]]:
@@ -125,14 +147,11 @@ class Ports:
             for held in self._held.values()
         }
 
-    def is_own(self, address: str, port: int) -> bool:
-        """Whether an IP address and a port are a listener of ours."""
-        return any(
-            listening.port == port and (listening.host == address or listening.takes(address))
-            for listening in self._all()
-        )
+    def held(self) -> tuple[Held[P], ...]:
+        """Return what each listener listens on."""
+        return tuple(self._held.values())
 
-    def _all(self) -> Iterator[Listener]:
+    def __iter__(self) -> Iterator[P]:
         return chain.from_iterable(held.ports for held in self._held.values())
 
     def _in_the_way(self, conf: ListenerConf, wanted: Mapping[_Key, ListenerConf]) -> str:
@@ -142,8 +161,3 @@ class Ports:
             if key not in wanted and numbers & {port.port for port in held.ports}:
                 return f"; listener {held.name} is there until a restart"
         return ""
-
-
-def _stop(held: _Held) -> None:
-    for port in held.ports:
-        port.stop()

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, cast
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -56,36 +56,76 @@ class Read:
     files: dict[Path, Signature] = attrs.field(factory=dict)
 
 
-TakeUp = Callable[[Conf, Read], dict[str, str]]
-"""Takes a conf up and returns what is otherwise than before, or raises and leaves all as it was."""
+Changes = dict[str, str]
+"""What is otherwise than before, by what it is."""
+
+TakeUp = Callable[[Conf, Read], "Deferred[Changes]"]
+"""Takes a conf up and gives what is otherwise than before, or fails and leaves all as it was."""
+
+
+class NotTakenUpError(Exception):
+    """A conf is not taken up, though nothing is wrong with it where it was read.
+
+    Attributes:
+        mistakes: why, a line for each.
+    """
+
+    def __init__(self, mistakes: Iterable[str]) -> None:
+        super().__init__()
+        self.mistakes = tuple(mistakes)
+
+
+class ConfSource(Protocol):
+    """Where a conf comes from, again and again."""
+
+    @property
+    def path(self) -> Path:
+        """The main file, which mistakes are told of."""
+
+    def read(self) -> Report:
+        """Read it as it now is; called in a thread, for that may take a second or two."""
+
+
+@attrs.frozen
+class ConfFile:
+    """A conf in a file, and in those beside it.
+
+    Attributes:
+        path: the main file, wherever the process goes.
+        activation: has the sockets that systemd has passed; None if there are none.
+    """
+
+    path: Path
+    activation: Activation | None = None
+
+    def read(self) -> Report:
+        """Read it as it now is, and examine all that it names."""
+        return inspect(self.path, datetime.now(UTC), activation=self.activation)
 
 
 class Reloading:
     """Reloads one conf, one time after another.
 
     Args:
-        path: the main file.
+        source: where the conf comes from.
         reactor: the reactor, whose threads read.
         log: where to write; None keeps quiet.
-        activation: has the sockets that systemd has passed.
         take_up: takes a conf up.
         status: says in a few words how the daemon is doing.
     """
 
     def __init__(
         self,
-        path: Path,
+        source: ConfSource,
         reactor: Any,
         log: Log | None,
-        activation: Activation | None,
         *,
         take_up: TakeUp,
         status: Callable[[], str],
     ) -> None:
-        self._path = path.absolute()
+        self._source = source
         self._reactor = reactor
         self._log = log
-        self._activation = activation
         self._take_up = take_up
         self._status = status
         self._asked: list[Deferred[Reloaded]] = []
@@ -121,7 +161,7 @@ class Reloading:
 
     def _read(self) -> Read:
         """Read all there is to be read; in a thread, for it may take a second or two."""
-        report = inspect(self._path, datetime.now(UTC), activation=self._activation)
+        report = self._source.read()
         if report.conf is None:
             return Read(report)
         # What is replaced from here on is taken up later on: nothing was made of it yet.
@@ -129,20 +169,19 @@ class Reloading:
         try:
             return Read(report, Prepared.of(report.conf), files)
         except TLSSetupError as error:
-            mistakes = (Mistake(self._path, "", str(error)),)
+            mistakes = (Mistake(self._source.path, "", str(error)),)
             return Read(attrs.evolve(report, conf=None, mistakes=mistakes))
 
-    def _judge(self, read: Read) -> Reloaded:
+    def _judge(self, read: Read) -> "Deferred[Reloaded]":
         """Take up what was read, unless something is wrong with it."""
         report = read.report
         warnings = tuple(map(Finding.__str__, report.cautions))
         if report.conf is None:
-            return Reloaded(tuple(map(str, report.mistakes)), warnings)
-        try:
-            changes = self._take_up(report.conf, read)
-        except (ChainError, KeyringError, TLSSetupError, OSError) as error:
-            return Reloaded((str(error),), warnings)
-        return Reloaded(warnings=warnings, changes=changes)
+            return succeed(Reloaded(tuple(map(str, report.mistakes)), warnings))
+        return self._take_up(report.conf, read).addCallbacks(
+            lambda changes: Reloaded(warnings=warnings, changes=changes),
+            lambda failure: Reloaded(_why(failure), warnings),
+        )
 
     def _tell(self, reloaded: Reloaded) -> Reloaded:
         notify(f"READY=1\nSTATUS={self._status()}")
@@ -172,6 +211,16 @@ def changes(before: Conf, now: Conf) -> dict[str, str]:
 def listed(names: Iterable[str]) -> str:
     """Return names, in order, as one field of the log."""
     return ",".join(sorted(names))
+
+
+def _why(failure: Failure) -> tuple[str, ...]:
+    """Return why a conf is not taken up; what else has failed is raised again."""
+    error = cast("BaseException", failure.value)
+    if isinstance(error, NotTakenUpError):
+        return error.mistakes
+    if isinstance(error, ChainError | KeyringError | TLSSetupError | OSError):
+        return (str(error),)
+    raise error
 
 
 def _failed(failure: Failure) -> Reloaded:

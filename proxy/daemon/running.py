@@ -1,26 +1,32 @@
 """The daemon as a process: it announces itself, runs, and stops when it is told to."""
 
 import faulthandler
-import gc
-import resource
 import signal
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+import attrs
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
 
 from proxy.daemon.activation import Activation
+from proxy.daemon.check import Report
 from proxy.daemon.control.controlled import NotControllableError
 from proxy.daemon.exits import Exit
 from proxy.daemon.listening import facts
 from proxy.daemon.log import Log, start
-from proxy.daemon.model import Conf
+from proxy.daemon.memory import raise_descriptor_limit, settle
+from proxy.daemon.model import Caution, Conf
 from proxy.daemon.notify import Pulse, notify
+from proxy.daemon.reloading import ConfFile, ConfSource
 from proxy.daemon.service import Service
+from proxy.daemon.steady import keep_steady
+from proxy.daemon.workers.crew import StartError
+from proxy.daemon.workers.supervisor import Supervisor
 from proxy.net.passed import Passed
 from proxy.net.tls import TLSSetupError
 from proxy.session.chain import ChainError
@@ -34,6 +40,31 @@ TELLING: Final = 1.0
 """Seconds after which a service manager is told again how many sessions are left to be ended."""
 
 
+@attrs.frozen
+class Alone:
+    """A conf for one process, which several can follow only after a restart.
+
+    Attributes:
+        source: where it comes from.
+    """
+
+    source: ConfSource
+
+    @property
+    def path(self) -> Path:
+        """The main file."""
+        return self.source.path
+
+    def read(self) -> Report:
+        """Read it, and warn of what it asks for in vain."""
+        report = self.source.read()
+        if report.conf is None or report.conf.state.workers == 1:
+            return report
+        text = "there is one process until a restart"
+        caution = Caution(self.path, "bascule.workers", text)
+        return attrs.evolve(report, cautions=(*report.cautions, caution))
+
+
 def run(conf: Conf, warnings: Sequence[str], activation: Activation, path: Path) -> int:
     """Run the daemon until SIGTERM or SIGINT; return its exit code.
 
@@ -45,6 +76,7 @@ def run(conf: Conf, warnings: Sequence[str], activation: Activation, path: Path)
     """
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
+    keep_steady(reactor)
     log = start()
     log.format = conf.state.log_format
     for warning in warnings:
@@ -55,9 +87,14 @@ def run(conf: Conf, warnings: Sequence[str], activation: Activation, path: Path)
     faulthandler.enable()
     hung_up: list[int] = []
     signal.signal(signal.SIGHUP, lambda number, _frame: hung_up.append(number))
-    _raise_descriptor_limit()
+    raise_descriptor_limit()
+    source = ConfFile(path.absolute(), activation)
     try:
-        service = Service(conf, reactor, log, activation, path=path)
+        service: Service | Supervisor
+        if conf.state.workers > 1:
+            service = Supervisor(conf, reactor, log, activation, source)
+        else:
+            service = Service(conf, reactor, log, activation, source=Alone(source))
         _heed_hangups(reactor, service, log, hung_up)
         service.start()
     except (ChainError, KeyringError, TLSSetupError) as error:
@@ -67,12 +104,11 @@ def run(conf: Conf, warnings: Sequence[str], activation: Activation, path: Path)
         log.write(Severity.ERROR, str(error))
         return Exit.UNAVAILABLE
     _announce(log, conf, service)
-    _settle_memory()
-    _run_reactor(reactor, service, log)
-    return Exit.OK
+    settle()
+    return _run_reactor(reactor, service, log)
 
 
-def _announce(log: Log, conf: Conf, service: Service) -> None:
+def _announce(log: Log, conf: Conf, service: Service | Supervisor) -> None:
     plugins = ",".join(setting.name for setting in conf.plugins) or "none"
     log.write(
         Severity.INFO,
@@ -81,6 +117,7 @@ def _announce(log: Log, conf: Conf, service: Service) -> None:
             "version": version("bascule"),
             "openssl": SSL.OpenSSL_version(SSL.OPENSSL_VERSION).decode().split()[1],
             "plugins": plugins,
+            "workers": None if conf.state.workers == 1 else conf.state.workers,
         },
     )
     places = service.places()
@@ -93,13 +130,25 @@ def _told(passed: Passed) -> dict[str, object]:
     return {"name": passed.name, "descriptor": passed.descriptor}
 
 
-def _run_reactor(reactor: Any, service: Service, log: Log) -> None:
+def _run_reactor(reactor: Any, service: Service | Supervisor, log: Log) -> int:
+    """Run until the end; return the exit code."""
     pulse = Pulse(reactor, lambda: service.status)
+    code: int = Exit.OK
+
+    def ready(_: object) -> None:
+        notify("READY=1")
+        pulse.start()
+
+    def failed(failure: Failure) -> None:
+        nonlocal code
+        error = failure.value
+        code = error.code if isinstance(error, StartError) else Exit.SOFTWARE
+        log.write(Severity.ERROR, str(error))
+        reactor.stop()
 
     def start() -> None:
         _heed_ends(reactor, service, log)
-        notify("READY=1")
-        pulse.start()
+        service.ready().addCallbacks(ready, failed)
 
     def stop() -> "Deferred[None]":
         needs = service.needs
@@ -117,13 +166,14 @@ def _run_reactor(reactor: Any, service: Service, log: Log) -> None:
 
     reactor.callWhenRunning(start)
     reactor.run()
+    return code
 
 
-def _tell(service: Service) -> None:
+def _tell(service: Service | Supervisor) -> None:
     notify(f"STATUS={service.status}", urgent=False)
 
 
-def _heed_hangups(reactor: Any, service: Service, log: Log, before: list[int]) -> None:
+def _heed_hangups(reactor: Any, service: Service | Supervisor, log: Log, before: list[int]) -> None:
     """Have SIGHUP reload; also those that came ``before``, after the conf was read."""
 
     def reload() -> None:
@@ -137,7 +187,7 @@ def _heed_hangups(reactor: Any, service: Service, log: Log, before: list[int]) -
         reactor.callWhenRunning(reload)
 
 
-def _heed_ends(reactor: Any, service: Service, log: Log) -> None:
+def _heed_ends(reactor: Any, service: Service | Supervisor, log: Log) -> None:
     """Have SIGTERM and SIGINT drain, and a second of these end at once."""
 
     def stop() -> None:
@@ -154,16 +204,3 @@ def _heed_ends(reactor: Any, service: Service, log: Log) -> None:
 def _heeding(reactor: Any, act: Callable[[], None]) -> Callable[[int, object], None]:
     """Return what does something at a signal, which may interrupt anything, once that is safe."""
     return lambda _signal, _frame: reactor.callFromThread(act)
-
-
-def _raise_descriptor_limit() -> None:
-    """Allow as many descriptors as the system lets us: each session has two."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _settle_memory() -> None:
-    """What is there at the start stays for ever: the collector need not look at it again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)

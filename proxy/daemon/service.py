@@ -1,14 +1,13 @@
 """The service: what listens, the sessions that come of it, and the confs that follow each other."""
 
+import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, execute, fail, succeed
 
-from proxy.daemon.activation import Activation
 from proxy.daemon.alerting.stream import DeliveryError
 from proxy.daemon.alerting.ways import Way
 from proxy.daemon.control.controlled import NotControllableError
@@ -16,20 +15,21 @@ from proxy.daemon.control.facts import Drained, Reloaded
 from proxy.daemon.draining import CERTIFICATE, RENEWED, Session, age, lasts, shown_for
 from proxy.daemon.file_watch import INTERVAL
 from proxy.daemon.generation import Generation, Lasting
-from proxy.daemon.listening import facts
+from proxy.daemon.listening import Sockets, facts, listen
 from proxy.daemon.log import Log
 from proxy.daemon.model import Conf
 from proxy.daemon.monitoring import Monitored
 from proxy.daemon.operation import Operation
-from proxy.daemon.ports import Ports
-from proxy.daemon.reloading import Read, Reloading, changes, listed
+from proxy.daemon.ports import Opened, Ports
+from proxy.daemon.reloading import ConfSource, Read, Reloading, changes, listed
 from proxy.daemon.renewing import Renewal, seen
-from proxy.daemon.stopping import GRACE, Stopping
+from proxy.daemon.shared import Shared
+from proxy.daemon.stopping import ANSWERED, GRACE, Stopping
 from proxy.daemon.summaries import fields
 from proxy.daemon.telling import Telling
 from proxy.net.divider import Divider
 from proxy.net.hub import Hub
-from proxy.net.listener import Accepted
+from proxy.net.listener import Accepted, Listener
 from proxy.net.summary import Summary
 from proxy.session.commands import Report, Severity, Side
 from proxy.session.faults import located
@@ -40,10 +40,6 @@ WAITS: Final = 1.0
 """Seconds between looks at connections that have not said yet whose they are."""
 
 
-ANSWERED: Final = 0.2
-"""Seconds that who has asked for the end gets to take the answer."""
-
-
 class Service:
     """Everything that a conf asks for, on one reactor.
 
@@ -51,8 +47,11 @@ class Service:
         conf: the conf, without mistakes.
         reactor: the reactor.
         log: where to write; None keeps quiet.
-        activation: has the sockets that systemd has passed.
-        path: the main file of the conf, to reload it from; None if it cannot be reloaded.
+        sockets: those that listen already; None if there are none.
+        source: where the conf is reloaded from; None if it cannot be.
+        pass_on: takes what operators should know, for this is one of several processes and others
+            tell of it, until `speak`; None for the only process.
+        shared: what it shares with the other processes; None for the only one.
         interval: seconds from one look at certificates and other files to the next.
 
     Raises:
@@ -66,23 +65,36 @@ class Service:
         conf: Conf,
         reactor: Any,
         log: Log | None = None,
-        activation: Activation | None = None,
+        sockets: Sockets | None = None,
         *,
-        path: Path | None = None,
+        source: ConfSource | None = None,
+        pass_on: Callable[[Alert], None] | None = None,
+        shared: Shared | None = None,
         interval: float = INTERVAL,
     ) -> None:
         self._reactor = reactor
         self._log = log
+        self._led = pass_on is not None
         self._bridges: set[Session] = set()
         self._hub: Hub | None = None
-        self._ports = Ports(activation)
+        self._sockets = sockets
+        self._ports: Ports[Listener] = Ports()
         self._telling = Telling(reactor, log, self._abroad, self._alerted)
-        self._lasting = Lasting(reactor, self, self._telling.tell, self._plugin_failed)
+        self._pass_on = pass_on
+        self._lasting = Lasting(
+            reactor, self, self.tell, self._plugin_failed, shared or Shared.alone()
+        )
         monitored = Monitored(
             lambda: self._current, self._bridges, self._telling.recent, self._stalls, self._unready
         )
         self._operation = Operation(
-            conf, monitored, reactor, log, places=self.places, steering=self
+            conf,
+            monitored,
+            reactor,
+            log,
+            places=self.places,
+            steering=self,
+            worker=self._led,
         )
         self._telling.adopt(conf)
         self._renewal = Renewal(reactor, log, self._generations, interval)
@@ -92,9 +104,13 @@ class Service:
         self._retired: list[Generation] = []
         self._sweeping: Any = None
         self._reloading: Reloading | None = None
-        if path is not None:
+        if source is not None:
             self._reloading = Reloading(
-                path, reactor, log, activation, take_up=self._take_up, status=lambda: self.status
+                source,
+                reactor,
+                None if self._led else log,
+                take_up=lambda conf, read: execute(self._take_up, conf, read),
+                status=lambda: self.status,
             )
         self._stopping = Stopping(reactor, self._bridges, self._stopped, self._quiet)
         self._emptied: Deferred[None] = Deferred()
@@ -107,15 +123,37 @@ class Service:
         """
         current = self._current
         hub = self._hub = Hub(self._reactor)
+        hub.descriptors.limit(lambda: self.sessions)
         self._operation.start(hub)
-        accepted = _accepted(current, hub)
         try:
-            self._ports.adopt(self._ports.open(current.conf.listeners, accepted, hub), accepted)
+            self._ports.adopt(self._listen(current.conf, _accepted(current, hub), hub))
         except OSError:
             self._operation.stop()
             raise
         self._renewal.start()
-        current.trust.start()
+        if self._pass_on is None:
+            current.trust.start()
+
+    def ready(self) -> "Deferred[None]":
+        """Fire when sessions can begin."""
+        return succeed(None)
+
+    def _listen(self, conf: Conf, accepted: Mapping[str, Accepted], hub: Hub) -> Opened[Listener]:
+        """Listen wherever a conf wants to and nobody does yet.
+
+        Raises:
+            OSError: an address cannot be listened on; the message says which and why.
+        """
+        return self._ports.open(
+            conf.listeners, lambda each: listen(each, hub, accepted[each.name], self._sockets)
+        )
+
+    def _serve(self, opened: Opened[Listener], accepted: Mapping[str, Accepted]) -> None:
+        """Have connections go where another conf says."""
+        for held in opened:
+            for port in held.ports:
+                port.serve(accepted[held.name])
+        self._ports.adopt(opened)
 
     def ports(self) -> Mapping[str, int]:
         """Return the port that each listener has, the first of several, by the listener's name."""
@@ -135,6 +173,10 @@ class Service:
         """How it is doing, in a few words."""
         counted = f"{self.sessions} session{'s' * (self.sessions != 1)}"
         return f"Ending {counted}" if self.stopping else counted
+
+    def converse(self, connection: socket.socket) -> None:
+        """Serve a connection to the control language that a supervisor has passed; it is ours."""
+        self._operation.converse(connection)
 
     # Another conf
 
@@ -166,7 +208,7 @@ class Service:
             )
             try:
                 accepted = _accepted(generation, hub)
-                opened = self._ports.open(conf.listeners, accepted, hub)
+                opened = self._listen(conf, accepted, hub)
             except BaseException:
                 generation.close()
                 raise
@@ -175,24 +217,30 @@ class Service:
             raise
         # From here on nothing fails.
         self._current = generation
-        self._ports.adopt(opened, accepted)
+        self._serve(opened, accepted)
         self._telling.adopt(conf)
         self._operation.adopt(conf, moved, hub)
         renewed = self._renewal.adopt(conf, read.files)
         before.trust.rest()
-        generation.trust.start()
+        if self._pass_on is None:
+            generation.trust.start()
         self._retired.append(before)
         if read.prepared is not None:
             # What was read for the new one holds for sessions that go on as well.
             for each in self._retired:
                 each.trust.renew(read.prepared.revocation)
         self._sweep_later()
+        if not self._led:
+            self._tell_of_added(opened.added)
+        return changes(before.conf, conf) | {"certificates": listed(renewed)}
+
+    def _tell_of_added(self, names: Collection[str]) -> None:
+        """Write to the log which listeners listen anew."""
         places = self.places()
-        for listener in conf.listeners:
-            if listener.name in opened.added:
+        for listener in self._current.conf.listeners:
+            if listener.name in names:
                 for address in places[listener.name]:
                     self._write(Severity.INFO, "listening", facts(listener, address))
-        return changes(before.conf, conf) | {"certificates": listed(renewed)}
 
     def _generations(self) -> list[Generation]:
         """Return those of which sessions are left, the current one first."""
@@ -310,7 +358,10 @@ class Service:
 
     def is_own(self, address: str, port: int) -> bool:
         """Whether an IP address and a port are a listener of ours."""
-        return self._ports.is_own(address, port)
+        return any(
+            listening.port == port and (listening.host == address or listening.takes(address))
+            for listening in self._ports
+        )
 
     def report(self, listener: str, session_id: str, report: Report) -> None:
         """Write to the log what a session reports."""
@@ -338,16 +389,29 @@ class Service:
         if self.stopping:
             return ["the service is stopping"]
         places = self.places()
-        return [
+        troubles = [
             f"listener {listener.name} is not listening"
             for listener in self._current.conf.listeners
             if listener.name not in places
         ]
+        if self._hub is not None and self._hub.descriptors.trouble:
+            troubles.append(self._hub.descriptors.trouble)
+        return troubles
 
     def _abroad(self, domain: str) -> "Deferred[Way]":
         if self.stopping or self._hub is None:
             return fail(DeliveryError("the service is not running"))
         return self._current.accepting.abroad(self._hub, domain)
+
+    def tell(self, alert: Alert) -> None:
+        """Tell of an alert, or pass it on to who does."""
+        (self._pass_on or self._telling.tell)(alert)
+
+    def speak(self) -> None:
+        """Tell of alerts from now on, and watch for what all would see: certificates that end."""
+        if self._pass_on is not None:
+            self._pass_on = None
+            self._current.trust.start()
 
     def _alerted(self, alert: Alert) -> None:
         if self._operation.metrics is not None:

@@ -37,7 +37,7 @@ class Sessions(Protocol):
 
 @attrs.frozen
 class Marks:
-    """What the proxy knows its own streams by, whichever conf holds.
+    """What the proxy knows its own streams by, whichever conf holds and in whichever process.
 
     Attributes:
         ids: the ids of streams that it has answered.

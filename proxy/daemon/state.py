@@ -15,6 +15,10 @@ DEFAULT_CONTROL_SOCKET: Final = Path("/run/bascule/control")
 """Where the control socket is unless the conf says otherwise."""
 
 
+MOST_WORKERS: Final = 64
+"""How many processes may share the listening ports."""
+
+
 class LogFormat(Enum):
     """What a line of the log looks like."""
 
@@ -54,5 +58,19 @@ class StateTable:
             "as name=value. json: one object a line, with time, severity and message, and the "
             "fields beside them, for programs. Under systemd a line begins with its priority all "
             "the same, which the journal takes off."
+        ),
+    )
+    workers: int = option(
+        default=1,
+        minimum=1,
+        maximum=MOST_WORKERS,
+        unit="processes",
+        help=(
+            "How many processes share the listening ports. One process does its work on one "
+            "processor, and several thousand sessions that chat are little for it; more processes "
+            "are for floods of logins, for very many sessions, and so that a fault ends the "
+            "sessions of one process alone. With more than one, another process leads them: it "
+            "starts one anew that has ended, and answers for all of them. Each takes some 60 MB. "
+            "A reload changes their number; from one to several, and back, takes a restart."
         ),
     )

@@ -9,6 +9,9 @@ from proxy.xmpp.errors import StreamError
 GRACE: Final = 5.0
 """Seconds that sessions get to end when all are told to."""
 
+ANSWERED: Final = 0.2
+"""Seconds that who has asked for the end gets to take the answer."""
+
 PAUSE: Final = 0.05
 """Seconds between looks whether last words have arrived."""
 

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from proxy.net.descriptors import Descriptors
 from proxy.session.commands import Side
 
 IN: Final = select.EPOLLIN
@@ -55,6 +56,8 @@ class Hub:
         self.stalled: Final = {Side.CLIENT: 0, Side.SERVER: 0}
         """How often each leg of joined sessions has not taken all at once."""
         self._wanted: dict[int, int] = {}  # of those that call addReader and addWriter
+        self.descriptors: Final = Descriptors(self)
+        """How many more there may be."""
         reactor.addReader(self)
 
     def fileno(self) -> int:
@@ -94,8 +97,14 @@ class Hub:
         """Whether no leg is watched, not even one on which only last words are under way."""
         return not self._wanted
 
+    @property
+    def watched(self) -> int:
+        """How many descriptors are watched."""
+        return len(self._called)
+
     def close(self) -> None:
         """Stop watching."""
+        self.descriptors.stop()
         self.reactor.removeReader(self)
         self._poller.close()
 

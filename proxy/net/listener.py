@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from proxy.net.hub import IN, Hub
 from proxy.net.tcp import is_ours, set_options
+from proxy.net.tls import describe
 from proxy.net.transparent import take_any_destination
 from proxy.session.hooks import Address
 
@@ -18,9 +19,6 @@ Accepted = Callable[[socket.socket, Address], None]
 
 BACKLOG: Final = 4096
 """Connections that the kernel holds until they are accepted; it may hold fewer."""
-
-PAUSE: Final = 0.5
-"""Seconds without accepting when the system has no descriptor or memory left for a connection."""
 
 _AT_ONCE: Final = 64
 _EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -60,7 +58,7 @@ class Listener:
         self._accepted = accepted
         self._passed = passed
         self._socket: socket.socket | None = None
-        self._pause: Any = None
+        self._resting = False
 
     def start(self) -> None:
         """Listen.
@@ -97,10 +95,10 @@ class Listener:
     def stop(self) -> None:
         """Accept no more. Connections to a socket that was passed wait for who opens it next."""
         if self._socket is not None:
-            if self._pause is None:
-                self._hub.forget(self._socket.fileno())
+            if self._resting:
+                self._hub.descriptors.forget(self)
             else:
-                self._pause.cancel()
+                self._hub.forget(self._socket.fileno())
             self._socket.close()
             self._socket = None
 
@@ -109,8 +107,13 @@ class Listener:
         _log.error("a connection could not be accepted: {reason}", reason=reason)
 
     def _ready(self, _events: int) -> None:
+        descriptors = self._hub.descriptors
         for _ in range(self._at_once):
-            if self._socket is None:
+            if self._socket is None or self._resting:
+                return
+            scarcity = descriptors.scarcity()
+            if scarcity:
+                self._rest(scarcity)
                 return
             try:
                 connection, address = self._socket.accept()
@@ -118,21 +121,25 @@ class Listener:
                 return
             except OSError as error:
                 if error.errno in _EXHAUSTED:
-                    self._rest(error)
+                    self._rest(describe(error))
                     return
                 continue  # this connection is gone already
+            if descriptors.is_late(connection.fileno()):
+                self._rest()
             connection.setblocking(False)
             self._accepted(connection, client_address(address))
 
-    def _rest(self, error: OSError) -> None:
+    def _rest(self, reason: str = "") -> None:
+        """Accept no more until there is room."""
         if self._socket is not None:
-            _log.warn("accepting pauses: {reason}", reason=error.strerror)
+            self._resting = True
             self._hub.forget(self._socket.fileno())
-            self._pause = self._hub.callLater(PAUSE, self._go_on)
+            self._hub.descriptors.pause(self, reason)
 
-    def _go_on(self) -> None:
-        self._pause = None
-        if self._socket is not None:
+    def go_on(self) -> None:
+        """Accept again, after a pause."""
+        if self._socket is not None and self._resting:
+            self._resting = False
             self._hub.watch(self._socket.fileno(), self._ready, IN)
 
 

@@ -5,6 +5,7 @@ import socket
 import attrs
 
 from proxy.net.targets import unmapped
+from proxy.session.counts import Counts, LocalCounts
 from proxy.session.hooks import Address
 
 
@@ -30,11 +31,17 @@ class Outgoing:
 
     Where it comes from is not enough: the kernel gives the same address and port to connections
     that go to different places, a client's and ours among them.
+
+    Several processes may share what they know. Another process may accept a connection an instant
+    before it is noted; such a circle shows by the ids of our streams (`proxy.session.ids`).
+
+    Args:
+        counts: what all processes know; None if there is one.
     """
 
-    def __init__(self) -> None:
-        # Where connections from a place go; as often as they have been noted.
-        self._remotes: dict[Address, list[Address]] = {}
+    def __init__(self, counts: Counts | None = None) -> None:
+        self._counts: Counts = LocalCounts() if counts is None else counts
+        self._own: dict[Ends, int] = {}
 
     def add(self, connection: socket.socket, remote: Address) -> Ends:
         """Take note of a connection that is up, or has begun; return its ends.
@@ -43,23 +50,38 @@ class Outgoing:
         """
         host, port = connection.getsockname()[:2]
         ends = Ends(_usual(Address(host, port)), _usual(remote))
-        self._remotes.setdefault(ends.local, []).append(ends.remote)
+        self._own[ends] = self._own.get(ends, 0) + 1
+        self._count(ends, 1)
         return ends
 
     def discard(self, ends: Ends) -> None:
         """Forget a connection, once."""
-        remotes = self._remotes.get(ends.local, [])
-        if ends.remote in remotes:
-            remotes.remove(ends.remote)
-        if not remotes:
-            self._remotes.pop(ends.local, None)
+        noted = self._own.pop(ends, 0)
+        if noted:
+            self._count(ends, -1)
+        if noted > 1:
+            self._own[ends] = noted - 1
 
     def begins_at(self, place: Address) -> bool:
         """Whether any connection comes from a place."""
-        return _usual(place) in self._remotes
+        return self._counts.total(*_key(_usual(place))) > 0
 
     def __contains__(self, ends: Ends) -> bool:
-        return _usual(ends.remote) in self._remotes.get(_usual(ends.local), ())
+        key = _key(_usual(ends.local), _usual(ends.remote))
+        return self._counts.total(*key) > 0
+
+    def __len__(self) -> int:
+        """How many connections this process has noted and not forgotten, each once."""
+        return len(self._own)
+
+    def _count(self, ends: Ends, amount: int) -> None:
+        self._counts.add(*_key(ends.local), amount=amount)
+        self._counts.add(*_key(ends.local, ends.remote), amount=amount)
+
+
+def _key(*places: Address) -> tuple[str, ...]:
+    """Return what a place is counted under, or two."""
+    return tuple(text for place in places for text in (place.host, str(place.port)))
 
 
 def _usual(place: Address) -> Address:

@@ -35,7 +35,7 @@ from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import FOOTER, StreamError
 from proxy.xmpp.events import Element, Header
 from proxy.xmpp.framing import Framer
-from proxy.xmpp.headers import opening, read
+from proxy.xmpp.headers import opening, read_answer
 
 AT_ONCE: Final = 32
 """How many addresses are connected to at the same time."""
@@ -253,7 +253,10 @@ class _Approach:
         try:
             self._features.feed(data)
             while (event := self._features.next_event()) is not None:
-                if isinstance(event, Header) and not read(event, self.kind.content).has_features:
+                if (
+                    isinstance(event, Header)
+                    and not read_answer(event, self.kind.content).has_features
+                ):
                     self._note(offered=False)
                     self._features = None
                     return

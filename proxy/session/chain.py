@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
+from proxy.session.counts import Counts, Section
 from proxy.session.hooks import (
     Bounds,
     ClientHello,
@@ -172,6 +173,18 @@ class Chain:
         return Reject(
             Condition.INTERNAL_SERVER_ERROR, f"the plugin {plugin.name} failed; see the proxy's log"
         )
+
+
+def share(plugin: Plugin, counts: Counts) -> None:
+    """Give a plugin its part of all counts, which is that of all plugins of its name.
+
+    Raises:
+        ChainError: the plugin fails to take it.
+    """
+    try:
+        plugin.share(Section(counts, "plugins", plugin.name))
+    except Exception as error:
+        raise ChainError(f"plugin {plugin.name}: share raised {error!r}") from error
 
 
 def _check(plugin: Plugin) -> None:

@@ -11,6 +11,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import attrs
 
+from proxy.session.counts import Counts, LocalCounts, delimited
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.domains import unambiguous
 from proxy.xmpp.errors import Condition, StreamError
@@ -191,33 +192,45 @@ def _start(element: Dialback) -> str:
 class Ledger:
     """The keys that the proxy itself has issued and somebody may still ask about.
 
-    A key is an HMAC over the stream's id and both domains, each behind its length, so that no two
+    A key is an HMAC over the stream's id and both domains, whose lengths go before, so that no two
     triples give the same (cf. CVE-2016-0756). It counts only while the triple is in the ledger.
+
+    Several processes that have the same secret and counts keep one ledger: each answers for what
+    any of them has issued, and strikes out what it has issued itself.
+
+    Args:
+        secret: what keys are made with; None for one of its own.
+        counts: what tells that a triple is in the ledger; None for a ledger of its own.
     """
 
-    def __init__(self) -> None:
-        self._secret = secrets.token_bytes(32)
+    def __init__(self, secret: bytes | None = None, counts: Counts | None = None) -> None:
+        self._secret = secrets.token_bytes(32) if secret is None else secret
+        self._counts: Counts = LocalCounts() if counts is None else counts
         self._live: set[tuple[Pair, str]] = set()
 
     def issue(self, pair: Pair, stream_id: str) -> str:
         """Return the key for a pair on the stream with this id, and enter both."""
-        self._live.add((pair, stream_id))
+        if (pair, stream_id) not in self._live:
+            self._live.add((pair, stream_id))
+            self._counts.add(stream_id, pair.sender, pair.to)
         return self._key(pair, stream_id)
 
     def withdraw(self, pair: Pair, stream_id: str) -> None:
         """Strike out what was issued; it may be gone already."""
-        self._live.discard((pair, stream_id))
+        if (pair, stream_id) in self._live:
+            self._live.remove((pair, stream_id))
+            self._counts.add(stream_id, pair.sender, pair.to, amount=-1)
 
     def check(self, pair: Pair, stream_id: str, key: str) -> bool | None:
         """Return whether a key is the one that was issued; None if none was, for this triple."""
-        if (pair, stream_id) not in self._live:
+        if self._counts.total(stream_id, pair.sender, pair.to) <= 0:
             return None
         return hmac.compare_digest(self._key(pair, stream_id).encode(), key.encode())
 
     def __len__(self) -> int:
+        """How many triples this process has in it."""
         return len(self._live)
 
     def _key(self, pair: Pair, stream_id: str) -> str:
-        fields = [field.encode() for field in (stream_id, pair.sender, pair.to)]
-        text = b"".join(len(field).to_bytes(4) + field for field in fields)
+        text = delimited((stream_id, pair.sender, pair.to))
         return hmac.new(self._secret, text, "sha256").hexdigest()

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import attrs
 
+from proxy.session.counts import Counts, LocalCounts
 from proxy.session.kinds import Kind
 from proxy.session.options import option
 from proxy.session.rules import TLSRule
@@ -31,9 +32,11 @@ __all__ = [
     "ClientHello",
     "Condition",
     "Continue",
+    "Counts",
     "Direction",
     "Element",
     "Kind",
+    "LocalCounts",
     "Plugin",
     "Reject",
     "Replace",
@@ -273,6 +276,13 @@ class Plugin:
     Config: ClassVar[type[Any]]
     elements: ClassVar[frozenset[str] | None] = None
     stanzas: ClassVar[tuple[Stanzas, ...]] = ()
+
+    def share(self, _counts: Counts) -> None:
+        """Take the counts that the plugin's instances in all processes keep together.
+
+        Called once, before the first hook. Another instance that follows this one with another
+        configuration is given the same.
+        """
 
     def bounds(self) -> Bounds:
         """Return what a client may send; the least of all plugins holds."""

@@ -12,14 +12,18 @@ _PROOF: Final = 8
 class StreamIds:
     """Makes the ids of the streams that the proxy itself answers (RFC 6120, section 4.7.3).
 
-    Each id carries a proof under a key of this object. A peer that answers with such an id is the
+    Each id carries a proof under a key of the proxy's. A peer that answers with such an id is the
     proxy itself: the connection runs in a circle.
+
+    Args:
+        key: the key, which all processes have that are to know each other's ids; None for one that
+            nobody else has.
     """
 
     __slots__ = ("_key",)
 
-    def __init__(self) -> None:
-        self._key = secrets.token_bytes(32)
+    def __init__(self, key: bytes | None = None) -> None:
+        self._key = secrets.token_bytes(32) if key is None else key
 
     def new(self) -> str:
         """Return a new id, in hexadecimal."""
@@ -27,7 +31,7 @@ class StreamIds:
         return random + self._proof(random)
 
     def issued(self, stream_id: str) -> bool:
-        """Whether ``stream_id`` is one that `new` returned."""
+        """Whether ``stream_id`` is one that `new` returned, here or where the key is the same."""
         random, proof = stream_id[: 2 * _RANDOM], stream_id[2 * _RANDOM :]
         return hmac.compare_digest(proof.encode(), self._proof(random).encode())
 

@@ -21,7 +21,7 @@ from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import StreamError
 from proxy.xmpp.events import Element, Event, Footer, Header, WhiteSpace
 from proxy.xmpp.framing import Framer, Limits
-from proxy.xmpp.headers import opening, read
+from proxy.xmpp.headers import opening, read_answer
 
 STARTTLS: Final = f"<starttls xmlns='{ns.TLS}'/>".encode()
 """The request to begin TLS (RFC 6120, section 5.4.2.1)."""
@@ -203,7 +203,7 @@ class Securing:
     def _event(self, event: Event) -> None:
         match event:
             case Header():
-                found = read(event, self._around.kind.content)
+                found = read_answer(event, self._around.kind.content)
                 if found.id is not None and self._around.ids.issued(found.id):
                     raise CircleError
                 self._take(Input.HEADER if found.has_features else Input.OLD_HEADER)

@@ -14,7 +14,7 @@ from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import StreamError, describe
 from proxy.xmpp.events import Element, Event, Footer, Header
 from proxy.xmpp.framing import Framer
-from proxy.xmpp.headers import read
+from proxy.xmpp.headers import read_answer
 
 _DIALBACK: Final = ns.qualified(ns.DIALBACK_FEATURE, "dialback")
 
@@ -83,7 +83,7 @@ class Welcome:
                 return None
 
     def _header(self, header: Header) -> Proofs | None:
-        found = read(header, ns.SERVER)
+        found = read_answer(header, ns.SERVER)
         if found.id is not None and self._ids.issued(found.id):
             raise CircleError
         self._declared = ns.DIALBACK in header.namespaces.values()

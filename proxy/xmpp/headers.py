@@ -71,6 +71,19 @@ def read(header: Header, content: str) -> StreamHeader:
     )
 
 
+def read_answer(header: Header, content: str) -> StreamHeader:
+    """Judge the header with which a server answers, as `read` does.
+
+    Its ``to`` is not looked at, for it only says who opened the stream. Some servers leave it empty
+    where nobody has said that.
+
+    Raises:
+        StreamError: as `read` does, but never ``host-unknown``.
+    """
+    kept = {name: value for name, value in header.attributes.items() if name != "to"}
+    return read(attrs.evolve(header, attributes=kept), content)
+
+
 def opening(to: str, content: str = ns.CLIENT, sender: str = "") -> bytes:
     """Return the header with which the initiating entity opens a stream to the domain ``to``.
 

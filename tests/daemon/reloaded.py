@@ -11,6 +11,7 @@ from unittest import mock
 from twisted.internet.threads import blockingCallFromThread
 
 from proxy.daemon.control.facts import Reloaded
+from proxy.daemon.reloading import ConfFile
 from proxy.daemon.service import Service
 from tests.net import in_process
 from tests.net.forward import Logged
@@ -27,7 +28,7 @@ class Changing(Logged):
     def __init__(self, path: Path, written: str) -> None:
         self.path = path
         # Wherever it is made, it knows its file.
-        making = partial(Service, path=path, interval=LOOKS)
+        making = partial(Service, source=ConfFile(path.absolute()), interval=LOOKS)
         self._making = mock.patch.object(in_process, "Service", making)
         self._making.start()
         try:

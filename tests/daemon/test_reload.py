@@ -166,7 +166,7 @@ def test_the_next_session_is_judged_by_the_new_conf(
         passes(stream, legacy, "after")
 
 
-def test_what_is_counted_goes_on_unless_its_plugin_is_set_otherwise(
+def test_what_is_counted_goes_on_however_its_plugin_is_set(
     tmp_path: Path, legacy: LegacyServer, authority: Authority
 ) -> None:
     limits = {"plugins.limits": {"connections_per_address": 2, "handshakes_per_minute": 0}}
@@ -179,8 +179,20 @@ def test_what_is_counted_goes_on_unless_its_plugin_is_set_otherwise(
             with plaintext(port, DOMAIN) as third:
                 assert "more than 2 connections from one address" in third.read_to_end()
             daemon.reload(("connections_per_address = 2", "connections_per_address = 3"))
-            with logged_in(port, authority.ca_path):
-                pass
+            with (
+                logged_in(port, authority.ca_path),
+                plaintext(port, DOMAIN) as fourth,
+            ):
+                assert "more than 3 connections from one address" in fourth.read_to_end()
+        _until(daemon, lambda: len(daemon.service._generations()) == 1)
+        # Those of earlier confs have been counted off as well.
+        with (
+            logged_in(port, authority.ca_path),
+            logged_in(port, authority.ca_path),
+            logged_in(port, authority.ca_path),
+            plaintext(port, DOMAIN) as fourth,
+        ):
+            assert "more than 3 connections from one address" in fourth.read_to_end()
 
 
 def test_generations_are_given_up_when_their_last_session_ends(

@@ -43,6 +43,7 @@ class NameServer:
 
     Args:
         host: the address of this machine where it listens.
+        port: the port, over UDP and TCP; 0 for any.
 
     Attributes:
         asked: the questions that came, in order.
@@ -52,7 +53,7 @@ class NameServer:
         explanation: which one that is.
     """
 
-    def __init__(self, host: str = HOST) -> None:
+    def __init__(self, host: str = HOST, port: int = 0) -> None:
         self._host = host
         self.asked: list[Asked] = []
         self.authenticated = False
@@ -67,12 +68,15 @@ class NameServer:
         self._held = threading.Event()
         self._held.set()
         while True:
-            self._tcp = _TCPServer((host, 0), _OverTCP)
+            self._tcp = _TCPServer((host, port), _OverTCP)
             self.port: int = self._tcp.server_address[1]
-            with contextlib.suppress(OSError):  # the UDP port may be another's
+            try:
                 self._udp = _UDPServer((host, self.port), _OverUDP)
                 break
-            self._tcp.server_close()
+            except OSError:  # the UDP port may be another's
+                self._tcp.server_close()
+                if port:
+                    raise
         self._tcp.names = self._udp.names = self
         self._threads = [
             threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)

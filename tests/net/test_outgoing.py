@@ -56,7 +56,7 @@ def test_a_connection_that_fails_is_forgotten(turning: Turning) -> None:
     )
     race.start()
     turning.until(lambda: lost)
-    assert not outgoing._remotes
+    assert len(outgoing) == 0
 
 
 def test_what_is_noted_twice_is_forgotten_twice() -> None:

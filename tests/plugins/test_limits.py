@@ -13,6 +13,7 @@ from proxy.session.hooks import (
     Condition,
     Continue,
     Kind,
+    LocalCounts,
     Reject,
     Replace,
     Verdict,
@@ -141,7 +142,8 @@ def test_a_server_of_ours_may_reach_many_domains(
 def test_what_is_counted_is_what_is_open_and_nothing_is_left_behind(
     events: list[tuple[str, int]],
 ) -> None:
-    made = plugin(connections_per_address=3)
+    made, counts = plugin(connections_per_address=3), LocalCounts()
+    made.share(counts)
     there: dict[str, str] = {}
     for number, (host, old) in enumerate(events):
         made.on_session_closed(view(session_id=str(old)))
@@ -153,7 +155,7 @@ def test_what_is_counted_is_what_is_open_and_nothing_is_left_behind(
             there[str(number)] = network
     for session_id in list(there):
         made.on_session_closed(view(session_id=session_id))
-    assert (made._connections, made._sessions) == ({}, {})
+    assert (len(counts), made._sessions) == (0, {})
 
 
 # Handshakes
@@ -163,16 +165,40 @@ def shake(made: Limits, host: str = "192.0.2.1") -> Condition | None:
     return condition(made.on_client_hello(view(host), HELLO))
 
 
-def test_handshakes_are_taken_from_an_allowance_that_fills_evenly() -> None:
+REFUSED = Condition.POLICY_VIOLATION
+
+
+def test_handshakes_of_the_last_minute_count() -> None:
     clock = Clock()
     made = plugin(clock, handshakes_per_minute=6)
-    assert [shake(made) for _ in range(7)] == [None] * 6 + [Condition.POLICY_VIOLATION]
-    clock.now += 9.9
-    assert shake(made) is Condition.POLICY_VIOLATION
+    assert [shake(made) for _ in range(7)] == [None] * 6 + [REFUSED]
+    clock.now += 60
+    assert shake(made) is REFUSED  # all that was in these ten seconds may have been at their end
+    clock.now += 4.9
+    assert [shake(made) for _ in range(3)] == [None, None, REFUSED]
     clock.now += 0.2
-    assert [shake(made), shake(made)] == [None, Condition.POLICY_VIOLATION]
-    clock.now += 30
-    assert [shake(made) for _ in range(4)] == [None] * 3 + [Condition.POLICY_VIOLATION]
+    assert [shake(made), shake(made)] == [None, REFUSED]
+    clock.now += 5
+    assert [shake(made) for _ in range(4)] == [None] * 3 + [REFUSED]
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5, 9.9])
+def test_a_steady_pace_is_never_refused(offset: float) -> None:
+    clock = Clock(1000.0 + offset)
+    made = plugin(clock, handshakes_per_minute=60)
+    for _ in range(600):
+        assert shake(made) is None
+        clock.now += 1.02
+
+
+@given(st.lists(st.tuples(st.floats(0, 15), st.integers(1, 9)), max_size=60))
+def test_no_six_slices_have_more_than_the_limit(events: list[tuple[float, int]]) -> None:
+    clock, begun = Clock(), list[int]()
+    made = plugin(clock, handshakes_per_minute=5)
+    for pause, times in events:
+        clock.now += pause
+        begun += [int(clock.now / 10) for _ in range(times) if shake(made) is None]
+        assert sum(each > clock.now / 10 - 6 for each in begun) <= 5
 
 
 def test_the_allowance_never_grows_beyond_a_minutes() -> None:
@@ -180,16 +206,16 @@ def test_the_allowance_never_grows_beyond_a_minutes() -> None:
     made = plugin(clock, handshakes_per_minute=2)
     assert shake(made) is None
     clock.now += 100_000
-    assert [shake(made) for _ in range(3)] == [None, None, Condition.POLICY_VIOLATION]
+    assert [shake(made) for _ in range(3)] == [None, None, REFUSED]
 
 
 def test_those_who_were_refused_lose_nothing_by_asking() -> None:
     clock = Clock()
     made = plugin(clock, handshakes_per_minute=1)
     assert shake(made) is None
-    for _ in range(59):
+    for _ in range(69):
         clock.now += 1
-        assert shake(made) is Condition.POLICY_VIOLATION
+        assert shake(made) is REFUSED
     clock.now += 1.01
     assert shake(made) is None
 
@@ -207,18 +233,36 @@ def test_no_limit_on_handshakes() -> None:
 
 
 def test_what_is_remembered_of_handshakes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "_MOST_ADDRESSES", 10)
-    made = plugin(handshakes_per_minute=1)
+    monkeypatch.setattr(limits, "_MOST_SLICES", 10)
+    made, counts = plugin(handshakes_per_minute=1), LocalCounts()
+    made.share(counts)
     for last in range(50):
         shake(made, f"192.0.2.{last}")
-    assert len(made._handshakes) == 10
-    assert shake(made, "192.0.2.49") is Condition.POLICY_VIOLATION
+    assert len(made._handshakes) == len(counts) == 10
+    assert shake(made, "192.0.2.49") is REFUSED
     assert shake(made, "192.0.2.1") is None  # forgotten
+
+
+def test_old_handshakes_are_removed_a_few_at_a_time() -> None:
+    clock, counts = Clock(), LocalCounts()
+    made = plugin(clock, handshakes_per_minute=5)
+    made.share(counts)
+    for last in range(20):
+        shake(made, f"192.0.2.{last}")
+    clock.now += 69
+    shake(made)
+    assert len(counts) == 21  # of the first ten seconds one is left
+    clock.now += 1
+    shake(made)
+    assert len(counts) == 18
+    for last in range(10):
+        made.on_session_closed(view(session_id=str(last)))
+    assert len(counts) == 2
 
 
 def test_the_clock_of_a_plugin_made_without_one_goes_on() -> None:
     made = Limits(LimitsConfig(handshakes_per_minute=1))
-    assert [shake(made), shake(made)] == [None, Condition.POLICY_VIOLATION]
+    assert [shake(made), shake(made)] == [None, REFUSED]
 
 
 # Sizes announced

@@ -130,13 +130,14 @@ create table "queue" (
 
 
 class Jabberd2(Program):
-    """A jabberd2 that serves `DOMAIN` in plaintext to the accounts alice and bob.
+    """A jabberd2 that serves one domain in plaintext to the accounts alice and bob.
 
     It offers PLAIN, DIGEST-MD5 and ``jabber:iq:auth``; the password of NAME is ``pw-NAME``.
 
     Args:
         directory: its state.
         stanza_bytes: the largest stanza it takes.
+        domain: the domain.
 
     Attributes:
         certificate: a certificate and its private key for streams between servers. With one it
@@ -145,11 +146,13 @@ class Jabberd2(Program):
         one_stream: whether all domains whose servers have the same address share one stream.
     """
 
-    def __init__(self, directory: Path, *, stanza_bytes: int = 8_000_000) -> None:
+    def __init__(
+        self, directory: Path, *, stanza_bytes: int = 8_000_000, domain: str = DOMAIN
+    ) -> None:
         self.port = free_port()
         self.router_port = free_port()
         self.s2s_port = free_port()
-        self.domain = DOMAIN
+        self.domain = domain
         self.stanza_bytes = stanza_bytes
         self._names: NameServer | None = None
         self.certificate: tuple[Path, Path] | None = None
@@ -179,7 +182,7 @@ class Jabberd2(Program):
         self.launch(router, "-c", self.directory / "router.xml")
         self.wait_until_ready(self.router_port)
         self.launch(session_manager, "-c", self.directory / "sm.xml")
-        self.wait_for_log(f"[{DOMAIN}] online")
+        self.wait_for_log(f"[{self.domain}] online")
         self.launch(c2s, "-c", self.directory / "c2s.xml")
         if self._names:
             environment = {"NAMESERVERS": HOST, "RES_OPTIONS": f"port:{self._names.port}"}
@@ -190,7 +193,7 @@ class Jabberd2(Program):
         values = {
             "certificate": self._pemfile(),
             "directory": self.directory,
-            "domain": DOMAIN,
+            "domain": self.domain,
             "host": HOST,
             "modules": modules(),
             "port": self.port,
@@ -213,13 +216,14 @@ class Jabberd2(Program):
         file.write_bytes(b"".join(path.read_bytes() for path in self.certificate))
         return f"<pemfile>{file}</pemfile>"
 
-    @staticmethod
-    def _write_accounts(path: Path) -> None:
+    def _write_accounts(self, path: Path) -> None:
         database = sqlite3.connect(path)
         database.executescript(_TABLES)
         for name in ("alice", "bob"):
-            database.execute("insert into authreg values (?, ?, ?)", (name, DOMAIN, f"pw-{name}"))
-            database.execute("insert into active values (?, null, 0)", (f"{name}@{DOMAIN}",))
+            database.execute(
+                "insert into authreg values (?, ?, ?)", (name, self.domain, f"pw-{name}")
+            )
+            database.execute("insert into active values (?, null, 0)", (f"{name}@{self.domain}",))
         database.commit()
         database.close()
 

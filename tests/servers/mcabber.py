@@ -16,13 +16,17 @@ from typing import Self, TypeVar
 from tests.servers.client import SECONDS, stream_error_in
 from tests.servers.program import HOST, Program
 
-_CONFIGURATION = Template("""\
+_ACCOUNT = Template("""\
 set jid = $jid
-set password = $password
 set server = $host
 set port = $port
 set tls = 0
 set ssl = 0
+""")
+
+_CONFIGURATION = Template("""\
+$account
+set password = $password
 set otr = 0
 set pgp = 0
 set disable_chatstates = 1
@@ -50,14 +54,18 @@ class Mcabber(Program):
         domain: the account's domain.
         port: where to connect, on 127.0.0.1.
         directory: its state, of its own.
+        account: the lines of its configuration that say who connects where, and how; they are made
+            of the other arguments when left out.
     """
 
-    def __init__(self, name: str, domain: str, port: int, directory: Path) -> None:
+    def __init__(
+        self, name: str, domain: str, port: int, directory: Path, *, account: str | None = None
+    ) -> None:
         super().__init__("mcabber", directory, [])
         self.jid = f"{name}@{domain}"
         self.error_text = ""
         self._password = f"pw-{name}"
-        self._port = port
+        self._account = account or _ACCOUNT.substitute(jid=self.jid, host=HOST, port=port)
         self._keyboard = -1
         self._screen: threading.Thread | None = None
         self._messages_read = 0
@@ -69,10 +77,8 @@ class Mcabber(Program):
         configuration.touch(mode=0o600)
         configuration.write_text(
             _CONFIGURATION.substitute(
-                jid=self.jid,
+                account=self._account,
                 password=self._password,
-                host=HOST,
-                port=self._port,
                 directory=self.directory,
             )
         )

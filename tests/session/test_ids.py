@@ -13,6 +13,14 @@ def test_an_id_is_known_again() -> None:
     assert ids.issued(ids.new())
 
 
+def test_ids_are_known_wherever_the_key_is() -> None:
+    one, other, stranger = StreamIds(b"k" * 32), StreamIds(b"k" * 32), StreamIds(b"s" * 32)
+    made = one.new()
+    assert other.issued(made)
+    assert not stranger.issued(made)
+    assert other.new() != made
+
+
 def test_the_ids_of_others_are_not_ours() -> None:
     ids = StreamIds()
     made = ids.new()

@@ -6,6 +6,7 @@ from lxml import etree
 
 from proxy.session import dialback
 from proxy.session.commands import Deadline, Disarm, Send
+from proxy.session.counts import LocalCounts
 from proxy.session.dialback import Ledger, Pair
 from tests.session.federation import OutboundPlaybook
 from tests.session.federation_words import LOCAL, REMOTE, VICTIM, own_answer, own_result, result
@@ -33,6 +34,27 @@ def test_a_key_that_is_withdrawn_is_unknown() -> None:
     assert ledger.check(PAIR, "s1", key) is None
     ledger.withdraw(PAIR, "s1")
     assert len(ledger) == 0
+
+
+def test_what_is_issued_twice_is_in_the_ledger_once() -> None:
+    counts = LocalCounts()
+    ledger = Ledger(b"secret" * 6, counts)
+    key = ledger.issue(PAIR, "s1")
+    assert ledger.issue(PAIR, "s1") == key
+    assert (len(ledger), len(counts)) == (1, 1)
+    ledger.withdraw(PAIR, "s1")
+    assert ledger.check(PAIR, "s1", key) is None
+    assert (len(ledger), len(counts)) == (0, 0)
+
+
+def test_what_was_never_issued_cannot_be_withdrawn_from_others() -> None:
+    counts = LocalCounts()
+    one, other = (Ledger(b"secret" * 6, counts) for _ in range(2))
+    key = one.issue(PAIR, "s1")
+    other.withdraw(PAIR, "s1")
+    assert other.check(PAIR, "s1", key) is True
+    one.withdraw(PAIR, "s1")
+    assert other.check(PAIR, "s1", key) is None
 
 
 def test_no_two_ledgers_issue_the_same_key() -> None:

@@ -92,6 +92,16 @@ def test_a_stream_to_no_domain_is_for_an_unknown_host(to: str) -> None:
     assert caught.value.condition is Condition.HOST_UNKNOWN
 
 
+def test_whom_an_answer_is_to_does_not_matter() -> None:
+    """Prosody leaves it empty where nobody has said from whom the stream is."""
+    found = headers.read_answer(
+        header(f"<stream:stream to='' id='7' version='1.0' {NAMESPACES}>"), ns.CLIENT
+    )
+    assert (found.to, found.id, found.has_features) == (None, "7", True)
+    with pytest.raises(StreamError):
+        headers.read_answer(header(f"<stream:stream to='' version='7' {NAMESPACES}>"), ns.CLIENT)
+
+
 @pytest.mark.parametrize("language", ["", "d e", "-", "deutschland", "de\u00e4", "&lt;x&gt;"])
 def test_what_is_no_language_tag_is_none(language: str) -> None:
     assert judged(f"xml:lang='{language}'").language is None

@@ -4,10 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_network
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
-
-from proxy.daemon.control.controlled import NO_LISTENER, Controlled, Wanted
-from proxy.daemon.control.facts import SessionFacts
+from proxy.daemon.control.controlled import NO_SESSION, Controlled, Wanted, awaited
 from proxy.daemon.control.protocol import Arguments, Code, RefusedError, Request
 from proxy.session.commands import Severity
 
@@ -18,23 +15,96 @@ MOST_TRACED: Final = 100
 """Sessions that one trace waits for."""
 
 Items = Iterator[Any]
-"""The items of an answer, drawn one by one in many turns of the reactor."""
+"""The items of an answer, drawn one by one in many turns of the reactor.
 
-Answer = Callable[[Controlled, Arguments], "Items | Deferred[Items]"]
-"""Gives the items of an answer, or will do so."""
+None stands for no item, and a Deferred for the one that it will have; nothing is drawn until then.
+"""
+
+Answer = Callable[[Arguments], Items]
+"""Gives the items of an answer to a command with these arguments.
+
+Raises:
+    RefusedError, NotControllableError: it is not fulfilled; the items may raise the same.
+"""
 
 
-def answer(controlled: Controlled, request: Request) -> "Items | Deferred[Items]":
-    """Return the items that answer a request, or will do so.
+class Answering:
+    """Answers what a daemon is asked.
 
-    Raises:
-        RefusedError: it is not fulfilled.
+    Args:
+        controlled: the daemon.
+        more: what is answered to other commands than those that anybody may give, by their names.
     """
-    command = _COMMANDS.get(request.command)
-    if command is None:
-        names = ", ".join((*_COMMANDS, TRACE))
-        raise RefusedError(Code.BAD_REQUEST, f"there is no such command; there are {names}")
-    return command(controlled, Arguments(request.arguments))
+
+    def __init__(self, controlled: Controlled, more: Mapping[str, Answer] | None = None) -> None:
+        self.controlled: Final = controlled
+        self._commands: Final[Mapping[str, Answer]] = {
+            "status": self._status,
+            "sessions": self._sessions,
+            "kick": self._kick,
+            "log-level": self._log_level,
+            "reload": self._reload,
+            "drain": self._drain,
+            **(more or {}),
+        }
+
+    def answer(self, request: Request) -> Items:
+        """Return the items that answer a request.
+
+        Raises:
+            RefusedError, NotControllableError: it is not fulfilled.
+        """
+        command = self._commands.get(request.command)
+        if command is None:
+            names = ", ".join((*self._commands, TRACE))
+            raise RefusedError(Code.BAD_REQUEST, f"there is no such command; there are {names}")
+        return command(Arguments(request.arguments))
+
+    def _status(self, arguments: Arguments) -> Items:
+        arguments.end()
+        return iter((self.controlled.status(),))
+
+    def _sessions(self, arguments: Arguments) -> Items:
+        listener, domain = arguments.text("listener"), arguments.text("domain")
+        arguments.end()
+        return self.controlled.sessions(listener, domain)
+
+    def _kick(self, arguments: Arguments) -> Items:
+        session = arguments.text("session")
+        arguments.end()
+        if not session:
+            raise RefusedError(Code.BAD_REQUEST, "no session is named")
+
+        def kicked(there: bool) -> Any:
+            if not there:
+                raise RefusedError(Code.NOT_FOUND, NO_SESSION)
+            return {"session": session}
+
+        return iter((awaited(self.controlled.kick(session)).addCallback(kicked),))
+
+    def _log_level(self, arguments: Arguments) -> Items:
+        named = arguments.text("level")
+        arguments.end()
+        try:
+            level = Severity(named) if named else None
+        except ValueError as error:
+            text = f"there are the levels {', '.join(each.value for each in Severity)}"
+            raise RefusedError(Code.BAD_REQUEST, text) from error
+        found = awaited(self.controlled.log_level(level))
+        return iter((found.addCallback(lambda least: {"level": least.value}),))
+
+    def _reload(self, arguments: Arguments) -> Items:
+        arguments.end()
+        return iter((self.controlled.reload(),))
+
+    def _drain(self, arguments: Arguments) -> Items:
+        older_than = arguments.text("older_than")
+        arguments.end()
+        try:
+            drained = self.controlled.drain(older_than)
+        except ValueError as error:
+            raise RefusedError(Code.BAD_REQUEST, f"older_than: {error}") from error
+        return iter((drained,))
 
 
 def wanted(request: Request) -> Wanted:
@@ -56,69 +126,3 @@ def wanted(request: Request) -> Wanted:
         text = "client is neither an IP address nor a network"
         raise RefusedError(Code.BAD_REQUEST, text) from error
     return Wanted(session, listener, network, count)
-
-
-def _status(controlled: Controlled, arguments: Arguments) -> Iterator[Any]:
-    arguments.end()
-    return iter((controlled.status(),))
-
-
-def _sessions(controlled: Controlled, arguments: Arguments) -> Iterator[Any]:
-    listener, domain = arguments.text("listener"), arguments.text("domain")
-    arguments.end()
-    if listener and not controlled.has_listener(listener):
-        raise RefusedError(Code.NOT_FOUND, NO_LISTENER)
-
-    def is_meant(session: SessionFacts) -> bool:
-        if listener and session.listener != listener:
-            return False
-        return not domain or domain in (session.domain, session.origin)
-
-    # None stands for a session that is passed over, which takes its time too.
-    return (session if is_meant(session) else None for session in controlled.sessions())
-
-
-def _kick(controlled: Controlled, arguments: Arguments) -> Iterator[Any]:
-    session = arguments.text("session")
-    arguments.end()
-    if not session:
-        raise RefusedError(Code.BAD_REQUEST, "no session is named")
-    if not controlled.kick(session):
-        raise RefusedError(Code.NOT_FOUND, "there is no session with this id")
-    return iter(({"session": session},))
-
-
-def _log_level(controlled: Controlled, arguments: Arguments) -> Iterator[Any]:
-    named = arguments.text("level")
-    arguments.end()
-    try:
-        level = Severity(named) if named else None
-    except ValueError as error:
-        text = f"there are the levels {', '.join(each.value for each in Severity)}"
-        raise RefusedError(Code.BAD_REQUEST, text) from error
-    return iter(({"level": controlled.log_level(level).value},))
-
-
-def _reload(controlled: Controlled, arguments: Arguments) -> "Deferred[Items]":
-    arguments.end()
-    return controlled.reload().addCallback(lambda reloaded: iter((reloaded,)))
-
-
-def _drain(controlled: Controlled, arguments: Arguments) -> Iterator[Any]:
-    older_than = arguments.text("older_than")
-    arguments.end()
-    try:
-        drained = controlled.drain(older_than)
-    except ValueError as error:
-        raise RefusedError(Code.BAD_REQUEST, f"older_than: {error}") from error
-    return iter((drained,))
-
-
-_COMMANDS: Final[Mapping[str, Answer]] = {
-    "status": _status,
-    "sessions": _sessions,
-    "kick": _kick,
-    "log-level": _log_level,
-    "reload": _reload,
-    "drain": _drain,
-}

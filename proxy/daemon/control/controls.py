@@ -11,7 +11,10 @@ from twisted.internet.defer import Deferred
 
 from proxy.daemon.control.controlled import (
     NO_LISTENER,
+    NO_SESSION,
+    Ended,
     NotControllableError,
+    Soon,
     Steering,
     Told,
     Wanted,
@@ -84,40 +87,42 @@ class Controls:
     def status(self) -> Status:
         """Return how the daemon is doing."""
         states = Counter(_state(session).value for session in self._sessions)
+        counted = Counter(session.view.listener for session in self._sessions)
         return Status(
             version=version("bascule"),
             pid=os.getpid(),
             started=self._started.isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - self._since, 3),
             sessions=dict(states),
-            listeners=tuple(self._listeners()),
+            listeners=listening(self.conf, self._places(), counted),
             certificates=self._certificates(),
             pending=self._pending(),
             alerts=self._alerts(),
         )
 
-    def _listeners(self) -> Iterator[ListenerFacts]:
-        counted = Counter(session.view.listener for session in self._sessions)
-        places = self._places()
-        for listener in self.conf.listeners:
-            yield ListenerFacts(
-                name=listener.name,
-                direction=listener.direction,
-                stream=listener.stream.value,
-                address=", ".join(map(str, places.get(listener.name, ()))),
-                tls=listener.tls.value,
-                sessions=counted[listener.name],
-            )
+    def sessions(self, listener: str = "", domain: str = "") -> Iterator[SessionFacts | None]:
+        """Return sessions one by one; those that end meanwhile are left out.
 
-    def sessions(self) -> Iterator[SessionFacts]:
-        """Return the sessions one by one; those that end meanwhile are left out."""
-        for session in tuple(self._sessions):
-            if session in self._sessions:
-                yield _facts(session)
+        Args:
+            listener: only those of this listener; empty for any.
+            domain: only those to or from this domain; empty for any.
 
-    def has_listener(self, name: str) -> bool:
-        """Whether there is a listener with this name, or a session of one that there was."""
-        return self._listens(name) or any(each.view.listener == name for each in self._sessions)
+        Raises:
+            NotControllableError: there is no such listener, nor a session of one that there was.
+        """
+        there = tuple(self._sessions)
+        known = self._listens(listener) or any(each.view.listener == listener for each in there)
+        if listener and not known:
+            raise NotControllableError(NO_LISTENER)
+
+        def is_meant(session: Bridge | Divider) -> bool:
+            view = session.view
+            if session not in self._sessions or (listener and view.listener != listener):
+                return False
+            return not domain or domain in (view.domain, view.origin)
+
+        # None stands for a session that is passed over, which takes its time too.
+        return (_facts(session) if is_meant(session) else None for session in there)
 
     def _listens(self, name: str) -> bool:
         return any(listener.name == name for listener in self.conf.listeners)
@@ -133,7 +138,7 @@ class Controls:
         session.end(StreamError(Condition.POLICY_VIOLATION, "ended by an operator of the proxy"))
         return True
 
-    def trace(self, wanted: Wanted, told: Told, ended: Callable[[], None]) -> Callable[[], None]:
+    def trace(self, wanted: Wanted, told: Told, ended: Ended) -> Callable[[], None]:
         """Tell what happens in the negotiation of sessions; see `Controlled.trace`.
 
         Raises:
@@ -145,7 +150,7 @@ class Controls:
             return self.tracing.await_next(wanted, told, ended)
         session = self._find(wanted.session)
         if session is None:
-            raise NotControllableError("there is no session with this id")
+            raise NotControllableError(NO_SESSION)
         return self.tracing.follow(session.view, lambda watch: _attach(session, watch), told, ended)
 
     def log_level(self, level: Severity | None) -> Severity:
@@ -165,7 +170,7 @@ class Controls:
         """
         return self._steered().reload()
 
-    def drain(self, older_than: str) -> Drained:
+    def drain(self, older_than: str) -> Soon[Drained]:
         """End sessions one after another; see `Controlled.drain`.
 
         Raises:
@@ -181,6 +186,29 @@ class Controls:
 
     def _find(self, session_id: str) -> Bridge | Divider | None:
         return next((each for each in self._sessions if each.view.id == session_id), None)
+
+
+def listening(
+    conf: Conf, places: Mapping[str, tuple[Address, ...]], sessions: Mapping[str, int]
+) -> tuple[ListenerFacts, ...]:
+    """Return the listeners of a conf.
+
+    Args:
+        conf: the conf.
+        places: where each listener listens, by its name.
+        sessions: how many sessions each has; those that are not there have none.
+    """
+    return tuple(
+        ListenerFacts(
+            name=listener.name,
+            direction=listener.direction,
+            stream=listener.stream.value,
+            address=", ".join(map(str, places.get(listener.name, ()))),
+            tls=listener.tls.value,
+            sessions=sessions.get(listener.name, 0),
+        )
+        for listener in conf.listeners
+    )
 
 
 def _attach(session: Bridge | Divider, watch: Watch) -> bool:

@@ -1,8 +1,7 @@
 """One client of the control socket: its request, and what is answered, within bounds."""
 
 import socket
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -12,8 +11,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from proxy.daemon.control.answering import TRACE, answer, wanted
-from proxy.daemon.control.controlled import Controlled, NotControllableError
+from proxy.daemon.control.answering import TRACE, Answering, Items, wanted
+from proxy.daemon.control.controlled import NotControllableError
 from proxy.daemon.control.facts import Traced
 from proxy.daemon.control.peer import peer_of
 from proxy.daemon.control.protocol import (
@@ -44,6 +43,7 @@ AT_ONCE: Final = 50
 MOST_WAITING: Final = 262_144
 """Bytes of a trace that may wait for a client to take them in."""
 
+_END: Final = object()
 _log = Logger()
 
 
@@ -53,7 +53,7 @@ class Conversation(Protocol):
 
     Args:
         reactor: the reactor.
-        controlled: the daemon.
+        answering: answers the request.
         group: the group whose members may control it.
         busy: whether there are too many clients already.
         gone: called once when this one is gone.
@@ -62,14 +62,14 @@ class Conversation(Protocol):
     def __init__(
         self,
         reactor: Any,
-        controlled: Controlled,
+        answering: Answering,
         *,
         group: int,
         busy: bool,
         gone: Callable[["Conversation"], None],
     ) -> None:
         self._reactor = reactor
-        self._controlled = controlled
+        self._answering = answering
         self._group = group
         self._busy = busy
         self._gone = gone
@@ -78,8 +78,8 @@ class Conversation(Protocol):
         self._over = False
         self._paused = False
         self._waiting = 0  # bytes of a trace written since the client is slow
-        self._items: Iterator[Any] = iter(())
-        self._coming: Deferred[Iterator[Any]] | None = None  # the answer, which takes its time
+        self._items: Items = iter(())
+        self._coming = False  # whether an item takes its time
         self._stop_trace: Callable[[], None] | None = None
         self._next: Any = None
         self._deadline: Any = None
@@ -110,12 +110,8 @@ class Conversation(Protocol):
             if line is not None:
                 self._asked, self._read = True, b""
                 self._begin(line)
-        except RefusedError as error:
-            self._refuse(error)
-        except NotControllableError as error:
-            self._refuse(RefusedError(Code.NOT_FOUND, str(error)))
-        except Exception:  # noqa: BLE001 - the daemon must not suffer from being asked
-            self._fail()
+        except Exception as error:  # noqa: BLE001 - the daemon must not suffer from being asked
+            self._fail(error)
 
     def readConnectionLost(self) -> None:
         """The client has said all; it may still listen, if it has asked for what has an end."""
@@ -175,29 +171,19 @@ class Conversation(Protocol):
         request = read_request(line)
         if request.command == TRACE:
             self._wait(TRACING, f"a trace lasts {TRACING / 3_600:g} hour at most")
-            stop = self._controlled.trace(wanted(request), self._traced, self._answered)
+            controlled = self._answering.controlled
+            stop = controlled.trace(wanted(request), self._traced, self._trace_ended)
             if self._over:
                 stop()
             else:
                 self._stop_trace = stop
             return
         self._wait(ANSWERING, "the answer was not taken in in time")
-        items = answer(self._controlled, request)
-        if isinstance(items, Deferred):
-            self._coming = items
-            items.addCallback(self._come).addErrback(self._fail)
-        else:
-            self._come(items)
-
-    def _come(self, items: Iterator[Any]) -> None:
-        """The answer is there."""
-        self._coming = None
-        if not self._over:
-            self._items = items
-            self._turn()
+        self._items = self._answering.answer(request)
+        self._turn()
 
     def _turn_later(self) -> None:
-        waits = self._over or self._stop_trace is not None or self._coming is not None
+        waits = self._over or self._stop_trace is not None or self._coming
         if self._next is None and self._asked and not waits:
             self._next = self._reactor.callLater(0, self._turn)
 
@@ -206,17 +192,36 @@ class Conversation(Protocol):
         self._next = None
         if self._paused or self._over:
             return
+        lines: list[bytes] = []
         try:
-            items = list(islice(self._items, AT_ONCE))
-            lines = b"".join(item_line(item) for item in items if item is not None)
-        except Exception:  # noqa: BLE001 - the daemon must not suffer from being asked
-            self._fail()
+            for _ in range(AT_ONCE):
+                item = next(self._items, _END)
+                if item is _END or isinstance(item, Deferred):
+                    break
+                if item is not None:
+                    lines.append(item_line(item))
+        except Exception as error:  # noqa: BLE001 - the daemon must not suffer from being asked
+            self._fail(error)
             return
-        self._transport.write(lines)
-        if len(items) < AT_ONCE:
+        self._transport.write(b"".join(lines))
+        if item is _END:
             self._answered()
+        elif isinstance(item, Deferred):
+            self._coming = True
+            item.addCallback(self._come).addErrback(self._missed)
         else:
             self._turn_later()
+
+    def _come(self, item: Any) -> None:
+        """What was waited for is there."""
+        self._coming = False
+        if not self._over:
+            if item is not None:
+                self._transport.write(item_line(item))
+            self._turn_later()
+
+    def _missed(self, failure: Failure) -> None:
+        self._fail(failure.value)
 
     def _traced(self, traced: Traced) -> None:
         if self._over:
@@ -228,6 +233,12 @@ class Conversation(Protocol):
                 self._leave()
                 return
         self._transport.write(line)
+
+    def _trace_ended(self, why: str = "") -> None:
+        if why:
+            self._refuse(RefusedError(Code.NOT_FOUND, why))
+        else:
+            self._answered()
 
     def _wait(self, seconds: float, late: str) -> None:
         if self._deadline is not None:
@@ -247,9 +258,15 @@ class Conversation(Protocol):
         self._slow = None
         self._leave()
 
-    def _fail(self, failure: Failure | None = None) -> None:
-        _log.failure("fault in the control socket", failure=failure)
-        self._refuse(RefusedError(Code.FAULT, "the daemon has failed; its log says more"))
+    def _fail(self, error: BaseException | None) -> None:
+        """Say why there is no answer, or no more of it."""
+        if isinstance(error, RefusedError):
+            self._refuse(error)
+        elif isinstance(error, NotControllableError):
+            self._refuse(RefusedError(Code.NOT_FOUND, str(error)))
+        else:
+            _log.failure("fault in the control socket", failure=Failure(error))  # type: ignore[no-untyped-call]
+            self._refuse(RefusedError(Code.FAULT, "the daemon has failed; its log says more"))
 
     def _refuse(self, error: RefusedError) -> None:
         self._say_last(error_line(error))
@@ -274,6 +291,7 @@ class Conversation(Protocol):
     def _end(self) -> None:
         """Answer no more."""
         self._over = True
+        # Whoever is asked for the rest learns that nobody wants it.
         self._items = iter(())
         if self._next is not None:
             self._next.cancel()

@@ -211,6 +211,44 @@ class AlertRow:
     count: int
 
 
+class WorkerState(Enum):
+    """How one of several processes is."""
+
+    STARTING = "starting"
+    """It is being started, and serves nobody yet."""
+    RUNNING = "running"
+    """It serves sessions."""
+    SILENT = "silent"
+    """It is there, but has not answered when it was asked."""
+    WAITING = "waiting"
+    """It has ended, and will be started again."""
+    ENDING = "ending"
+    """It ends, and will not be started again."""
+
+
+@attrs.frozen
+class WorkerFacts:
+    """One of several processes that serve sessions.
+
+    Attributes:
+        number: from 1; one that is started again keeps it.
+        state: how it is, one of the words of `WorkerState`.
+        pid: the process; None while there is none.
+        started: when the process was started, as ISO 8601 has it, in UTC; likewise.
+        restarts: how often it was started again.
+        seconds: of one that waits, until it is started again; None of others.
+        sessions: how many sessions it has; None if it has not said.
+    """
+
+    number: int
+    state: str
+    pid: int | None = None
+    started: str | None = None
+    restarts: int = 0
+    seconds: float | None = None
+    sessions: int | None = None
+
+
 @attrs.frozen
 class Status:
     """A daemon, as it stands.
@@ -225,6 +263,7 @@ class Status:
         certificates: the certificates that are presented.
         pending: how many certificates wait in the keyring for a decision; None without a keyring.
         alerts: the alerts of late, newest first.
+        workers: the processes that serve sessions, where there are several.
     """
 
     version: str
@@ -236,6 +275,7 @@ class Status:
     certificates: tuple[CertificateRow, ...] = ()
     pending: int | None = None
     alerts: tuple[AlertRow, ...] = ()
+    workers: tuple[WorkerFacts, ...] = ()
 
 
 @attrs.frozen
@@ -276,6 +316,7 @@ class Traced:
         leg: ``client`` or ``server``; empty if it is about both.
         way: ``received`` or ``sent`` for what went over that leg; empty for what is told of it.
         text: what it was, on one line, credentials masked.
+        last: whether nothing more is told of the session.
     """
 
     time: str
@@ -283,3 +324,4 @@ class Traced:
     leg: str
     way: str
     text: str
+    last: bool = False

@@ -8,6 +8,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
+from proxy.daemon.control.answering import Answering
 from proxy.daemon.control.controlled import Controlled
 from proxy.daemon.control.conversation import Conversation
 from proxy.daemon.control.place import Place, take
@@ -23,7 +24,61 @@ _PAUSE: Final = 0.5
 _log = Logger()
 
 
-class ControlSocket(Factory):
+class Clients(Factory):
+    """Those who ask a daemon.
+
+    Args:
+        reactor: the reactor.
+        answering: answers them.
+        most: how many there may be at a time; others are told to try again.
+
+    Attributes:
+        group: the group whose members may ask; -1 for none.
+    """
+
+    noisy = False
+
+    def __init__(self, reactor: Any, answering: Answering, most: int = MOST_CLIENTS) -> None:
+        self._reactor = reactor
+        self._answering = answering
+        self._most = most
+        self._there: set[Conversation] = set()
+        self.group = -1
+
+    def __len__(self) -> int:
+        return len(self._there)
+
+    def adopt(self, connection: socket.socket) -> None:
+        """Serve who is at the other end of a connection.
+
+        Args:
+            connection: it is closed here, and served by a descriptor of its own.
+        """
+        with connection:
+            try:
+                self._reactor.adoptStreamConnection(connection.fileno(), socket.AF_UNIX, self)
+            except OSError as error:
+                _log.warn("a control connection is closed: {reason}", reason=error.strerror)
+
+    def buildProtocol(self, _address: IAddress | None) -> Conversation:
+        """Return what speaks with a client."""
+        client = Conversation(
+            self._reactor,
+            self._answering,
+            group=self.group,
+            busy=len(self._there) >= self._most,
+            gone=self._there.discard,
+        )
+        self._there.add(client)
+        return client
+
+    def close(self) -> None:
+        """Close every connection."""
+        for client in tuple(self._there):
+            client.close()
+
+
+class ControlSocket:
     """A control socket.
 
     Args:
@@ -32,16 +87,12 @@ class ControlSocket(Factory):
         controlled: the daemon.
     """
 
-    noisy = False
-
     def __init__(self, hub: Hub, path: Path, controlled: Controlled) -> None:
         self._hub = hub
-        self._reactor = hub.reactor
         self._path = path
-        self._controlled = controlled
         self._place: Place | None = None
         self._pause: Any = None
-        self._clients: set[Conversation] = set()
+        self._clients = Clients(hub.reactor, Answering(controlled))
 
     def start(self) -> None:
         """Listen.
@@ -50,10 +101,17 @@ class ControlSocket(Factory):
             OSError: the place cannot be taken; ``strerror`` says why.
         """
         self._place = take(self._path)
+        self._clients.group = self._place.group
         self._hub.watch(self._place.listening.fileno(), self._ready, IN)
 
     def stop(self) -> None:
         """Listen no more, close every connection, and remove the socket."""
+        if self._place is not None:
+            self.retire()
+            self._clients.close()
+
+    def retire(self) -> None:
+        """Listen no more, and remove the socket; whoever is being answered gets the answer."""
         place, self._place = self._place, None
         if place is None:
             return
@@ -63,30 +121,10 @@ class ControlSocket(Factory):
             self._pause.cancel()
             self._pause = None
         place.leave()
-        for client in tuple(self._clients):
-            client.close()
-
-    def retire(self) -> None:
-        """Listen no more, and remove the socket; whoever is being answered gets the answer."""
-        clients, self._clients = self._clients, set()
-        self.stop()
-        self._clients = clients
 
     def fail(self, reason: str) -> None:
         """Take note that accepting has failed: the next connection may fare better."""
         _log.error("the control socket has failed: {reason}", reason=reason)
-
-    def buildProtocol(self, _address: IAddress | None) -> Conversation:
-        """Return what speaks with a client."""
-        client = Conversation(
-            self._reactor,
-            self._controlled,
-            group=-1 if self._place is None else self._place.group,
-            busy=len(self._clients) >= MOST_CLIENTS,
-            gone=self._clients.discard,
-        )
-        self._clients.add(client)
-        return client
 
     def _ready(self, _events: int) -> None:
         for _ in range(_AT_ONCE):
@@ -99,16 +137,7 @@ class ControlSocket(Factory):
             except OSError:
                 self._rest(self._place)
                 return
-            with connection:
-                connection.setblocking(False)
-                self._adopt(connection)
-
-    def _adopt(self, connection: socket.socket) -> None:
-        """Have the reactor serve a connection, by a descriptor of its own."""
-        try:
-            self._reactor.adoptStreamConnection(connection.fileno(), socket.AF_UNIX, self)
-        except OSError as error:
-            _log.warn("a control connection is closed: {reason}", reason=error.strerror)
+            self._clients.adopt(connection)
 
     def _rest(self, place: Place) -> None:
         self._hub.forget(place.listening.fileno())

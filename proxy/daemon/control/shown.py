@@ -17,6 +17,8 @@ from proxy.daemon.control.facts import (
     State,
     Status,
     Traced,
+    WorkerFacts,
+    WorkerState,
 )
 from proxy.daemon.printed import printed
 from proxy.session.options import one_line
@@ -33,6 +35,7 @@ _GOOD: Final = "green"
 _BAD: Final = "red"
 _FAIR: Final = "yellow"
 _SEVERITIES: Final = {"critical": _BAD, "warning": _FAIR}
+_STATES: Final = {WorkerState.RUNNING.value: _GOOD, WorkerState.SILENT.value: _BAD}
 _KILO: Final = 1_000
 _MINUTE: Final = 60
 _HOUR: Final = 3_600
@@ -58,6 +61,9 @@ def _status(status: Status) -> Iterator[RenderableType]:
     yield _grid(_head(status))
     yield Text()
     yield _listeners(status.listeners)
+    if status.workers:
+        yield Text()
+        yield _workers(status.workers)
     if status.certificates:
         yield Text()
         yield _certificates(status.certificates)
@@ -94,6 +100,35 @@ def _listeners(listeners: Iterable[ListenerFacts]) -> Table:
         words = (each.name, each.direction, each.stream, each.address, each.tls)
         grid.add_row(*map(_text, words), str(each.sessions))
     return grid
+
+
+def _workers(workers: Iterable[WorkerFacts]) -> Table:
+    grid = _table("WORKER", "PROCESS", "STATE", "SINCE", "RESTARTS", "SESSIONS")
+    for each in workers:
+        since = "" if each.started is None else _time(each.started)
+        grid.add_row(
+            str(each.number),
+            _or_nothing(each.pid),
+            _standing(each),
+            since,
+            str(each.restarts),
+            _or_nothing(each.sessions),
+        )
+    return grid
+
+
+def _or_nothing(number: int | None) -> str:
+    return "" if number is None else str(number)
+
+
+def _standing(worker: WorkerFacts) -> Text:
+    """Return how a worker is."""
+    state = printable(worker.state)
+    if worker.state == WorkerState.SILENT.value:
+        state = "does not answer"
+    elif worker.seconds is not None:
+        state = f"starts again in {worker.seconds:.1f} s"
+    return Text(state, _STATES.get(worker.state, _FAIR))
 
 
 def _certificates(certificates: Iterable[CertificateRow]) -> Table:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from proxy.daemon.control.client import NotRunningError
 from proxy.daemon.control.decoding import decoded
-from proxy.daemon.control.facts import SessionFacts, Status
+from proxy.daemon.control.facts import SessionFacts, Status, WorkerState
 from proxy.daemon.control.protocol import RefusedError
 from proxy.daemon.control.shown import counted, duration, octets, tls_words
 from proxy.xmpp.text import printable
@@ -95,12 +95,25 @@ def view(before: Sample | None, now: Sample, height: int, trouble: str = "") -> 
         f"up {duration(status.seconds)}   {_per_second(total)}"
     )
     attention = Text(trouble, "red") if trouble else _attention(status)
-    sessions = Text(f"sessions {counted(status.sessions)}")
+    sessions = Text(f"sessions {counted(status.sessions)}{_of_workers(status)}")
     return Group(Text(head, "bold"), sessions, attention, _table(now, found, height - _AROUND))
+
+
+def _of_workers(status: Status) -> str:
+    """Return how many sessions each process has, where there are several."""
+    each = [f"{worker.number}: {_known(worker.sessions)}" for worker in status.workers]
+    return f"   workers {', '.join(each)}" if each else ""
+
+
+def _known(number: int | None) -> str:
+    return "?" if number is None else str(number)
 
 
 def _attention(status: Status) -> Text:
     words = []
+    down = [each for each in status.workers if each.state != WorkerState.RUNNING.value]
+    if down:
+        words.append(f"{len(down)} of {len(status.workers)} workers not running")
     if status.pending:
         words.append(f"{status.pending} pending in the keyring")
     critical = sum(each.severity == "critical" for each in status.alerts)

@@ -7,6 +7,7 @@ their credentials masked. Bytes that are no stream are not shown.
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Final
@@ -175,6 +176,8 @@ class Watch:
             action()
         except Exception:  # noqa: BLE001 - the session must not suffer from being watched
             _log.failure("fault in a trace")
+            with suppress(Exception):
+                self._say(None, "", "the trace has failed; the log says more", last=True)
             self._leave()
 
     def _command(self, command: Command) -> None:
@@ -204,24 +207,27 @@ class Watch:
             if isinstance(event, Element) and way == _SENT and event.name in self._carried:
                 self._end("stanzas pass; no more is shown")
                 return
-            text = shown(event)
-            if text:
-                self._tell(side, way, text)
             if isinstance(event, Element) and event.name == _RESTARTS and _grants(side, way):
                 for each in (_RECEIVED, _SENT):
                     self._flows[side, each].restart()
+            text = shown(event)
+            if text:
+                self._tell(side, way, text)
 
     def _tell(self, side: Side | None, way: str, text: str) -> None:
         if self._lines == MOST_LINES:
-            self._leave()
+            self._end("this takes too long; no more is shown")
             return
         self._lines += 1
-        traced = _traced(self._clock(), self._view.id, side, way, text)
+        self._say(side, way, text)
+
+    def _say(self, side: Side | None, way: str, text: str, *, last: bool = False) -> None:
+        traced = _traced(self._clock(), self._view.id, side, way, text, last=last)
         for sink in tuple(self._sinks):
             sink.told(traced)
 
     def _end(self, text: str) -> None:
-        self._tell(None, "", text)
+        self._say(None, "", text, last=True)
         self._leave()
 
     def _leave(self) -> None:
@@ -313,9 +319,11 @@ class Tracing:
             watch.remove(sink)
 
 
-def _traced(clock: float, session_id: str, side: Side | None, way: str, text: str) -> Traced:
+def _traced(
+    clock: float, session_id: str, side: Side | None, way: str, text: str, *, last: bool = False
+) -> Traced:
     now = datetime.fromtimestamp(clock, UTC).isoformat(timespec="milliseconds")
-    return Traced(now, session_id, "" if side is None else side.value, way, text)
+    return Traced(now, session_id, "" if side is None else side.value, way, text, last)
 
 
 def _grants(side: Side, way: str) -> bool:

@@ -12,8 +12,10 @@ from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from proxy.daemon.control.facts import WorkerState
 from proxy.daemon.metrics import families
 from proxy.daemon.metrics.cause import Cause, cause_of, cause_of_report
+from proxy.daemon.metrics.health import Health
 from proxy.daemon.metrics.loop import LoopDelay
 from proxy.daemon.metrics.names import Names
 from proxy.daemon.metrics.process import Process
@@ -208,6 +210,10 @@ class Metrics:
             troubles.append("the event loop was stuck a moment ago")
         return troubles
 
+    def health(self) -> Health:
+        """Return how the process is."""
+        return Health(self.troubles())
+
     def snapshot(self) -> Deferred[Snapshot]:
         """Return all values, as they are after some turns of the event loop.
 
@@ -242,7 +248,8 @@ class Metrics:
         there |= self._asked("keyring", self._pending, {})
         there |= self._asked("stalls", self._stalls, {})
         there[families.READY.name] = _single(0 if self.troubles() else 1)
-        there[families.WORKERS.name] = _single(1)
+        there[families.WORKERS.name] = {(WorkerState.RUNNING.value,): (1.0,)}
+        there[families.RESTARTS.name] = _single(0)
         there[families.BUILD.name] = {_versions(): (1.0,)}
         values = {**self._tally.values(), **there}
         for name, series in going.values().items():

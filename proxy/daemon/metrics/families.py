@@ -183,8 +183,11 @@ ALERTS: Final = _counter("alerts", "Alerts about certificates.", "kind", "severi
 
 # The daemon itself
 
-READY: Final = _gauge("ready", "Whether the daemon is ready; 0 if a process is not.", rule=Rule.MIN)
-WORKERS: Final = _gauge("workers", "Processes whose metrics these are.", rule=Rule.ADD)
+READY: Final = _gauge(
+    "ready", "Whether the daemon is ready: one of its processes is.", rule=Rule.MAX
+)
+WORKERS: Final = _gauge("workers", "Processes that serve sessions.", "state", rule=Rule.ADD)
+RESTARTS: Final = _counter("worker_restarts", "How often a process was started again.")
 BUILD: Final = _gauge(
     "build_info", "The versions in use.", "version", "python", "twisted", "openssl", rule=Rule.MAX
 )
@@ -243,6 +246,7 @@ FAMILIES: Final[dict[str, Family]] = {
         ALERTS,
         READY,
         WORKERS,
+        RESTARTS,
         BUILD,
         LOOP_DELAY,
         FAULTS,

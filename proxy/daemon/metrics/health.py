@@ -16,10 +16,12 @@ class Health:
     Attributes:
         troubles: why it is not ready, in words; nothing if it is.
         servers: what the legacy servers have answered; None if they were not asked.
+        remarks: what else is wrong, though it is ready, in words.
     """
 
     troubles: Sequence[str]
     servers: Sequence[Asked] | None = None
+    remarks: Sequence[str] = ()
 
     @property
     def good(self) -> bool:
@@ -30,12 +32,14 @@ class Health:
     def text(self) -> str:
         """Return it in lines for people."""
         lines = [f"not ready: {printable(trouble)}" for trouble in self.troubles] or ["ready"]
+        lines += [printable(remark) for remark in self.remarks]
         lines += [_line(asked) for asked in self.servers or ()]
         return "\n".join(lines) + "\n"
 
     def to_json(self) -> str:
         """Return it for programs."""
         told: dict[str, object] = {"ready": not self.troubles, "troubles": [*self.troubles]}
+        told["remarks"] = [*self.remarks]
         if self.servers is not None:
             told["servers"] = [_fields(asked) for asked in self.servers]
         return json.dumps(told) + "\n"

@@ -18,7 +18,7 @@ from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import FOOTER, StreamError, describe
 from proxy.xmpp.events import Element, Event, Footer, Header
 from proxy.xmpp.framing import Framer, Limits
-from proxy.xmpp.headers import opening, read
+from proxy.xmpp.headers import opening, read_answer
 
 SECONDS: Final = 5.0
 """How long a server may take to answer."""
@@ -163,9 +163,7 @@ class _Asking(Protocol):
     def _take(self, event: Event) -> None:
         match event:
             case Header():
-                # Some write an empty 'to' where nobody has said from whom the stream is.
-                kept = {name: value for name, value in event.attributes.items() if name != "to"}
-                header = read(attrs.evolve(event, attributes=kept), self._kind.content)
+                header = read_answer(event, self._kind.content)
                 self._answered = time.monotonic() - self._began
                 self._outcome = Outcome("sent a stream header and nothing more", self._answered)
                 if self._kind is Kind.COMPONENT or not header.has_features:

@@ -2,15 +2,15 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any, Final, Self
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
 
 import attrs
 
 from proxy.daemon.metrics.families import FAMILIES, Family, Sort
 
-FORMAT: Final = 1
-"""What says in JSON how the rest is written; another one is not understood."""
+LONGEST_PIECE: Final = 65_536
+"""Bytes of the values in one piece of a snapshot, as JSON."""
 
 Labels = tuple[str, ...]
 """The values of a metric's labels, in the order of its declaration."""
@@ -30,26 +30,45 @@ class Snapshot:
 
     values: Mapping[str, Mapping[Labels, Numbers]]
 
-    def to_json(self) -> str:
-        """Write it as one line of JSON, which `from_json` reads."""
-        families = {
-            name: [[list(labels), list(numbers)] for labels, numbers in series.items()]
-            for name, series in self.values.items()
-        }
-        return json.dumps({"format": FORMAT, "families": families}, allow_nan=False)
+    def lasting(self) -> "Snapshot":
+        """Return what is to be counted on when the process is gone: counters and histograms."""
+        values = self.values.items()
+        kept = {name: it for name, it in values if FAMILIES[name].sort is not Sort.GAUGE}
+        return Snapshot(kept)
 
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read what `to_json` has written.
 
-        Raises:
-            ValueError: It is something else; the message says what is wrong.
-        """
-        match json.loads(text):
-            case {"format": 1, "families": dict(families)}:
-                return cls({name: _read(name, series) for name, series in families.items()})
-            case _:
-                raise ValueError(f"not a snapshot of metrics in format {FORMAT}")
+def pieces(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
+    """Write a snapshot as objects of JSON which `read_piece` reads, each of bounded size.
+
+    A value whose labels alone are longer than that is left out.
+    """
+    for name, series in snapshot.values.items():
+        part: list[object] = []
+        size = 0
+        for labels, numbers in series.items():
+            value = [list(labels), list(numbers)]
+            octets = len(json.dumps(value))
+            if octets > LONGEST_PIECE:
+                continue
+            if size + octets > LONGEST_PIECE:
+                yield {"family": name, "series": part}
+                part, size = [], 0
+            part.append(value)
+            size += octets
+        yield {"family": name, "series": part}
+
+
+def read_piece(structure: object) -> Snapshot:
+    """Read what `pieces` has written; `merge` makes the whole of them.
+
+    Raises:
+        ValueError: It is something else; the message says what is wrong.
+    """
+    match structure:
+        case {"family": str(name), "series": list(series)}:
+            return Snapshot({name: _read(name, series)})
+        case _:
+            raise ValueError("no part of a snapshot of metrics")
 
 
 def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
@@ -74,12 +93,12 @@ def width(family: Family) -> int:
     return len(family.bounds) + 2 if family.sort is Sort.HISTOGRAM else 1
 
 
-def _read(name: str, series: Any) -> dict[Labels, Numbers]:
+def _read(name: str, series: list[Any]) -> dict[Labels, Numbers]:
     family = FAMILIES.get(name)
     if family is None:
         raise ValueError(f"there is no metric {name!r}")
     found = {}
-    for each in series if isinstance(series, list) else (series,):
+    for each in series:
         match each:
             case [list(labels), list(numbers)] if (
                 len(labels) == len(family.labels)

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
 
+from proxy.daemon.control.controlled import Soon, awaited
 from proxy.daemon.endpoints import Endpoint
 from proxy.daemon.metrics.behind import Asked, LegacyServers
 from proxy.daemon.metrics.exposition import CONTENT_TYPE, expose
@@ -43,12 +44,12 @@ class Pages:
 
     Attributes:
         snapshot: returns the values of all metrics.
-        troubles: returns why the daemon is not ready, in words; nothing if it is.
+        health: returns how the daemon is.
         servers: the legacy servers, which are asked for their health.
     """
 
     snapshot: Callable[[], Deferred[Snapshot]]
-    troubles: Callable[[], Sequence[str]]
+    health: Callable[[], Soon[Health]]
     servers: LegacyServers
 
 
@@ -194,7 +195,7 @@ class _Request(http.Request):
             servers: Deferred[tuple[Asked, ...] | None] = succeed(None)
             if b"servers" in self._asked_for:
                 servers = self._pages.servers.asked()  # type: ignore[assignment]
-            self._when(servers, self._show_health)
+            self._when(servers.addCallback(self._health), self._show_health)
         else:
             self._answer(http.NOT_FOUND, _TEXT, b"there are /metrics and /healthz\n")
 
@@ -215,8 +216,11 @@ class _Request(http.Request):
     def _show_metrics(self, snapshot: Snapshot) -> None:
         self._answer(http.OK, CONTENT_TYPE, expose(snapshot))
 
-    def _show_health(self, servers: Sequence[Asked] | None) -> None:
-        health = Health(self._pages.troubles(), servers)
+    def _health(self, servers: Sequence[Asked] | None) -> Deferred[Health]:
+        health = awaited(self._pages.health())
+        return health.addCallback(lambda found: attrs.evolve(found, servers=servers))
+
+    def _show_health(self, health: Health) -> None:
         code = http.OK if health.good else http.SERVICE_UNAVAILABLE
         accepted = b",".join(self.requestHeaders.getRawHeaders(b"Accept", []))
         if _JSON in accepted:

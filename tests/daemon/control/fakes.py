@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
 
 from proxy.daemon.control.client import ask
-from proxy.daemon.control.controlled import NotControllableError, Told, Wanted
+from proxy.daemon.control.controlled import Controlled, Ended, NotControllableError, Told, Wanted
 from proxy.daemon.control.facts import (
     AlertRow,
     CertificateRow,
@@ -93,7 +93,7 @@ class Daemon:
         self.kicked: list[str] = []
         self.level = Severity.INFO
         self.wanted: list[Wanted] = []
-        self.sinks: list[tuple[Told, Callable[[], None]]] = []
+        self.sinks: list[tuple[Told, Ended]] = []
         self.stopped = 0
         self.fault: Exception | None = None
         self.ending = False
@@ -105,19 +105,21 @@ class Daemon:
             raise self.fault
         return STATUS
 
-    def sessions(self) -> Iterator[SessionFacts]:
+    def sessions(self, listener: str = "", domain: str = "") -> Iterator[SessionFacts | None]:
+        names = {"", *(each.name for each in STATUS.listeners)}
+        if listener not in names:
+            raise NotControllableError("there is no listener with this name")
         for each in self.there:
             self.drawn += 1
-            yield each
-
-    def has_listener(self, name: str) -> bool:
-        return any(listener.name == name for listener in STATUS.listeners)
+            is_meant = listener in ("", each.listener)
+            is_meant = is_meant and domain in ("", each.domain, each.origin)
+            yield each if is_meant else None
 
     def kick(self, session_id: str) -> bool:
         self.kicked.append(session_id)
         return any(each.id == session_id for each in self.there)
 
-    def trace(self, wanted: Wanted, told: Told, ended: Callable[[], None]) -> Callable[[], None]:
+    def trace(self, wanted: Wanted, told: Told, ended: Ended) -> Callable[[], None]:
         if wanted.session == "gone":
             raise NotControllableError("there is no session with this id")
         self.wanted.append(wanted)
@@ -174,8 +176,12 @@ class Running:
         self.reactor = EPollReactor()  # type: ignore[no-untyped-call]
         self.reactor.startRunning(installSignalHandlers=False)
         self.hub = Hub(self.reactor)
-        self.socket = ControlSocket(self.hub, path, self.daemon)
+        self.socket = ControlSocket(self.hub, path, self.controlled())
         self.socket.start()
+
+    def controlled(self) -> Controlled:
+        """What the socket is about."""
+        return self.daemon
 
     def until(self, done: Callable[[], object], seconds: float = 20) -> None:
         end = time.monotonic() + seconds

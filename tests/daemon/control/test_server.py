@@ -101,11 +101,15 @@ def test_sessions(running: Running) -> None:
         ({"listener": "s2s-out", "domain": "example.com"}, ["b2"]),
         ({"domain": "example.com"}, ["a1", "b2"]),
         ({"domain": "example.net"}, ["b2"]),
-        ({"listener": "nothing"}, []),
     ],
 )
 def test_some_sessions(running: Running, arguments: dict[str, object], ids: list[str]) -> None:
     assert [item["id"] for item in running.asked("sessions", **arguments).items] == ids
+
+
+def test_sessions_of_a_listener_that_there_is_not(running: Running) -> None:
+    error = running.asked("sessions", listener="nothing").error
+    assert refusal(error) == (Code.NOT_FOUND, "there is no listener with this name")
 
 
 def test_kick(running: Running) -> None:

@@ -296,7 +296,9 @@ def test_a_trace_is_bounded(traces: Traces, monkeypatch: pytest.MonkeyPatch) -> 
     traces.next()
     watch = traces.begin()
     watch.received(Side.CLIENT, HEADER + STARTTLS * 50)
-    assert len(traces.told) == 12
+    assert len(traces.told) == 13
+    assert [each.last for each in traces.told] == [False] * 12 + [True]
+    assert traces.told[-1].text == "this takes too long; no more is shown"
     assert traces.ended == 1
 
 

@@ -234,7 +234,8 @@ def test_what_cannot_be_collected_is_left_out_and_told(counted: Counted) -> None
         globalLogPublisher.removeObserver(observer)
     assert "bascule_keyring_pending" not in found
     assert grown(found["bascule_collection_faults_total"]) == {("keyring",): (1,)}
-    assert found["bascule_workers"] == {(): (1,)}
+    assert found["bascule_workers"] == {("running",): (1,)}
+    assert found["bascule_worker_restarts_total"] == {(): (0,)}
     assert "no keyring" in str(logged)
 
 

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from proxy.daemon.endpoints import Endpoint
 from proxy.daemon.metrics import families, web
 from proxy.daemon.metrics.behind import Behind, LegacyServers
+from proxy.daemon.metrics.health import Health
 from proxy.daemon.metrics.legacy import Outcome
 from proxy.daemon.metrics.snapshot import Snapshot
 from proxy.daemon.metrics.web import MOST_CONNECTIONS, MetricsServer, Pages
@@ -27,6 +28,8 @@ BEHIND = Behind("example.com", Kind.C2S, Address("127.0.0.1", 15222))
 class Site:
     turning: Turning
     troubles: Sequence[str] = ()
+    remarks: Sequence[str] = ()
+    healths: Deferred[Health] | None = None
     outcome: Outcome = attrs.field(factory=lambda: Outcome("", 0.0125))
     snapshots: Deferred[Snapshot] | None = None
     asked: int = 0
@@ -34,12 +37,15 @@ class Site:
 
     def __attrs_post_init__(self) -> None:
         servers = LegacyServers(self.turning.reactor, [BEHIND], lambda *_: self.ask())
-        pages = Pages(lambda: self.snapshots or succeed(SNAPSHOT), lambda: self.troubles, servers)
+        pages = Pages(lambda: self.snapshots or succeed(SNAPSHOT), self.health, servers)
         self.server = MetricsServer(self.turning.reactor, Endpoint(HOST, 0), pages)
         self.server.start()
         self.servers = servers
 
     servers: LegacyServers = attrs.field(init=False)
+
+    def health(self) -> Health | Deferred[Health]:
+        return self.healths or Health(self.troubles, remarks=self.remarks)
 
     def ask(self) -> Deferred[Outcome]:
         self.asked += 1
@@ -136,12 +142,34 @@ def test_health_says_ready_or_why_not(site: Site) -> None:
     assert site.asked == 0
 
 
+def test_who_is_ready_may_have_something_to_say(site: Site) -> None:
+    site.remarks = ("worker 2 does not answer", "a\nforged: line")
+    head, body = site.get("/healthz")
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    assert body == b"ready\nworker 2 does not answer\na\\nforged: line\n"
+    body = site.get("/healthz", "Accept: application/json\r\n")[1]
+    assert json.loads(body) == {"ready": True, "troubles": [], "remarks": [*site.remarks]}
+
+
+def test_health_that_takes_its_time(site: Site) -> None:
+    site.healths = Deferred()
+    with site.connect() as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        site.turning.turn(20)
+        site.healths.callback(Health(("it is draining",)))
+        assert b"not ready: it is draining" in site.rest(connection)
+
+
 def test_health_for_programs(site: Site) -> None:
     site.troubles = ("it is draining",)
     head, body = site.get("/healthz", "Accept: application/json\r\n")
     assert head.startswith(b"HTTP/1.1 503 ")
     assert b"\r\nContent-Type: application/json" in head
-    assert json.loads(body) == {"ready": False, "troubles": ["it is draining"]}
+    assert json.loads(body) == {
+        "ready": False,
+        "troubles": ["it is draining"],
+        "remarks": [],
+    }
 
 
 @pytest.mark.parametrize("query", ["servers", "servers=1"])
@@ -258,6 +286,6 @@ def test_a_stop_ends_what_is_open(site: Site) -> None:
 
 def test_an_address_that_is_taken_is_told(site: Site, turning: Turning) -> None:
     taken = Endpoint(HOST, site.server.port)
-    pages = Pages(lambda: succeed(SNAPSHOT), list, site.servers)
+    pages = Pages(lambda: succeed(SNAPSHOT), site.health, site.servers)
     with pytest.raises(OSError, match=rf"\Ametrics: {taken}: Address already in use\Z"):
         MetricsServer(turning.reactor, taken, pages).start()

@@ -1,0 +1,72 @@
+"""Where the log goes: standard error, which must never keep the daemon waiting.
+
+A pipe that nobody reads is full some day, and so is a disk. A line that is not taken at once is
+lost then, and once lines are taken again one of them says how many were.
+"""
+
+import os
+import select
+from collections.abc import Callable
+from typing import Final, Protocol
+
+PATIENCE: Final = 0.05
+"""Seconds that the rest of a line that was begun is waited for; nothing else is."""
+
+
+class Outlet(Protocol):
+    """Takes lines, as a text file does."""
+
+    def write(self, text: str, /) -> object:
+        """Take a line, with its end."""
+
+    def flush(self) -> object:
+        """Have all that was taken go out."""
+
+
+class Descriptor:
+    """A descriptor that is written to without waiting for anybody.
+
+    Args:
+        number: the descriptor.
+
+    Attributes:
+        lost: returns the line, with its end, that says how many were lost.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.lost: Callable[[int], str] = "{} lines were lost\n".format
+        self._number = number
+        self._missing = 0  # lines that were lost since one was written
+        self._torn = False  # whether the last one that was written lacks its end
+        self._poll = select.poll()
+        self._poll.register(number, select.POLLOUT)
+
+    def write(self, text: str, /) -> None:
+        """Write a line if it is taken now; it is lost otherwise."""
+        if self._torn:
+            # Whatever was left out, the next line stands by itself.
+            self._torn = not self._put(b"\n")
+        if self._missing and not self._torn:
+            told = self.lost(self._missing)
+            if self._put(told.encode("utf-8", "backslashreplace")):
+                self._missing = 0
+        if self._missing or not self._put(text.encode("utf-8", "backslashreplace")):
+            self._missing += 1
+
+    def flush(self) -> None:
+        """Nothing to do: nothing is kept back."""
+
+    def _put(self, line: bytes) -> bool:
+        """Write all of a line, or as much as is taken; whether it was all."""
+        rest = line
+        while rest:
+            begun = len(rest) < len(line)
+            try:
+                # What can be written to takes so much without having to wait.
+                if not self._poll.poll(PATIENCE * 1000 if begun else 0):
+                    break
+                rest = rest[os.write(self._number, rest[: select.PIPE_BUF]) :]
+            except OSError:
+                break
+        self._torn = self._torn or 0 < len(rest) < len(line)
+        return not rest

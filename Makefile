@@ -12,11 +12,12 @@ NODE := tests/servers/node
 # What waits for others more than it computes: it runs beside all else.
 WIRE := tests/net tests/servers tests/systemd
 ARGS ?=
+SOAK ?= 3600,5000
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test oldest check bench fuzz format dist deb pins clean test-setup test-wire test-rest
+.PHONY: help demo test oldest check bench fuzz soak format dist deb pins clean test-setup test-wire test-rest
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed 's/:.*## /\t/' | expand -t 12
@@ -52,6 +53,9 @@ bench: $(VENV)/.ready ## Measure Bascule beside HAProxy (ARGS: options of the be
 
 fuzz: $(VENV)/.ready ## Run the property tests with many more examples (ARGS: options of pytest)
 	HYPOTHESIS_PROFILE=deep $(PYTHON) -m pytest -m hypothesis --timeout 3600 $(ARGS)
+
+soak: $(VENV)/.ready ## Let 5,000 sessions come and go for an hour (SOAK=SECONDS,SESSIONS)
+	BASCULE_SOAK=$(SOAK) $(PYTHON) -m pytest -s tests/load/test_soak.py
 
 format: $(VENV)/.ready ## Format the code, mend what the linter can
 	$(VENV)/bin/ruff check --fix .

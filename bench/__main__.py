@@ -24,9 +24,10 @@ from bench.relays import (
     Contender,
     Relay,
     has_slixmpp,
+    sessions_at_most,
 )
 from bench.rounds import Bench, Plan, Result
-from bench.rows import ROWS, SCENARIOS, Row, Scenario
+from bench.rows import ROWS, SCENARIOS, Row, Scenario, fitted
 
 RESULTS = Path(__file__).resolve().parent / "results"
 QUICK_RELAYS = ("haproxy", "bascule", "bascule-limits")
@@ -72,10 +73,29 @@ def choose_rows(names: tuple[str, ...], *, quick: bool) -> list[Row]:
     if unknown:
         known = ", ".join([*(row.name for row in ROWS), keyring.NAME])
         raise BenchError(f"no row {', '.join(unknown)}; there are {known}", os.EX_USAGE)
-    if names:
-        return [row for row in ROWS if row.name in names]
-    usual = {scenario.name for scenario in SCENARIOS if scenario.quick or not quick}
-    return [row for row in ROWS if row.scenario in usual]
+    fitting = {scenario.name: _fitting(scenario) for scenario in SCENARIOS}
+    usual = {name for name, scenario in fitting.items() if scenario.quick or not quick}
+    return [
+        row.titled(fitting[row.scenario])
+        for row in ROWS
+        if (row.name in names if names else row.scenario in usual)
+    ]
+
+
+def _fitting(scenario: Scenario) -> Scenario:
+    """The scenario as this machine can run it."""
+    return scenario if scenario.forward else fitted(scenario, sessions_at_most())
+
+
+def _tell_of_fewer(scenarios: Sequence[Scenario]) -> None:
+    for wanted in SCENARIOS:
+        for scenario in scenarios:
+            if scenario.name == wanted.name and scenario.connections < wanted.connections:
+                click.echo(
+                    f"bench: {scenario.name}: {scenario.connections:,} sessions of "
+                    f"{wanted.connections:,}: the limit on descriptors (ulimit -Hn) allows no more",
+                    err=True,
+                )
 
 
 def _can_run(scenario: Scenario, chosen: list[Relay]) -> bool:
@@ -215,7 +235,7 @@ def main(
         plan = Plan(
             relays=chosen,
             scenarios=[
-                scenario
+                _fitting(scenario)
                 for scenario in SCENARIOS
                 if scenario.name in needed and _can_run(scenario, chosen)
             ],
@@ -223,6 +243,7 @@ def main(
             seconds=seconds or (0.5 if quick else 0.8),
             patience=patience if patience is not None else (0 if quick else 40),
         )
+        _tell_of_fewer(plan.scenarios)
         if publish is not None:
             report.split_page(publish)
         processors = ground.choose_processors()

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import platform
 import re
+import resource
 import shutil
 import ssl
 import subprocess
@@ -20,6 +21,20 @@ from bench.ground import BUILD, REMOTES, SERVICES, Authority, Certificate, KeyKi
 
 IDLE_HOURS = 24
 """No relay may end a session because it is quiet."""
+
+
+SPARE_DESCRIPTORS = 200
+"""What a relay needs besides its sessions', and a few connections that are about to be closed."""
+
+
+MOST_SESSIONS = 10_000
+"""The most that any relay is to have."""
+
+
+def sessions_at_most() -> int:
+    """How many sessions a relay can have here, `MOST_SESSIONS` or fewer: each has 2 descriptors."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(MOST_SESSIONS, (hard - SPARE_DESCRIPTORS) // 2)
 
 
 @attrs.frozen
@@ -70,6 +85,7 @@ class Relay(Contender):
             the domain.
         starttls: Whether it speaks XMPP, so that clients can also use STARTTLS.
         rounds: In how many rounds it takes part at most, None for all.
+        most: How many sessions it is tried with at most, None for any number.
     """
 
     configure: Callable[[Place], list[str]]
@@ -79,6 +95,7 @@ class Relay(Contender):
     shares_port: bool = False
     starttls: bool = False
     rounds: int | None = None
+    most: int | None = None
 
     @property
     def is_installed(self) -> bool:
@@ -90,7 +107,7 @@ def _configure_haproxy(place: Place) -> list[str]:
     lines = [
         "global",
         "  nbthread 1",
-        "  maxconn 9000",
+        f"  maxconn {sessions_at_most()}",
         # A line for each connection, as Bascule writes one for each session, and to the same kind
         # of file: that of its standard output.
         "  log stdout format raw local0 info",
@@ -309,6 +326,7 @@ STUNNEL = Relay(
     program="stunnel",
     package="stunnel4",
     rounds=2,  # it gives the scale; nothing is required of ratios to it
+    most=3000,  # each session is a thread
 )
 
 RELAYS = {relay.name: relay for relay in (REFERENCE, PLAIN, LIMITS, STUNNEL)}

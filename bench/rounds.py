@@ -35,7 +35,7 @@ FOREIGN_SHARE = 0.08
 
 TRIES = 4
 PAUSE_SECONDS = 1.0
-RUN_SECONDS = 120.0
+RUN_SECONDS = 240.0
 WARM_UP = 0.3
 SETTLING = 0.7
 DIRECTLY = "direct_"
@@ -178,6 +178,7 @@ class Bench:
             if (relay is not LIMITS or scenario.with_limits)
             and (not scenario.starttls or relay.starttls or relay is REFERENCE)
             and (relay.rounds is None or number < relay.rounds)
+            and (relay.most is None or scenario.connections <= relay.most)
         ]
         return random.sample(taking_part, len(taking_part))
 

@@ -116,7 +116,13 @@ SCENARIOS = (
     ),
     Scenario("idle_1000", "idle", connections=1000, with_limits=True, fresh=True, rounds=2),
     Scenario("idle_3000", "idle", connections=3000, fresh=True, rounds=1, quick=False),
+    Scenario("idle_10000", "idle", connections=10_000, fresh=True, rounds=1, quick=False),
 )
+
+
+def fitted(scenario: Scenario, most: int) -> Scenario:
+    """Returns a scenario with as many connections as there can be, where it wants more."""
+    return attrs.evolve(scenario, connections=min(scenario.connections, most))
 
 
 @attrs.frozen
@@ -155,6 +161,7 @@ TAIL = Measure("p99_us", "µs", "less")
 PROCESSOR = Measure("relay_us_each", "µs", "less")
 MEMORY = Measure("kib_each", "KiB", "less")
 EMPTY = Measure("empty_kib", "KiB", "less")
+FULL = Measure("full_mib", "MiB", "less")
 
 PER_PROCESSOR_SECOND = Measure("per_processor_second", "/s", "more")
 """How many in a second of the relay's processor: what it can do when nothing else is short.
@@ -169,7 +176,7 @@ class Row:
 
     Attributes:
         name: Its name on the command line.
-        title: Its name in the table.
+        title: Its name in the table; ``{sessions}`` stands for the number of sessions.
         scenario: The name of the scenario that yields it.
         measure: Which of the scenario's figures it is.
         targets: What has to be reached; empty where nothing is required.
@@ -182,6 +189,10 @@ class Row:
     measure: Measure
     targets: tuple[Target, ...] = ()
     reference: str = REFERENCE.name
+
+    def titled(self, scenario: Scenario) -> "Row":
+        """Returns the row with the number of sessions that its scenario has."""
+        return attrs.evolve(self, title=self.title.format(sessions=f"{scenario.connections:,}"))
 
     def meets(self, ratio: float, bound: float) -> bool:
         """Whether a ratio to the reference is within its bound."""
@@ -236,6 +247,8 @@ ROWS = (
     ),
     Row("idle_1000", "memory a session, 1,000 sessions", "idle_1000", MEMORY, _MEMORY),
     Row("idle_3000", "memory a session, 3,000 sessions", "idle_3000", MEMORY, _MEMORY),
+    Row("idle_10000", "memory a session, {sessions} sessions", "idle_10000", MEMORY, _MEMORY),
+    Row("full", "memory of the whole process, {sessions} sessions", "idle_10000", FULL),
     Row("empty", "memory without sessions", "idle_1000", EMPTY),
     Row(
         "slixmpp_starttls",

@@ -38,7 +38,16 @@ def test_every_field_of_the_log_is_explained() -> None:
         assert f"\n| `{field}` |" in text
 
 
-LOGGING = {"Report": 1, "write": 1, "_write": 1, "_report": 1, "_say": 0, "failure": 0}
+LOGGING = {
+    "Report": 1,
+    "write": 1,
+    "_write": 1,
+    "_report": 1,
+    "_say": 0,
+    "failure": 0,
+    "warn": 0,
+    "error": 0,
+}
 """What writes a line of the log, and which argument its message is."""
 
 LATER = {"callFromThread": "write"}

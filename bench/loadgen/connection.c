@@ -19,7 +19,7 @@ enum {
     EVENTS_AT_ONCE = 512,
     SOURCE_ADDRESSES = 60, /* 127.0.1.1 and up: more than one address's ports are needed */
     OPENING_AT_ONCE = 64,
-    OPENING_SECONDS = 60,
+    OPENING_SECONDS = 180,
     FAILURES_REPORTED = 5,
 };
 

@@ -48,14 +48,15 @@ void idle(const struct options *options)
     exchange_messages(all, options);
     settle(options->warm_up);
     const double after_traffic = relay_memory_kib("Pss");
+    const double full = relay_memory_kib("Rss");
     const double processor = relay_processor_seconds();
     settle(options->seconds);
     const double processor_idle = relay_processor_seconds() - processor;
 
     report_begin("idle", options->connections);
-    printf(", \"empty_kib\": %.0f, \"kib_each_after_login\": %.2f, \"kib_each\": %.2f"
+    printf(", \"empty_kib\": %.0f, \"full_mib\": %.1f, \"kib_each_after_login\": %.2f, \"kib_each\": %.2f"
            ", \"opened_per_second\": %.1f, \"relay_processor\": %.4f",
-           empty, (logged_in - before) / count, (after_traffic - before) / count,
+           empty, full / 1024, (logged_in - before) / count, (after_traffic - before) / count,
            count / opening, processor_idle / options->seconds);
     report_end();
 }

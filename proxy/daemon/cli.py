@@ -22,7 +22,7 @@ from proxy.daemon.check import inspect, summary
 from proxy.daemon.conf import load
 from proxy.daemon.control.commands import COMMANDS
 from proxy.daemon.exits import Exit
-from proxy.daemon.files import DEFAULT_PATH
+from proxy.daemon.files import DEFAULT_PATH, read_documents
 from proxy.daemon.keyring_cli import keyring
 from proxy.daemon.model import Conf, Finding
 from proxy.daemon.show import show
@@ -148,6 +148,14 @@ def _is_absent(path: Path) -> bool:
     return False
 
 
+def _is_unset(path: Path) -> bool:
+    """Whether there is no configuration, or one that sets nothing, as a package brings it."""
+    if _is_absent(path):
+        return True
+    reading = read_documents(path)
+    return not reading.mistakes and not any(each.content for each in reading.documents)
+
+
 def _a_domain_or_none(
     context: click.Context, parameter: click.Parameter, text: str | None
 ) -> str | None:
@@ -189,7 +197,7 @@ def probe(
 
     Every target that DNS or the policy names is connected to at each of its addresses, up to TLS
     and no further, and its certificate judged, as the daemon would. What the configuration says of
-    listeners, DNS, policies and deadlines holds; the defaults if there is none and -c is not given.
+    listeners, DNS, policies and deadlines holds; if nothing is set and -c not given, the defaults.
 
     With --s2s the certificate of the [[domain]] whose server asks is shown, and a stream is opened
     under TLS to see whether SASL EXTERNAL and dialback are on offer; nobody authenticates. DOMAIN
@@ -202,7 +210,7 @@ def probe(
         raise click.UsageError("--from is for --s2s alone", context)
     conf = None
     chosen = context.get_parameter_source("conf_path") is not ParameterSource.DEFAULT
-    if chosen or not _is_absent(conf_path):
+    if chosen or not _is_unset(conf_path):
         loaded = load(conf_path)
         if loaded.conf is None:
             _print_findings(loaded.mistakes)

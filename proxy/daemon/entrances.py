@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 from twisted.internet.defer import Deferred
 
+from proxy.daemon.control.answering import SERVERS
+from proxy.daemon.control.behind import answering
 from proxy.daemon.control.controlled import Controlled, Soon
 from proxy.daemon.control.server import ControlSocket
 from proxy.daemon.log import Log
@@ -77,6 +79,7 @@ class Entrances:
         self._observed = observed
         self._socket: ControlSocket | None = None
         self._servers = LegacyServers(reactor, servers_of(conf))
+        self._commands = {SERVERS: answering(self._servers.asked)}
         self._web: MetricsServer | None = None
 
     def start(self, hub: Hub) -> None:
@@ -100,7 +103,7 @@ class Entrances:
                 moved.web = self._open_web(conf)
             path = conf.state.control_socket
             if path != self._conf.state.control_socket:
-                moved.socket = ControlSocket(hub, path, self._controlled)
+                moved.socket = ControlSocket(hub, path, self._controlled, self._commands)
                 _start(moved.socket, path)
         except OSError:
             moved.close()
@@ -158,7 +161,7 @@ class Entrances:
 
     def _open_socket(self, hub: Hub) -> None:
         path = self._conf.state.control_socket
-        control = ControlSocket(hub, path, self._controlled)
+        control = ControlSocket(hub, path, self._controlled, self._commands)
         try:
             control.start()
         except OSError as error:

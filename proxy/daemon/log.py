@@ -171,10 +171,14 @@ def _written(text: str) -> str:
 
 
 def start() -> Log:
-    """Make the daemon's log and have Twisted's go there too."""
-    # Without a standard error its number must not become that of a session's socket.
-    closed = sys.stderr is None
-    outlet = Descriptor(os.open(os.devnull, os.O_WRONLY) if closed else sys.stderr.fileno())
+    """Make the daemon's log and have Twisted's go there too; to be called before anything is open.
+
+    Without a standard error there is one that goes nowhere, for else its number would become that
+    of a socket, and who is connected to that would get what is written there.
+    """
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+    outlet = Descriptor(sys.stderr.fileno())
     log = Log(outlet, journal="JOURNAL_STREAM" in os.environ)
     outlet.lost = log.lost
     globalLogBeginner.beginLoggingTo([log], discardBuffer=True, redirectStandardIO=False)

@@ -43,24 +43,24 @@ class Descriptor:
 
     def write(self, text: str, /) -> None:
         """Write a line if it is taken now; it is lost otherwise."""
+        if self._missing:
+            text = self.lost(self._missing) + text
         if self._torn:
             # Whatever was left out, the next line stands by itself.
-            self._torn = not self._put(b"\n")
-        if self._missing and not self._torn:
-            told = self.lost(self._missing)
-            if self._put(told.encode("utf-8", "backslashreplace")):
-                self._missing = 0
-        if self._missing or not self._put(text.encode("utf-8", "backslashreplace")):
+            text = "\n" + text
+        if self._put(text.encode("utf-8", "backslashreplace")):
+            self._missing = 0
+        else:
             self._missing += 1
 
     def flush(self) -> None:
         """Nothing to do: nothing is kept back."""
 
-    def _put(self, line: bytes) -> bool:
-        """Write all of a line, or as much as is taken; whether it was all."""
-        rest = line
+    def _put(self, text: bytes) -> bool:
+        """Write all of a text, or as much as is taken; whether it was all."""
+        rest = text
         while rest:
-            begun = len(rest) < len(line)
+            begun = len(rest) < len(text)
             try:
                 # What can be written to takes so much without having to wait.
                 if not self._poll.poll(PATIENCE * 1000 if begun else 0):
@@ -68,5 +68,6 @@ class Descriptor:
                 rest = rest[os.write(self._number, rest[: select.PIPE_BUF]) :]
             except OSError:
                 break
-        self._torn = self._torn or 0 < len(rest) < len(line)
+        if len(rest) < len(text):
+            self._torn = bool(rest)
         return not rest

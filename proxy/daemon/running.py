@@ -74,10 +74,10 @@ def run(conf: Conf, warnings: Sequence[str], activation: Activation, path: Path)
         activation: has the sockets that systemd has passed.
         path: the conf's main file, which SIGHUP and `bascule reload` have read again.
     """
+    log = start()
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     keep_steady(reactor)
-    log = start()
     log.format = conf.state.log_format
     for warning in warnings:
         log.write(Severity.WARNING, warning)

@@ -20,15 +20,21 @@ Expired = Callable[[Deadline], None]
 class Armed:
     """A deadline that runs; `disarm` makes it forget whom to tell."""
 
-    __slots__ = ("at", "expired")
+    __slots__ = ("_queue", "at", "expired")
 
-    def __init__(self, at: float, expired: Expired) -> None:
+    def __init__(self, at: float, expired: Expired, queue: "deque[Armed]") -> None:
         self.at = at
         self.expired: Expired | None = expired
+        self._queue = queue
+        queue.append(self)
 
     def disarm(self) -> None:
         """Tell nobody."""
         self.expired = None
+        queue = self._queue
+        # Most are disarmed in the order in which they were armed, and need not wait for their time.
+        while queue and queue[0].expired is None:
+            queue.popleft()
 
 
 class Deadlines:
@@ -43,14 +49,15 @@ class Deadlines:
         self._reactor = reactor
         self._seconds: Final = dict(seconds)
         self._queues: dict[Deadline, deque[Armed]] = {kind: deque() for kind in seconds}
+        self._timed: set[Deadline] = set()  # those for which a timer of the reactor runs
 
     def arm(self, kind: Deadline, expired: Expired) -> Armed:
         """Call ``expired`` with ``kind`` when its time is over, unless it is disarmed before."""
-        armed = Armed(self._reactor.seconds() + self._seconds[kind], expired)
-        queue = self._queues[kind]
-        queue.append(armed)
-        if len(queue) == 1:
-            self._reactor.callLater(self._seconds[kind], self._look, kind)
+        seconds = self._seconds[kind]
+        armed = Armed(self._reactor.seconds() + seconds, expired, self._queues[kind])
+        if kind not in self._timed:
+            self._timed.add(kind)
+            self._reactor.callLater(seconds, self._look, kind)
         return armed
 
     def _look(self, kind: Deadline) -> None:
@@ -62,6 +69,8 @@ class Deadlines:
             over.append(queue.popleft())
         if queue:
             self._reactor.callLater(queue[0].at - now, self._look, kind)
+        else:
+            self._timed.discard(kind)
         for armed in over:
             if armed.expired is not None:
                 try:

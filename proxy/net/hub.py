@@ -51,11 +51,13 @@ class Hub:
         self.reactor = reactor
         self.callLater: Final = reactor.callLater
         self._poller = select.epoll()
-        self._called: dict[int, Call] = {}
+        self._called: list[Call | None] = []  # by descriptor: they are small, and without gaps
         self._fresh: set[int] = set()  # what is watched only since the last poll
         self.stalled: Final = {Side.CLIENT: 0, Side.SERVER: 0}
         """How often each leg of joined sessions has not taken all at once."""
         self._wanted: dict[int, int] = {}  # of those that call addReader and addWriter
+        self.watched = 0
+        """How many descriptors are watched."""
         self.descriptors: Final = Descriptors(self)
         """How many more there may be."""
         reactor.addReader(self)
@@ -73,7 +75,7 @@ class Hub:
         called, fresh = self._called, self._fresh
         fresh.clear()
         for descriptor, events in self._poller.poll(0, _MOST_EVENTS):
-            call = called.get(descriptor)
+            call = called[descriptor]
             # An event of a socket that was closed meanwhile is not that of its number's next owner.
             if call is not None and descriptor not in fresh:
                 try:
@@ -97,11 +99,6 @@ class Hub:
         """Whether no leg is watched, not even one on which only last words are under way."""
         return not self._wanted
 
-    @property
-    def watched(self) -> int:
-        """How many descriptors are watched."""
-        return len(self._called)
-
     def close(self) -> None:
         """Stop watching."""
         self.descriptors.stop()
@@ -112,9 +109,13 @@ class Hub:
 
     def watch(self, descriptor: int, call: Call, events: int) -> None:
         """Call ``call``, a method of something that can ``fail``, with the events that come."""
+        self._poller.register(descriptor, events)
+        missing = descriptor + 1 - len(self._called)
+        if missing > 0:
+            self._called.extend([None] * missing)
         self._called[descriptor] = call
         self._fresh.add(descriptor)
-        self._poller.register(descriptor, events)
+        self.watched += 1
 
     def change(self, descriptor: int, events: int) -> None:
         """Watch for other events."""
@@ -122,7 +123,9 @@ class Hub:
 
     def forget(self, descriptor: int) -> None:
         """Watch no more."""
-        if self._called.pop(descriptor, None) is not None:
+        if 0 <= descriptor < len(self._called) and self._called[descriptor] is not None:
+            self._called[descriptor] = None
+            self.watched -= 1
             self._poller.unregister(descriptor)
 
     # For legs

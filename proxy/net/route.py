@@ -16,6 +16,7 @@ from proxy.net.outgoing import Outgoing
 from proxy.net.resolver import LookupFailedError, Resolver
 from proxy.net.targets import LAST_PORT, Target, forbidden, host_name, literal, unmapped
 from proxy.net.tcp import is_ours
+from proxy.net.tls import describe
 from proxy.net.tlsa import references
 from proxy.session.hooks import Address
 from proxy.session.outward import Trouble
@@ -185,6 +186,9 @@ class Route:
             return
         if isinstance(failure.value, _NoWayError):
             trouble, text = failure.value.trouble, str(failure.value)
+        elif isinstance(failure.value, OSError):
+            # No descriptor was left to ask the system whose an address is, so it is not tried.
+            trouble, text = Trouble.UNREACHABLE, describe(failure.value)
         else:
             _log.failure("fault in the way to a server", failure)
             trouble, text = Trouble.UNREACHABLE, "a fault of the proxy"

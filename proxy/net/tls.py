@@ -126,6 +126,7 @@ def trust(context: SSL.Context, anchors: Path | None) -> None:
     if anchors is None:
         context.set_default_verify_paths()
         return
+    _open(anchors)
     try:
         context.load_verify_locations(str(anchors))
     except (SSL.Error, OSError) as error:
@@ -139,12 +140,22 @@ def _set_groups(context: SSL.Context, groups: str) -> None:
 
 def _load(context: SSL.Context, certificates: Iterable[tuple[Path, Path]]) -> None:
     for certificate, key in certificates:
+        _open(certificate)
+        _open(key)
         try:
             context.use_certificate_chain_file(str(certificate))
             context.use_privatekey_file(str(key))
             context.check_privatekey()
         except (SSL.Error, OSError) as error:
             raise TLSSetupError(f"{certificate} with {key}: {describe(error)}") from error
+
+
+def _open(file: Path) -> None:
+    """Make sure that a file can be opened: OpenSSL has no words for one that cannot."""
+    try:
+        file.open("rb").close()
+    except OSError as error:
+        raise TLSSetupError(f"{file}: cannot be read: {error.strerror}") from error
 
 
 def evidence(connection: SSL.Connection) -> Evidence:

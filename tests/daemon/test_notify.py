@@ -1,5 +1,7 @@
 """Telling the service manager."""
 
+import errno
+import os
 import socket
 from pathlib import Path
 
@@ -57,3 +59,13 @@ def test_a_manager_that_is_gone_does_no_harm(
     notify("READY=1")
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nowhere"))
     notify("READY=1")
+
+
+def test_want_of_descriptors_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_arguments: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socket", exhausted)
+        notify("WATCHDOG=1")

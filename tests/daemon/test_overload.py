@@ -11,6 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
@@ -20,6 +22,7 @@ from tests.net.client import log_in, logged_in, offered, proceeding, secure
 from tests.net.front import DOMAIN, Front, served
 from tests.net.legacy import LegacyServer
 from tests.servers.bascule import Served
+from tests.servers.program import HOST, free_port
 from tests.servers.stream import plaintext
 
 ALLOWED = 120
@@ -64,9 +67,13 @@ def test_what_has_begun_is_finished_while_others_wait(
     tmp_path: Path, domains: list[Served], legacy: LegacyServer, authority: Authority
 ) -> None:
     """A flood leaves descriptors for servers, for a reload and for the control socket."""
-    patient = {"deadlines": {"negotiation": 600, "authentication": 600}}
+    page = f"{HOST}:{free_port()}"
+    tables: dict[str, dict[str, object]] = {
+        "deadlines": {"negotiation": 600, "authentication": 600},
+        "metrics": {"address": page},
+    }
     with (
-        Front(tmp_path, domains, tables=patient, descriptors=ALLOWED) as front,
+        Front(tmp_path, domains, tables=tables, descriptors=ALLOWED) as front,
         contextlib.ExitStack() as stack,
     ):
         first = stack.enter_context(logged_in(front.port, authority.ca_path))
@@ -90,6 +97,7 @@ def test_what_has_begun_is_finished_while_others_wait(
         assert opened(front) < ALLOWED - 10
         first.send("<presence/>")
         server.read_until(b"<presence/>")
+        assert not is_healthy(page, because=b"accepting pauses: too few of")
         # An operator is heard.
         front.write()
         assert bascule(front, "reload").returncode == 0
@@ -101,9 +109,24 @@ def test_what_has_begun_is_finished_while_others_wait(
             stream.connection.close()
         for stream in waiting[:5]:
             stream.read_until("</stream:features>")
+        for stream in streams:
+            stream.connection.close()
+        until(lambda: is_healthy(page), "it is not ready again")
         first.send("<message/>")
         server.read_until(b"<message/>")
         assert front.alive()
+
+
+def is_healthy(page: str, because: bytes = b"") -> bool:
+    """Whether a daemon is ready; if it is not, it says why."""
+    try:
+        with urlopen(f"http://{page}/healthz", timeout=60):
+            return True
+    except HTTPError as unready:
+        with unready:
+            reason = unready.read()
+    assert because in reason
+    return False
 
 
 def status(front: Front) -> dict[str, int]:
@@ -121,11 +144,12 @@ class Speechless(Front):
     """A daemon whose standard error goes where a test says."""
 
     errors = -1
+    before: tuple[str, ...] = ()
 
     def start(self) -> None:
         self.write()
         command = Path(sys.executable).with_name("bascule")
-        arguments: list[str | Path] = [command, "run", "-c", self.configuration_path]
+        arguments: list[str | Path] = [*self.before, command, "run", "-c", self.configuration_path]
         with open(os.devnull, "rb+") as nothing:  # noqa: PTH123 - as the others are
             self.processes.append(
                 subprocess.Popen(arguments, stdin=nothing, stdout=nothing, stderr=self.errors)
@@ -195,6 +219,18 @@ def test_a_log_on_a_full_disk_is_no_reason_to_end(
         os.close(front.errors)
         serves(front, legacy, authority)
         serves(front, legacy, authority)
+
+
+def test_a_log_that_goes_nowhere_gives_its_number_to_nobody(
+    tmp_path: Path, domains: list[Served], legacy: LegacyServer, authority: Authority
+) -> None:
+    """Else what is logged would go to whoever is connected to by that number."""
+    front = Speechless(tmp_path, domains)
+    front.before = ("sh", "-c", 'exec "$@" 2>&-', "sh")
+    front.errors = subprocess.DEVNULL
+    with front:
+        serves(front, legacy, authority)
+        assert Path(f"/proc/{front.process_id}/fd/2").readlink() == Path("/dev/null")
 
 
 # Clocks that are set

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from proxy.xmpp.headers import opening
 from tests.authority import Authority
 from tests.net.name_server import NameServer
 from tests.net.remote_server import NO_OFFER, RemoteServer
+from tests.pages import ROOT
 from tests.servers.bascule import ForwardBascule
 from tests.servers.program import HOST, free_port
 
@@ -430,6 +432,21 @@ def test_without_a_conf_the_defaults_hold(
     standard(monkeypatch, tmp_path / "none.toml")
     assert main(["probe", "Bücher.Example."]) == 1
     assert ran.seen == [(None, tmp_path / "none.toml", Question("xn--bcher-kva.example"), False)]
+
+
+def test_a_conf_in_which_nothing_is_set_is_none(
+    ran: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the package for Debian brings it."""
+    path = tmp_path / "bascule.toml"
+    shutil.copy(ROOT / "debian/bascule.toml", path)
+    standard(monkeypatch, path)
+    assert main(["probe", DOMAIN]) == 1
+    assert ran.seen == [(None, path, Question(DOMAIN), False)]
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d/more.toml").write_text("colour = 1\n")
+    assert main(["probe", DOMAIN]) == 78
+    assert main(["probe", DOMAIN, "-c", str(path)]) == 78
 
 
 def test_a_conf_in_its_usual_place_counts(

@@ -232,6 +232,15 @@ def test_keys_are_of_one_purpose_and_one_daemon(workers: Workers) -> None:
     assert repr(workers.secret) not in repr(workers.one)
 
 
+def test_attack_who_does_not_know_the_secret_does_not_know_where_a_key_is(
+    workers: Workers,
+) -> None:
+    stranger = Shared.among(workers.board.descriptor, bytes(SECRET), 2)
+    workers.one.counts.add("a")
+    stranger.counts.add("a", amount=-1)
+    assert (workers.other.counts.total("a"), stranger.counts.total("a")) == (1, -1)
+
+
 def test_a_process_that_is_alone_shares_nothing() -> None:
     one, other = Shared.alone(), Shared.alone()
     one.counts.add("a")

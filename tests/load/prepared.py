@@ -45,6 +45,15 @@ sys.exit(main())
 """
 
 
+def house(directory: Path, workers: int) -> dict[str, object]:
+    """Return the table of a conf that says where its state is, and how many workers there are."""
+    return {
+        "state_directory": str(directory),
+        "control_socket": f"{directory}/control",
+        "workers": workers,
+    }
+
+
 class Prepared(Front):
     """A Bascule that runs some lines before it begins.
 

@@ -12,11 +12,14 @@ from tests.daemon.reloaded import bascule, changed
 from tests.load.clients import Way
 from tests.load.crowd import PATIENCE, Crowd
 from tests.load.echo_server import EchoServer
+from tests.load.prepared import house
 from tests.net.front import DOMAIN, Front
 from tests.servers.bascule import Served
 from tests.servers.program import HOST, free_port
 
-STAYING = 1_000
+STAYING = {1: 1_000, 2: 300}
+"""How many clients stay, by the number of workers."""
+
 COMING = 24
 ELSEWHERE = 20
 """How many clients come by each of the listeners that are added."""
@@ -53,21 +56,23 @@ def reload(front: Front, turn: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3 * PATIENCE)
-def test_a_thousand_clients_do_not_notice_ten_reloads(
-    tmp_path: Path, echo: EchoServer, authority: Authority
+@pytest.mark.parametrize("workers", STAYING)
+def test_clients_do_not_notice_ten_reloads(
+    tmp_path: Path, echo: EchoServer, authority: Authority, workers: int
 ) -> None:
+    staying = STAYING[workers]
     renew(tmp_path, authority)
     limits = {"stanza_bytes": 100_000, "connections_per_address": 0, "handshakes_per_minute": 0}
     front = Front(
         tmp_path,
         [Served(DOMAIN, [(tmp_path / "crt", tmp_path / "key")], echo.port)],
-        tables={"plugins.limits": limits},
+        tables={"plugins.limits": limits, "bascule": house(tmp_path, workers)},
     )
     extra = free_port()
     with front:
         crowd = Crowd(echo.loop, authority.ca_path)
-        crowd.add(STAYING, front.port)
-        crowd.wait_until_up(STAYING)
+        crowd.add(staying, front.port)
+        crowd.wait_until_up(staying)
         crowd.add(COMING, front.port, [Way.FOOTER])
         for turn in range(RELOADS):
             old, new = (LIMITS.format(100_000 + each) for each in (turn, turn + 1))
@@ -80,7 +85,7 @@ def test_a_thousand_clients_do_not_notice_ten_reloads(
                 # They stay when their listener goes.
                 crowd.add(ELSEWHERE, extra)
                 crowd.wait_for_logins(ELSEWHERE)
-        crowd.wait_until_up(STAYING + ELSEWHERE * RELOADS // 2)
+        crowd.wait_until_up(staying + ELSEWHERE * RELOADS // 2)
         crowd.wait_for_echoes()
         stayed = [each for each in crowd.clients if each.way is None]
         assert {each.logins for each in stayed} == {1}

@@ -16,11 +16,14 @@ from tests.daemon.test_systemd_sockets import ACTIVATE
 from tests.load.clients import Stage, Way
 from tests.load.crowd import PATIENCE, Crowd
 from tests.load.echo_server import BACKLOG, EchoServer
+from tests.load.prepared import house
 from tests.net.front import DOMAIN, Front
 from tests.servers.bascule import Served
 from tests.servers.program import HOST, RUNNING
 
-STAYING = 1_000
+STAYING = {1: 1_000, 2: 300}
+"""How many clients stay, by the number of workers."""
+
 COMING = 24
 DRAIN = 2
 RESTARTS = 2
@@ -33,10 +36,17 @@ class Activated(Front):
         directory: its state.
         domain: what it serves.
         listening: the socket.
+        workers: how many processes it has.
     """
 
-    def __init__(self, directory: Path, domain: Served, listening: socket.socket) -> None:
-        super().__init__(directory, [domain], tables={"deadlines": {"drain": DRAIN}})
+    def __init__(
+        self, directory: Path, domain: Served, listening: socket.socket, workers: int
+    ) -> None:
+        tables: dict[str, dict[str, object]] = {
+            "deadlines": {"drain": DRAIN},
+            "bascule": house(directory, workers),
+        }
+        super().__init__(directory, [domain], tables=tables)
         self._listening = listening
         self.port = listening.getsockname()[1]
 
@@ -79,27 +89,33 @@ def listening() -> Iterator[socket.socket]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3 * PATIENCE)
+@pytest.mark.parametrize("workers", STAYING)
 def test_nobody_is_refused_while_the_daemon_is_started_anew(
-    tmp_path: Path, echo: EchoServer, authority: Authority, listening: socket.socket
+    tmp_path: Path,
+    echo: EchoServer,
+    authority: Authority,
+    listening: socket.socket,
+    workers: int,
 ) -> None:
+    staying = STAYING[workers]
     domain = Served(DOMAIN, [authority.issue(DOMAIN)], echo.port)
-    with Activated(tmp_path, domain, listening) as daemon:
+    with Activated(tmp_path, domain, listening, workers) as daemon:
         crowd = Crowd(echo.loop, authority.ca_path)
-        crowd.add(STAYING, daemon.port)
-        crowd.wait_until_up(STAYING)
+        crowd.add(staying, daemon.port)
+        crowd.wait_until_up(staying)
         crowd.add(COMING, daemon.port, [Way.FOOTER])
         crowd.wait_for_logins(COMING)
         for turn in range(RESTARTS):
             assert daemon.finish() == 0
             daemon.start()
-            crowd.wait_until_up(STAYING, turn + 2)
+            crowd.wait_until_up(staying, turn + 2)
         crowd.wait_for_echoes()
         # Each was told to come again, each time.
         assert {each.logins for each in crowd.clients if each.way is None} == {1 + RESTARTS}
         # Who is in the TLS handshake cannot be told anything.
         shaking = Stage.SECURING.value
         assert {how for how in crowd.troubles() if not how.startswith(shaking)} == set()
-        assert crowd.ends["logged in: system-shutdown"] >= STAYING * RESTARTS
+        assert crowd.ends["logged in: system-shutdown"] >= staying * RESTARTS
         crowd.leave()
         log = daemon.log()
     assert log.count(" info stopping") >= RESTARTS

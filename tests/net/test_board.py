@@ -134,6 +134,14 @@ def test_all_workers_that_there_may_be() -> None:
         assert {worker.total("a") for worker in workers} == {MOST_WORKERS}
 
 
+def test_a_worker_can_publish_tens_of_thousands_of_keys() -> None:
+    with board() as made:
+        one = attached(made, 0)
+        for number in range(60_000):
+            one.add(str(number))
+        assert len(one) - len(one._rows) < 60
+
+
 def test_only_what_is_used_takes_room() -> None:
     with board() as made:
         attached(made, 3).add("a")
@@ -287,6 +295,17 @@ def test_a_row_whose_word_has_not_arrived_yet_counts_for_nothing() -> None:
         one, reader = attached(made, 0), attached(made, 1)
         one.add("a", amount=7)
         one._words[one._rows[one._find(("a",))[0]]] = 0
+        assert reader.total("a") == 0
+
+
+def test_a_row_that_is_given_up_counts_for_nothing_even_for_whoever_has_found_it() -> None:
+    with board() as made:
+        one, reader = attached(made, 0), attached(made, 1)
+        one.add("a", amount=7)
+        digest = one._find(("a",))[0]
+        row = one._rows[digest]
+        one.add("a", amount=-7)
+        one._show(row, digest)  # as the reader has seen it
         assert reader.total("a") == 0
 
 

@@ -1,5 +1,7 @@
 """The way to a domain's server: real sockets on loopback, and a scripted name server."""
 
+import errno
+import os
 import random
 import socket
 from collections.abc import Callable, Iterator
@@ -262,6 +264,20 @@ def test_addresses_of_ours_are_forbidden(
     names.add(STARTTLS, "SRV", "0 0 5222 a.example.net.")
     names.add("a.example.net", kind, address)
     assert routing.fail(PUBLIC) == (FORBIDDEN, f"a.example.net:5222: {reason}")
+
+
+def test_what_cannot_be_known_to_be_elsewhere_is_not_tried(
+    routing: Routing, names: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system is asked by a socket whether an address is this machine's: there may be none."""
+
+    def exhausted(_address: str) -> bool:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(route_module, "is_ours", exhausted)
+    names.add(STARTTLS, "SRV", "0 0 5222 a.example.net.")
+    names.add("a.example.net", "A", "8.8.8.8")
+    assert routing.fail(PUBLIC) == (UNREACHABLE, "Too many open files")
 
 
 def test_ports_of_others_are_forbidden(routing: Routing, names: NameServer) -> None:

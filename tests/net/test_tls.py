@@ -211,6 +211,8 @@ def test_what_is_no_pair_is_a_setup_error(authority: Authority, tmp_path: Path, 
     with pytest.raises(TLSSetupError, match=str(pair[0])) as told:
         server_context([pair], "c2s/example.com")
     assert "\n" not in str(told.value)
+    if fault == "no file":
+        assert str(told.value).endswith("nowhere: cannot be read: No such file or directory")
     with pytest.raises(TLSSetupError) as same:
         client_context(Policy(Pattern("*")), [pair])
     assert str(same.value) == str(told.value)

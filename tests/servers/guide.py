@@ -179,7 +179,7 @@ class Walk:
         ports: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.directory = directory
-        self.ports: Mapping[str, int] = {port: free_port() for port in PORTS} | ports
+        self.ports: Mapping[str, int] = {port: free_port() for port in PORTS} | dict(ports)
         self.addresses = {"[::]": HOST, "127.0.0.2": f"{HOST}@{free_port()}"}
         self.daemon = Daemon(self, [])
         (directory / "bin").mkdir(parents=True)
@@ -261,6 +261,10 @@ class Walk:
             said = self.guides(done.stderr + done.stdout)
             assert done.returncode == status, f"{line}: exit status {done.returncode}: {said}"
         return said
+
+    async def meanwhile(self, commands: str, *, status: int = 0) -> str:
+        """Do the same while clients of this loop go on."""
+        return await asyncio.to_thread(self.carry_out, commands, status=status)
 
     async def follow(self, command: str) -> asyncio.subprocess.Process:
         """Begin to carry out a command, and return it when it has said the first line."""

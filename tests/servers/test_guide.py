@@ -7,7 +7,6 @@ import re
 import shutil
 import ssl
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -109,6 +108,7 @@ def test_an_old_server_is_fronted(
         assert_shown(guide.block("text"), said)
         # 7. Log in.
         asyncio.run(log_in())
+        assert "with features" in walk.carry_out("bascule status --probe")
         assert_logged(Section("## Reading the log").block("text"), walk.log)
 
 
@@ -202,6 +202,7 @@ def test_an_old_server_federates(tmp_path: Path) -> None:
         # 6. Look at another domain.
         said = walk.carry_out(guide.block("sh"))
         assert "would be carried to example.net" in said.splitlines()[-1]
+        assert walk.carry_out("bascule status --probe").count("with features") == 2
         # 7. Write to somebody.
         asyncio.run(write_to_somebody(walk, abroad))
         abroad.server.stop()
@@ -246,7 +247,6 @@ def certificate_of(walk: Walk, authority: Authority) -> bytes:
 
 async def change(walk: Walk, authority: Authority, drain: str) -> None:
     """Renew, reload, drain and stop, under the eyes of a client."""
-    carry_out = partial(asyncio.to_thread, walk.carry_out)
     with Section("## Changing things while sessions go on") as guide:
         assert guide.block("sh") == "systemctl reload bascule\n"  # "so do bascule reload and ..."
     async with of_example_com("alice", walk, authority) as alice:
@@ -262,19 +262,19 @@ async def change(walk: Walk, authority: Authority, drain: str) -> None:
         path = walk.path(CONF)
         good = path.read_text()
         path.write_text(good.replace('"reverse"', '"sideways"'))
-        assert "sideways" in await carry_out("bascule reload", status=Exit.CONFIG)
+        assert "sideways" in await walk.meanwhile("bascule reload", status=Exit.CONFIG)
         path.write_text(f"{good}[deadlines]\nnegotiation = 20\n")
-        assert "deadlines" in await carry_out("bascule reload")
+        assert "deadlines" in await walk.meanwhile("bascule reload")
         with Section("### Stopping") as guide:
-            assert "0 sessions" in await carry_out(guide.block("sh"))
+            assert "0 sessions" in await walk.meanwhile(guide.block("sh"))
         # Those that were set up with the old certificate end where that is asked for.
         alice.write(alice.jid, "Still here.")
         assert await alice.read() == (alice.jid, "Still here.")
-        assert "1 session" in await carry_out(drain)
+        assert "1 session" in await walk.meanwhile(drain)
         assert await alice.stream_error() == "reset"
     async with of_example_com("bob", walk, authority) as bob:
         assert await bob.login() == "session started"
-        await carry_out("bascule drain")
+        await walk.meanwhile("bascule drain")
         assert await bob.stream_error() == "system-shutdown"
 
 
@@ -290,7 +290,6 @@ def test_a_running_bascule_is_looked_into(walk: Walk, authority: Authority) -> N
 
 async def look_into(walk: Walk, authority: Authority) -> None:
     """Carry out the commands for a running Bascule while a client is logged in."""
-    carry_out = partial(asyncio.to_thread, walk.carry_out)
     with Section("## Looking into a running Bascule") as guide:
         look = guide.block("sh").splitlines()
         trace, of_servers = guide.block("sh").splitlines()
@@ -301,14 +300,14 @@ async def look_into(walk: Walk, authority: Authority) -> None:
         traced, _ = await asyncio.wait_for(tracing.communicate(), 30)
         assert tracing.returncode == Exit.OK
         assert b"(masked)</auth>" in traced or b"(masked)</response>" in traced
-        assert "there is no listener" in await carry_out(of_servers, status=os.EX_DATAERR)
-        status, sessions, *rest = [await carry_out(command) for command in look]
+        assert "there is no listener" in await walk.meanwhile(of_servers, status=os.EX_DATAERR)
+        status, sessions, *rest = [await walk.meanwhile(command) for command in look]
         assert DOMAIN in status
         [session] = re.findall(rf"^([0-9a-f]{{12}}) .* {DOMAIN}\b", sessions, re.MULTILINE)
         assert rest == [""]
-        await carry_out(kick.replace(kick.split()[-1], session))
+        await walk.meanwhile(kick.replace(kick.split()[-1], session))
         assert await alice.stream_error()
-        await carry_out(level)
+        await walk.meanwhile(level)
 
 
 @pytest.mark.server("prosody")
@@ -341,7 +340,7 @@ def test_certificates_are_permitted(tmp_path: Path) -> None:
             # It shows another one, which is not what its operator says.
             with abroad.showing(self_signed(tmp_path / "here", PARTNER)):
                 held = asyncio.run(refused(walk))
-                assert " critical " in walk.log()
+                walk.daemon.wait_for_log(" critical ")
                 walk.carry_out(reject.replace(reject.split()[-1], held))
                 assert asyncio.run(log_in(walk)) == "stream error: policy-violation"
             assert asyncio.run(log_in(walk)) == "session started"

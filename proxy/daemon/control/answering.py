@@ -11,6 +11,9 @@ from proxy.session.commands import Severity
 TRACE: Final = "trace"
 """The command whose answer goes on until somebody ends it."""
 
+SERVERS: Final = "servers"
+"""The command that has the legacy servers asked, for whoever has asked them."""
+
 MOST_TRACED: Final = 100
 """Sessions that one trace waits for."""
 

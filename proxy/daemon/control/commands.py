@@ -16,12 +16,18 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from proxy.daemon.control import top as live
-from proxy.daemon.control.answering import MOST_TRACED
+from proxy.daemon.control.answering import MOST_TRACED, SERVERS
 from proxy.daemon.control.client import PATIENCE, NotAllowedError, NotRunningError, ask
 from proxy.daemon.control.decoding import decoded
-from proxy.daemon.control.facts import Drained, Reloaded, SessionFacts, Status, Traced
+from proxy.daemon.control.facts import Drained, Reloaded, ServerFacts, SessionFacts, Status, Traced
 from proxy.daemon.control.protocol import Code, NotUnderstoodError, RefusedError
-from proxy.daemon.control.shown import print_shown, sessions_shown, status_shown, traced_line
+from proxy.daemon.control.shown import (
+    print_shown,
+    servers_shown,
+    sessions_shown,
+    status_shown,
+    traced_line,
+)
 from proxy.daemon.exits import Exit
 from proxy.daemon.files import DEFAULT_PATH
 from proxy.daemon.stated import ConfError, stated
@@ -38,9 +44,15 @@ _EXITS: Final = {
     Code.TIMEOUT: os.EX_TEMPFAIL,
     Code.FAULT: Exit.SOFTWARE,
 }
+UNANSWERED: Final = 1
+"""The exit code where a legacy server does not answer as it should."""
+
 _LONGEST_INTERVAL: Final = 60.0
 LONGEST_LINE: Final = 4_096
 """Characters of a line that are shown."""
+
+PROBING: Final = 40.0
+"""Seconds to wait for what the legacy servers answer, longer than they are waited for."""
 
 RELOADING: Final = 60.0
 """Seconds to wait for a reload: files may be long, and other reloads be under way."""
@@ -111,18 +123,28 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, not
 
 
 @click.command(short_help="Show how the running daemon is doing.")
+@click.option("--probe", is_flag=True, help="Also ask the servers behind whether they are there.")
 @_as_json
 @_command
-def status(daemon: _Daemon, *, as_json: bool) -> int:
-    """Show how the running daemon is doing: its listeners, sessions, certificates and alerts."""
+def status(daemon: _Daemon, *, probe: bool, as_json: bool) -> int:
+    """Show how the running daemon is doing: its listeners, sessions, certificates and alerts.
+
+    With --probe each server that a [[domain]] names is sent a stream header, and what it answers is
+    shown; nobody logs in. The exit code is 1 if one of them does not answer as it should.
+    """
     items = list(daemon.ask("status"))
     if len(items) != 1:
         raise NotUnderstoodError("is no status")
     found = decoded(Status, items[0])
+    asked = list(daemon.ask(SERVERS, patience=PROBING)) if probe else []
+    servers = [decoded(ServerFacts, item) for item in asked]
     if as_json:
-        return _print_json(items[0])
-    print_shown(status_shown(found))
-    return Exit.OK
+        _print_json({**items[0], "servers": asked} if probe else items[0])
+    else:
+        print_shown(status_shown(found))
+    if probe and not as_json:
+        print_shown(servers_shown(servers))
+    return Exit.OK if all(each.answered for each in servers) else UNANSWERED
 
 
 def _a_domain(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:

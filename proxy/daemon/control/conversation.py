@@ -1,7 +1,7 @@
 """One client of the control socket: its request, and what is answered, within bounds."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -291,8 +291,9 @@ class Conversation(Protocol):
     def _end(self) -> None:
         """Answer no more."""
         self._over = True
-        # Whoever is asked for the rest learns that nobody wants it.
-        self._items = iter(())
+        items, self._items = self._items, iter(())
+        if isinstance(items, Generator):
+            items.close()  # it may have asked others, who need not go on
         if self._next is not None:
             self._next.cancel()
             self._next = None

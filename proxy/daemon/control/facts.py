@@ -211,6 +211,33 @@ class AlertRow:
     count: int
 
 
+@attrs.frozen
+class ServerFacts:
+    """A legacy server, and what came of asking it for a stream.
+
+    Attributes:
+        domain: whom the stream was to, as A-labels.
+        stream: the kind of stream: ``c2s``, ``s2s`` or ``component``.
+        server: where it is: its address or host name, and port.
+        reached: whether the connection was taken.
+        answered: whether all is well.
+        seconds: how long the answer took; None if there was none.
+        version: of XMPP, as its header says; ``0.9`` if it says none, None if there was no header.
+        features: whether the header was followed by features.
+        problem: what is wrong, as a clause about the server; empty if all is well.
+    """
+
+    domain: str
+    stream: str
+    server: str
+    reached: bool
+    answered: bool
+    seconds: float | None
+    version: str | None
+    features: bool
+    problem: str
+
+
 class WorkerState(Enum):
     """How one of several processes is."""
 

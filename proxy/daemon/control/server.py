@@ -1,6 +1,7 @@
 """The control socket, on the daemon's side."""
 
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,7 +9,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from proxy.daemon.control.answering import Answering
+from proxy.daemon.control.answering import Answer, Answering
 from proxy.daemon.control.controlled import Controlled
 from proxy.daemon.control.conversation import Conversation
 from proxy.daemon.control.place import Place, take
@@ -85,14 +86,21 @@ class ControlSocket:
         hub: watches the socket.
         path: where it is to be.
         controlled: the daemon.
+        more: what is answered to further commands, by their names.
     """
 
-    def __init__(self, hub: Hub, path: Path, controlled: Controlled) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        path: Path,
+        controlled: Controlled,
+        more: Mapping[str, Answer] | None = None,
+    ) -> None:
         self._hub = hub
         self._path = path
         self._place: Place | None = None
         self._pause: Any = None
-        self._clients = Clients(hub.reactor, Answering(controlled))
+        self._clients = Clients(hub.reactor, Answering(controlled, more))
 
     def start(self) -> None:
         """Listen.

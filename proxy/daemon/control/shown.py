@@ -1,6 +1,6 @@
 """What a daemon has told, shown to people. What peers have said is escaped before it gets here."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -13,6 +13,7 @@ from proxy.daemon.control.facts import (
     AlertRow,
     CertificateRow,
     ListenerFacts,
+    ServerFacts,
     SessionFacts,
     State,
     Status,
@@ -151,6 +152,30 @@ def _alerts(alerts: Iterable[AlertRow]) -> Table:
         text = Text(one_line(each.text))
         grid.add_row(Text(_time(each.time)), severity, str(each.count), text)
     return grid
+
+
+def servers_shown(servers: Sequence[ServerFacts]) -> RenderableType:
+    """Return what came of asking the servers behind."""
+    if not servers:
+        return Text("\nno [[domain]] names a server that could be asked")
+    grid = _table("SERVER OF", "STREAM", "ADDRESS", "ANSWER")
+    for each in servers:
+        words = map(_text, (each.domain, each.stream, each.server))
+        grid.add_row(*words, Text(_answer(each), _GOOD if each.answered else _BAD))
+    return Group(Text(), grid)
+
+
+def _answer(server: ServerFacts) -> str:
+    """Return what a server has answered; what is wrong is fit to be shown already."""
+    words = []
+    if server.seconds is not None:
+        words.append(f"in {server.seconds * 1000:.0f} ms")
+    if server.version is not None:
+        words.append(f"XMPP {printable(server.version)}")
+        words.append("with features" if server.features else "without features")
+    if server.problem:
+        words.append(one_line(server.problem))
+    return ", ".join(words)
 
 
 def sessions_shown(sessions: Iterable[SessionFacts]) -> Table:

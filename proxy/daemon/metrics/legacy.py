@@ -44,10 +44,17 @@ class Outcome:
     Attributes:
         problem: what is wrong, as a clause about the server; empty if it has answered.
         seconds: how long the answer took; None if there was none.
+        reached: whether the connection was taken.
+        version: of XMPP, as the server's header says; ``0.9`` if it says none, and None if there
+            was no header.
+        features: whether the header was followed by features.
     """
 
     problem: str = ""
     seconds: float | None = None
+    reached: bool = False
+    version: str | None = None
+    features: bool = False
 
 
 def probe(
@@ -80,6 +87,9 @@ class _Asking(Protocol):
         self._framer = Framer(_CEILING)
         self._concluded = False
         self._answered: float | None = None
+        self._reached_it = False
+        self._version: str | None = None
+        self._features = False
         self._outcome = Outcome(f"did not answer within {SECONDS:g} s")
         self._connector: Connector | None = None
         self._began = 0.0
@@ -96,6 +106,7 @@ class _Asking(Protocol):
 
     def _reached(self, connection: socket.socket) -> None:
         self._connector = None
+        self._reached_it = True
         factory = Factory.forProtocol(lambda: self)
         factory.noisy = False
         with connection:  # the reactor takes a copy of the descriptor
@@ -127,7 +138,13 @@ class _Asking(Protocol):
             if timer.active():
                 timer.cancel()
             if not self._done.called:
-                self._done.callback(self._outcome)
+                outcome = attrs.evolve(
+                    self._outcome,
+                    reached=self._reached_it,
+                    version=self._version,
+                    features=self._features,
+                )
+                self._done.callback(outcome)
 
     # What the connection tells
 
@@ -165,12 +182,14 @@ class _Asking(Protocol):
             case Header():
                 header = read_answer(event, self._kind.content)
                 self._answered = time.monotonic() - self._began
+                self._version = ".".join(map(str, header.version))
                 self._outcome = Outcome("sent a stream header and nothing more", self._answered)
                 if self._kind is Kind.COMPONENT or not header.has_features:
                     self._conclude_later()
             case Element(name=ns.ERROR):
                 self._conclude(self._complaint(event))
             case Element():
+                self._features = event.name == ns.FEATURES
                 self._conclude("")
             case Footer():
                 self._conclude("closed the stream at once")

@@ -183,6 +183,7 @@ class Worker:
 
 def main() -> int:
     """Be a worker until the supervisor says stop, or is gone; return the exit code."""
+    log = start()
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     # Keys of a terminal are the supervisor's.
@@ -193,7 +194,7 @@ def main() -> int:
     os.set_inheritable(CHANNEL, False)
     turning: Any = reactor
     keep_steady(turning)
-    worker = Worker(turning, start(), socket.socket(fileno=CHANNEL))
+    worker = Worker(turning, log, socket.socket(fileno=CHANNEL))
     signal.signal(signal.SIGTERM, lambda _signal, _frame: turning.callFromThread(worker.end))
     turning.callWhenRunning(worker.start)
     turning.run(installSignalHandlers=False)

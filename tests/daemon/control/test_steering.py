@@ -45,6 +45,20 @@ def test_a_reload_that_fails_is_a_fault(running: Running) -> None:
     assert fault(asked.result, 70) == "the daemon has failed; its log says more"
 
 
+def test_who_catches_up_meanwhile_waits_on(running: Running) -> None:
+    asked = begun(running, "reload")
+    running.until(lambda: running.daemon.reloads)
+    (client,) = running.socket._clients._there
+    client.pauseProducing()
+    client.resumeProducing()
+    running.turn()
+    assert asked.over is False
+    running.daemon.reloads[0].callback(Reloaded(changes={"changed": "dns"}))
+    running.until(lambda: asked.result)
+    assert asked.result is not None
+    assert asked.result.stdout == "reloaded; changed: dns\n"
+
+
 def test_who_has_gone_is_not_answered(running: Running) -> None:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(running.path))

@@ -91,6 +91,7 @@ def test_a_server_that_answers_is_left_politely(ask: Ask, host: str) -> None:
     assert outcome.problem == ""
     assert outcome.seconds is not None
     assert 0 < outcome.seconds < 5
+    assert (outcome.reached, outcome.version, outcome.features) == (True, "1.0", True)
     assert b"to='example.com'" in server.got or b'to="example.com"' in server.got
     assert server.got.startswith(b"<?xml version='1.0'?><stream:stream ")
     assert server.got.endswith(FOOTER)
@@ -99,7 +100,9 @@ def test_a_server_that_answers_is_left_politely(ask: Ask, host: str) -> None:
 
 def test_a_server_from_before_features_answers_with_a_header(ask: Ask) -> None:
     with serving(HEADER.replace(b" version='1.0'>", b">")) as server:
-        assert ask(server.port).problem == ""
+        outcome = ask(server.port)
+    assert outcome.problem == ""
+    assert (outcome.reached, outcome.version, outcome.features) == (True, "0.9", False)
 
 
 def test_a_component_gets_a_header_and_is_asked_no_more(ask: Ask) -> None:
@@ -146,7 +149,7 @@ def test_a_server_for_servers_may_want_to_know_who_asks(ask: Ask) -> None:
 
 def test_a_server_that_hangs_up(ask: Ask) -> None:
     with serving(b"", closes=True) as server:
-        assert ask(server.port) == Outcome("closed the connection without an answer")
+        assert ask(server.port) == Outcome("closed the connection without an answer", reached=True)
     with serving(HEADER, closes=True) as server:
         assert ask(server.port).problem == "closed the connection behind its header"
 
@@ -158,7 +161,7 @@ def test_a_server_that_is_not_there(ask: Ask) -> None:
 def test_a_server_that_says_nothing(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(legacy, "SECONDS", 0.2)
     with serving(b"") as server:
-        assert ask(server.port) == Outcome("did not answer within 0.2 s")
+        assert ask(server.port) == Outcome("did not answer within 0.2 s", reached=True)
     with serving(HEADER) as server:
         assert ask(server.port).problem == "sent a stream header and nothing more"
 
@@ -192,6 +195,6 @@ def test_who_does_not_wait_gets_an_outcome_at_once(turning: Turning) -> None:
             asking.addCallback(found.append)
             turning.turn(turns)
             asking.cancel()
-            assert found == [Outcome("was not waited for")]
+            assert [outcome.problem for outcome in found] == ["was not waited for"]
             turning.turn(3)
             assert not turning.reactor.getDelayedCalls()

@@ -1,6 +1,5 @@
 """What the control socket of several workers answers, some of them being slow, dying or lying."""
 
-import gc
 import json
 import socket
 from typing import Any
@@ -9,6 +8,7 @@ import attrs
 import pytest
 from twisted.logger import capturedLogs
 
+from proxy.daemon.control import conversation
 from proxy.daemon.control.controlled import NotControllableError
 from proxy.daemon.control.decoding import decoded
 from proxy.daemon.control.facts import (
@@ -17,7 +17,6 @@ from proxy.daemon.control.facts import (
     Reloaded,
     Status,
     WorkerFacts,
-    WorkerState,
 )
 from proxy.daemon.control.protocol import Code, RefusedError
 from proxy.daemon.control.shown import print_shown, status_shown
@@ -247,14 +246,16 @@ def test_many_sessions_are_never_all_in_memory(
     assert made[0].most < 1_000
 
 
-def test_who_leaves_a_list_has_no_worker_go_on(several: Several) -> None:
+def test_who_leaves_a_list_has_no_worker_go_on(
+    several: Several, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation, "SLOW", 1_000)
     for number in (1, 2, 3):
         several[number].daemon.there = [session(f"{number}-{each}") for each in range(3_000)]
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(several.path))
         client.sendall(b'{"v":1,"command":"sessions"}\n')
         several.until(lambda: several[3].daemon.drawn)
-    gc.collect()
     several.until(lambda: not any(len(worker.clients) for worker in several.crew.workers))
 
 
@@ -342,9 +343,3 @@ def test_a_drain_that_comes_too_late(several: Several, monkeypatch: pytest.Monke
         monkeypatch.setattr(several[number].daemon, "drain", late)
     asked = several.asked("drain", older_than="1h")
     assert refusal(asked) == (Code.NOT_FOUND, "the daemon is about to end")
-
-
-def test_every_state_is_one_that_is_shown(several: Several) -> None:
-    for state in WorkerState:
-        several.crew.known[1] = WorkerFacts(1, state.value)
-        print_shown(status_shown(status(several)))

@@ -4,7 +4,7 @@ import socket
 import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from twisted.internet.defer import Deferred, execute, fail, succeed
 
@@ -15,6 +15,7 @@ from proxy.daemon.control.facts import Drained, Reloaded
 from proxy.daemon.draining import CERTIFICATE, RENEWED, Session, age, lasts, shown_for
 from proxy.daemon.file_watch import INTERVAL
 from proxy.daemon.generation import Generation, Lasting
+from proxy.daemon.generations import Generations
 from proxy.daemon.listening import Sockets, facts, listen
 from proxy.daemon.log import Log
 from proxy.daemon.model import Conf
@@ -35,9 +36,6 @@ from proxy.session.commands import Report, Severity, Side
 from proxy.session.faults import located
 from proxy.session.hooks import Address
 from proxy.trust.keyring.alerts import Alert
-
-WAITS: Final = 1.0
-"""Seconds between looks at connections that have not said yet whose they are."""
 
 
 class Service:
@@ -97,12 +95,11 @@ class Service:
             worker=self._led,
         )
         self._telling.adopt(conf)
-        self._renewal = Renewal(reactor, log, self._generations, interval)
         files = seen(conf)
-        self._current = Generation(conf, self._lasting, metrics=self._operation.metrics)
+        first = Generation(conf, self._lasting, metrics=self._operation.metrics)
+        self._generations = Generations(reactor, first)
+        self._renewal = Renewal(reactor, log, self._generations.all, interval)
         self._renewal.adopt(conf, files)
-        self._retired: list[Generation] = []
-        self._sweeping: Any = None
         self._reloading: Reloading | None = None
         if source is not None:
             self._reloading = Reloading(
@@ -216,7 +213,7 @@ class Service:
             moved.close()
             raise
         # From here on nothing fails.
-        self._current = generation
+        self._generations.follow(generation)
         self._serve(opened, accepted)
         self._telling.adopt(conf)
         self._operation.adopt(conf, moved, hub)
@@ -224,12 +221,8 @@ class Service:
         before.trust.rest()
         if self._pass_on is None:
             generation.trust.start()
-        self._retired.append(before)
         if read.prepared is not None:
-            # What was read for the new one holds for sessions that go on as well.
-            for each in self._retired:
-                each.trust.renew(read.prepared.revocation)
-        self._sweep_later()
+            self._generations.renew(read.prepared.revocation)
         if not self._led:
             self._tell_of_added(opened.added)
         return changes(before.conf, conf) | {"certificates": listed(renewed)}
@@ -242,23 +235,9 @@ class Service:
                 for address in places[listener.name]:
                     self._write(Severity.INFO, "listening", facts(listener, address))
 
-    def _generations(self) -> list[Generation]:
-        """Return those of which sessions are left, the current one first."""
-        return [self._current, *self._retired]
-
-    def _sweep_later(self) -> None:
-        if self._retired and self._sweeping is None:
-            self._sweeping = self._reactor.callLater(0, self._sweep)
-
-    def _sweep(self) -> None:
-        """Give up generations that nothing is left of."""
-        self._sweeping = None
-        if any(each.accepting.waits for each in self._retired):
-            # Nobody tells of those that go without a word.
-            self._sweeping = self._reactor.callLater(WAITS, self._sweep)
-        for generation in [each for each in self._retired if each.idle]:
-            self._retired.remove(generation)
-            generation.close()
+    @property
+    def _current(self) -> Generation:
+        return self._generations.current
 
     # The end
 
@@ -311,7 +290,7 @@ class Service:
             return self._emptied
         self._ports.stop()
         self._renewal.stop()
-        for generation in self._generations():
+        for generation in self._generations.all():
             generation.accepting.stop()
         self._stopping.end_all(self._current.conf.deadlines.drain)
         return self._emptied
@@ -324,12 +303,7 @@ class Service:
         return self._hub is None or self._hub.quiet
 
     def _stopped(self) -> None:
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            self._sweeping = None
-        for generation in self._generations():
-            generation.close()
-        self._retired.clear()
+        self._generations.close()
         self._telling.stop()
         self._operation.stop()
         if self._hub is not None:
@@ -352,7 +326,7 @@ class Service:
     def turned_away(self, listener: str, client: Address, reason: object) -> None:
         """Tell of a connection that is closed before it becomes a session."""
         self._operation.turned_away(listener)
-        self._sweep_later()
+        self._generations.sweep_later()
         fields = {"listener": listener, "client": client}
         self._write(Severity.WARNING, f"connection closed: {reason}", fields)
 
@@ -376,7 +350,7 @@ class Service:
         """Take note of one that is over."""
         self._bridges.discard(session)
         self._operation.ended(session, summary)
-        self._sweep_later()
+        self._generations.sweep_later()
         if self._log is not None:
             self._log.write(summary.severity, "session ended", fields(summary))
         self._stopping.closed()

@@ -184,7 +184,7 @@ def test_what_is_counted_goes_on_however_its_plugin_is_set(
                 plaintext(port, DOMAIN) as fourth,
             ):
                 assert "more than 3 connections from one address" in fourth.read_to_end()
-        _until(daemon, lambda: len(daemon.service._generations()) == 1)
+        _until(daemon, lambda: len(daemon.service._generations.all()) == 1)
         # Those of earlier confs have been counted off as well.
         with (
             logged_in(port, authority.ca_path),
@@ -209,13 +209,13 @@ def test_generations_are_given_up_when_their_last_session_ends(
                 assert daemon.reload((before, new)).changes["changed"] == "deadlines"
             daemon.call(lambda: None)
             # The ones in between never had a session.
-            assert len(service._generations()) == 2
-            first = service._generations()[1]
+            assert len(service._generations.all()) == 2
+            first = service._generations.all()[1]
             with plaintext(port, DOMAIN) as stream:
                 offered(stream)
                 assert daemon.call(lambda: first.idle) is False
         daemon.wait_for_line("session ended")
-        _until(daemon, lambda: len(service._generations()) == 1)
+        _until(daemon, lambda: len(service._generations.all()) == 1)
         assert first.accepting._contexts == {"c2s": {}}
         with logged_in(port, authority.ca_path):
             pass
@@ -368,7 +368,7 @@ def test_a_conf_that_cannot_be_put_to_work_changes_nothing(
                 reloaded = daemon.reload()
                 assert reloaded.mistakes[0].endswith("it cannot be used")
         assert daemon.service._current is before
-        assert daemon.service._generations() == [before]
+        assert daemon.service._generations.all() == [before]
         with logged_in(daemon.ports["c2s"], authority.ca_path):
             pass
         assert sum("error not reloaded: " in line for line in daemon.lines()) == 2
@@ -425,18 +425,18 @@ def test_a_connection_whose_header_comes_after_a_reload(
         with socket.create_connection((HOST, daemon.ports["c2s"]), timeout=20) as connection:
             _until(daemon, lambda: service._current.accepting.waits)
             daemon.reload(("", "[deadlines]\nconnect = 7\n"))
-            assert len(service._generations()) == 2
+            assert len(service._generations.all()) == 2
             connection.sendall(f"PROXY TCP4 192.0.2.7 {HOST} 40000 5222\r\n".encode())
             stream = Stream(connection, DOMAIN)
             offered(stream)
         assert "client=192.0.2.7:40000" in daemon.wait_for_line("session ended")
-        _until(daemon, lambda: len(service._generations()) == 1)
+        _until(daemon, lambda: len(service._generations.all()) == 1)
         with socket.create_connection((HOST, daemon.ports["c2s"]), timeout=20):
             _until(daemon, lambda: service._current.accepting.waits)
             daemon.reload(("connect = 7", "connect = 8"))
-            assert len(service._generations()) == 2
+            assert len(service._generations.all()) == 2
         # One that goes without a word is noticed, too.
-        _until(daemon, lambda: len(service._generations()) == 1)
+        _until(daemon, lambda: len(service._generations.all()) == 1)
 
 
 def test_a_service_that_ends_is_not_reloaded(

@@ -3,7 +3,7 @@
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -110,11 +110,22 @@ class Crowd:
             time.sleep(0.02)
         self.loop.check()
 
-    def wait_until_up(self, count: int, logins: int = 1) -> None:
-        """Wait until so many of those that stay are logged in, and have been so often."""
+    def wait_until_up(self, count: int) -> None:
+        """Wait until so many of those that stay are logged in."""
         self.wait(
-            lambda: self._staying(logins) >= count,
-            f"{count} that stay are not logged in for the {logins}. time",
+            lambda: sum(each.way is None for each in tuple(self.up)) >= count,
+            f"{count} that stay are not logged in",
+        )
+
+    def logins_of_each(self) -> dict[Client, int]:
+        """Return how often each of those that stay has logged in."""
+        return {each: each.logins for each in self.clients if each.way is None}
+
+    def wait_until_again(self, before: Mapping[Client, int]) -> None:
+        """Wait until all of these are logged in, and have logged in since."""
+        self.wait(
+            lambda: all(each in self.up and each.logins > n for each, n in before.items()),
+            "not all have come again",
         )
 
     def wait_for_logins(self, more: int) -> None:
@@ -208,9 +219,6 @@ class Crowd:
             client.say(self._random.randbytes(size // 2).hex().encode())
             self.spoken += 1
         self.loop.later(self._after(client), lambda: self._turn(client, left - 1, login))
-
-    def _staying(self, logins: int) -> int:
-        return sum(each.way is None and each.logins >= logins for each in tuple(self.up))
 
     def _after(self, client: Client) -> float:
         return self._pause if client.way is None else self._haste

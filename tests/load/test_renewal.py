@@ -57,9 +57,10 @@ def test_old_sessions_stay_until_they_are_told_to_come_again(
         first, later = staying[:STAYING], staying[STAYING:]
         assert _serials(first) == {before}
         assert _serials(later) == {after}
+        before_drain = {each: each.logins for each in first}
         done = bascule(front, "drain", "--older-than", "certificate")
         assert done.returncode == 0, done.stderr
-        crowd.wait_until_up(STAYING, 2)
+        crowd.wait_until_again(before_drain)
         crowd.wait_until_up(STAYING + LATER)
         crowd.wait_for_echoes()
         assert set(crowd.serials()) == {after}

@@ -69,13 +69,13 @@ def test_a_worker_that_is_killed_takes_only_its_own_sessions_along(
             before = workers(front)
             victim = before[1 + turn % WORKERS]
             others = sum(each["sessions"] for each in before.values()) - victim["sessions"]
-            logins = {each: each.logins for each in crowd.clients if each.way is None}
+            logins = crowd.logins_of_each()
             os.kill(victim["pid"], signal.SIGKILL)
             crowd.wait(partial(renewed, front, victim["pid"]), "it is not started anew")
             crowd.wait_for_logins(COMING)
             crowd.wait_until_up(STAYING)
             crowd.wait_for_echoes()
-            stayed = sum(each.logins == before for each, before in logins.items())
+            stayed = sum(each.logins == count for each, count in logins.items())
             assert others - COMING <= stayed < STAYING
             # Every worker takes its share again.
             crowd.wait(partial(shared, front), "one worker takes all sessions")

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from proxy.daemon.control import top
 from proxy.daemon.control.client import NotRunningError
+from proxy.daemon.control.facts import WorkerFacts
 from tests.daemon.control.fakes import STATUS, session
 
 
@@ -71,6 +72,18 @@ def test_top_shows_the_busiest_first() -> None:
     rows = [line.split()[0] for line in screen.splitlines() if line[:2] in ("aa", "bb", "cc")]
     assert rows == ["bb", "aa", "cc"]
     assert "3.0 kB" in screen
+
+
+def test_top_shows_the_workers() -> None:
+    workers = (
+        WorkerFacts(1, "running", sessions=2),
+        WorkerFacts(2, "silent"),
+        WorkerFacts(3, "waiting", seconds=1.5),
+    )
+    status = json.loads(json.dumps(attrs.asdict(attrs.evolve(STATUS, workers=workers))))
+    screen = shown_by_top([lambda command: [status] if command == "status" else []])
+    assert "1 negotiating, 1 joined   workers 1: 2, 2: ?, 3: ?" in screen
+    assert "2 of 3 workers not running, 2 pending in the keyring" in screen
 
 
 def test_top_outlasts_a_daemon_that_is_away() -> None:

@@ -50,12 +50,13 @@ class Activation:
         return mistakes
 
     def of(self, listener: Listener) -> tuple[socket.socket, ...]:
-        """Return the sockets of a listener, each with its address as its endpoints say.
-
-        There are none of a listener that wants none of systemd's.
-        """
+        """Return the sockets of a listener; none of one that wants none of systemd's."""
         place = listener.address
-        return self._taken[place.name] if isinstance(place, PassedPlace) else ()
+        return self.sockets(place) if isinstance(place, PassedPlace) else ()
+
+    def sockets(self, place: PassedPlace) -> tuple[socket.socket, ...]:
+        """Return the sockets of a place, each with its address as in ``place.endpoints``."""
+        return self._taken[place.name]
 
     def left(self) -> tuple[Passed, ...]:
         """Return what was passed and no listener wants."""

@@ -112,7 +112,7 @@ class Descriptors:
         if self._calm is not None:
             self._calm.cancel()
             self._calm = None
-        if not self._resting:
+        if self._timer is None:
             if not self._pauses:
                 _log.warn("{trouble}", trouble=self.trouble)
             self._pauses += 1

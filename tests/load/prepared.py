@@ -1,6 +1,7 @@
 """The daemon as a process whose insides a test prepares before it begins."""
 
 import json
+import shutil
 import signal
 import sys
 import time
@@ -10,7 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from tests.net.front import Front
+from cryptography import x509
+
+from tests.authority import Authority
+from tests.net.front import DOMAIN, Front
 from tests.servers.bascule import Served
 
 LOOKS: Final = """
@@ -52,6 +56,15 @@ def house(directory: Path, workers: int) -> dict[str, object]:
         "control_socket": f"{directory}/control",
         "workers": workers,
     }
+
+
+def renew(place: Path, authority: Authority) -> int:
+    """Replace certificate and key by renaming; return the new serial number."""
+    pair = authority.issue(DOMAIN)
+    for path, name in zip(pair, ("crt", "key"), strict=True):
+        shutil.copy(path, place / "new")
+        (place / "new").rename(place / name)
+    return x509.load_pem_x509_certificate(pair[0].read_bytes()).serial_number
 
 
 class Prepared(Front):

@@ -1,6 +1,5 @@
 """Confs are taken up while a thousand clients talk: none is lost, nobody is refused."""
 
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from tests.daemon.reloaded import bascule, changed
 from tests.load.clients import Way
 from tests.load.crowd import PATIENCE, Crowd
 from tests.load.echo_server import EchoServer
-from tests.load.prepared import house
+from tests.load.prepared import house, renew
 from tests.net.front import DOMAIN, Front
 from tests.servers.bascule import Served
 from tests.servers.program import HOST, free_port
@@ -33,12 +32,6 @@ def listener(name: str, port: int) -> str:
         f'\n[[listener]]\nname = "{name}"\ndirection = "reverse"\nstream = "c2s"\n'
         f'address = "{HOST}:{port}"\n'
     )
-
-
-def renew(place: Path, authority: Authority) -> None:
-    for path, name in zip(authority.issue(DOMAIN), ("crt", "key"), strict=True):
-        shutil.copyfile(path, place / "new")
-        (place / "new").rename(place / name)
 
 
 def reload(front: Front, turn: int) -> None:

@@ -1,6 +1,5 @@
 """A certificate is renewed while a thousand clients talk."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from tests.daemon.reloaded import bascule
 from tests.load.clients import Client, Way
 from tests.load.crowd import PATIENCE, Crowd
 from tests.load.echo_server import EchoServer
-from tests.load.prepared import LOOKS, Prepared
+from tests.load.prepared import LOOKS, Prepared, renew
 from tests.net.front import DOMAIN
 from tests.servers.bascule import Served
 
@@ -21,15 +20,6 @@ LATER = 30
 
 COMING = 24
 DRAIN = 5
-
-
-def renew(place: Path, authority: Authority) -> int:
-    """Replace certificate and key by renaming; return the new serial number."""
-    pair = authority.issue(DOMAIN)
-    for path, name in zip(pair, ("crt", "key"), strict=True):
-        shutil.copy(path, place / "new")
-        (place / "new").rename(place / name)
-    return x509.load_pem_x509_certificate(pair[0].read_bytes()).serial_number
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ A channel is a pair of Unix sockets that keep messages apart. A message is an ob
 name under ``is``. Both ends are of one program, so a message that cannot be understood is a fault.
 """
 
+import fcntl
 import json
 import os
 import pickle
@@ -11,7 +12,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from mmap import PROT_READ, mmap
+from mmap import MAP_PRIVATE, PROT_READ, mmap
 from typing import Any, Final
 
 from twisted.logger import Logger
@@ -31,7 +32,11 @@ MOST_DESCRIPTORS: Final = 200
 MOST_WAITING: Final = 1_000
 """Messages that may wait to be taken in."""
 
+MOST_OFFERED: Final = 500
+"""How many may wait where those that can be done without are still sent."""
+
 _BUFFER: Final = 1_048_576
+_SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _log = Logger()
 
 Told = Callable[[str, Mapping[str, Any], list[int]], None]
@@ -59,6 +64,7 @@ class Channel:
         self._gone: Callable[[], None] | None = gone
         self._waiting: deque[tuple[bytes, list[int]]] = deque()
         self._open = True
+        self._left_out = False
         self._heard = 0
 
     def start(self) -> None:
@@ -84,6 +90,22 @@ class Channel:
             return
         self._waiting.append((message, [os.dup(each) for each in descriptors]))
         self.doWrite()
+
+    def offer(self, name: str, /, **more: object) -> bool:
+        """Send a message that may be left out: it is where many wait; whether it is not.
+
+        Args:
+            name: what it is.
+            more: what else it says, as JSON has it.
+        """
+        if len(self._waiting) >= MOST_OFFERED:
+            if not self._left_out:
+                _log.warn("{name}: a process of the proxy does not keep up with them", name=name)
+            self._left_out = True
+            return False
+        self._left_out = False
+        self.say(name, **more)
+        return True
 
     def hear_out(self) -> None:
         """Take what the other end has said, if it is gone by now."""
@@ -126,7 +148,7 @@ class Channel:
             os.set_inheritable(each, False)
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             _log.error("a message between processes of the proxy was cut off")
-            _close_all(descriptors)
+            close_all(descriptors)
             self._lose()
             return
         try:
@@ -148,7 +170,7 @@ class Channel:
                 self._lose()
                 return
             self._waiting.popleft()
-            _close_all(descriptors)
+            close_all(descriptors)
         if self._open:
             self._reactor.removeWriter(self)
 
@@ -164,7 +186,7 @@ class Channel:
         self._reactor.removeWriter(self)
         self._connection.close()
         for _, descriptors in self._waiting:
-            _close_all(descriptors)
+            close_all(descriptors)
         self._waiting.clear()
         gone, self._gone = self._gone, None
         if gone is not None:
@@ -174,11 +196,20 @@ class Channel:
 def written(conf: Conf) -> int:
     """Write a conf for another process; return a descriptor of what it reads.
 
-    Whatever the files of the conf say meanwhile, it reads the very same.
+    Whatever the files of the conf say meanwhile, it reads the very same; and of several readers
+    none can change what the others read.
+
+    Raises:
+        OSError: the system has no memory, or no descriptor, for it.
     """
-    descriptor = os.memfd_create("bascule-conf", os.MFD_CLOEXEC)
-    with open(descriptor, "wb", closefd=False) as file:
-        pickle.dump(conf, file)
+    descriptor = os.memfd_create("bascule-conf", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            pickle.dump(conf, file)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor
 
 
@@ -188,15 +219,20 @@ def read(descriptor: int) -> Conf:
     Raises:
         TypeError: it is none.
     """
-    # Others read it too, and all have one place in it together.
-    with open(descriptor, "rb") as file, mmap(file.fileno(), 0, prot=PROT_READ) as content:
+    # Others read it too, and all have one place in it together. What is sealed can be mapped only
+    # for a process alone, before Linux 6.7.
+    with (
+        open(descriptor, "rb") as file,
+        mmap(file.fileno(), 0, flags=MAP_PRIVATE, prot=PROT_READ) as content,
+    ):
         conf = pickle.loads(content)  # noqa: S301 - it comes from who has started this process
     if not isinstance(conf, Conf):
         raise TypeError("what was passed is no conf")
     return conf
 
 
-def _close_all(descriptors: Sequence[int]) -> None:
+def close_all(descriptors: Sequence[int]) -> None:
+    """Close descriptors, as far as they are open."""
     for each in descriptors:
         with suppress(OSError):
             os.close(each)

@@ -29,6 +29,9 @@ LOOKS: Final = 5.0
 MOST_SILENT: Final = 6
 """How many looks in a row may find nothing said; more, and the worker is stuck."""
 
+MOST_RELOADING: Final = 24
+"""How many looks a worker may take to take up a conf; then it is stuck."""
+
 MOST_FAILURES: Final = 3
 """How often the first start of a worker may fail before all is given up."""
 
@@ -128,7 +131,13 @@ class Crew:
                 self._dismiss(seat)
         if not self._looking.running:
             self._looking.start(LOOKS, now=False)
+        self._see_whether_up()
         return self._up or _done()
+
+    def _see_whether_up(self) -> None:
+        if self._up is not None and len(self.running()) >= self._wanted:
+            up, self._up = self._up, None
+            up.callback(None)
 
     def _start(self, seat: _Seat) -> None:
         seat.start = None
@@ -139,6 +148,7 @@ class Crew:
                 seat.number,
                 ready=self._ready,
                 alerted=self.tell,
+                ending=self._ending,
                 ended=lambda worker, why: self._ended(seat, worker, why),
             )
         except OSError as error:
@@ -152,7 +162,7 @@ class Crew:
         if seat.worker is None:
             self._leave(seat)
         else:
-            seat.worker.say("stop")
+            self._end(seat.worker)
 
     def _leave(self, seat: _Seat) -> None:
         if seat.start is not None:
@@ -170,6 +180,10 @@ class Crew:
     def running(self) -> list[Worker]:
         """Return those that accept connections, or end the sessions that they have."""
         return [worker for worker in self.all() if worker.is_ready]
+
+    def serving(self) -> list[Worker]:
+        """Return those that accept connections, and go on doing so."""
+        return [worker for worker in self.running() if not worker.is_ending]
 
     def facts(self) -> list[WorkerFacts]:
         """Return what is known of each, in order."""
@@ -203,7 +217,7 @@ class Crew:
     def tell(self, alert: Mapping[str, Any]) -> None:
         """Have one of them tell of an alert; it waits until there is one."""
         if self._speaker is not None:
-            self._speaker.say("alert", **alert)
+            self._speaker.tell(alert)
         elif len(self._untold) < MOST_ALERTS:
             self._untold.append(alert)
 
@@ -212,16 +226,14 @@ class Crew:
         self._log.write(Severity.INFO, "worker started", fields)
         self._risen(worker)
         self._choose_speaker()
-        if self._up is not None and len(self.running()) >= self._wanted:
-            up, self._up = self._up, None
-            up.callback(None)
+        self._see_whether_up()
 
     def _choose_speaker(self) -> None:
         if self._speaker is not None:
             return
-        running = [worker for worker in self.running() if not self._seats[worker.number].leaving]
-        if running:
-            self._speaker = running[0]
+        serving = self.serving()
+        if serving:
+            self._speaker = serving[0]
             self._speaker.say("speak")
             untold, self._untold = self._untold, []
             for alert in untold:
@@ -232,13 +244,25 @@ class Crew:
     def renew(self, worker: Worker, why: str) -> None:
         """Have another process take the place of one, when that has ended its sessions."""
         self._log.write(Severity.ERROR, f"worker is replaced: {why}", {"worker": worker.number})
-        worker.say("stop")
+        self._end(worker)
+
+    def _end(self, worker: Worker) -> None:
+        worker.stop()
+        self._ending(worker)
+
+    def _ending(self, worker: Worker) -> None:
+        """Have another one tell of alerts: who ends reaches nobody any more."""
+        if worker is self._speaker:
+            self._speaker = None
+            self._choose_speaker()
 
     def _look(self) -> None:
         """End those that are stuck: another takes the place."""
         for worker in self.all():
             worker.silent += 1
-            if worker.silent == MOST_SILENT:
+            if worker.reloading is not None:
+                worker.reloading += 1
+            if worker.silent == MOST_SILENT or worker.reloading == MOST_RELOADING:
                 fields = {"worker": worker.number, "pid": worker.pid}
                 self._log.write(Severity.ERROR, "worker is stuck, and is ended", fields)
                 worker.kill(signal.SIGABRT)  # it writes to the log where it is stuck
@@ -251,9 +275,7 @@ class Crew:
     def _ended(self, seat: _Seat, worker: Worker, why: str) -> None:
         seat.worker = None
         self._left(seat.number)
-        if worker is self._speaker:
-            self._speaker = None
-            self._choose_speaker()
+        self._ending(worker)
         if worker.failure is not None:
             why = worker.failure[1]
         if seat.leaving or self._stopped is not None:

@@ -15,11 +15,19 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from proxy.daemon.control.facts import Reloaded
-from proxy.daemon.workers.channel import CHANNEL, MOST_DESCRIPTORS, Channel
+from proxy.daemon.workers.channel import CHANNEL, MOST_DESCRIPTORS, Channel, close_all
 from proxy.daemon.workers.messages import reloaded_from
 
 _NOT_ITS_OWN: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 """Variables by which systemd speaks with the supervisor alone."""
+
+_BEGIN: Final = (
+    "import sys; sys.path[:] = sys.argv[1:]; "
+    "from proxy.daemon.workers.worker import main; sys.exit(main())"
+)
+
+MOST_SESSIONS: Final = 1_000_000
+"""More than any worker can have, whatever it says."""
 
 GONE: Final = "the worker has ended meanwhile"
 
@@ -32,15 +40,18 @@ class Worker(ProcessProtocol):
         number: which worker it is, from 1.
         ready: called when it accepts connections.
         alerted: gets the alerts that it passes on, as they came.
+        ending: called when it accepts no more, and ends the sessions that it has.
         ended: called once when the process is no more, with why.
 
     Attributes:
         number: which worker it is, from 1.
         started: when it was started, as ISO 8601 has it, in UTC.
         sessions: how many sessions it said that it has.
-        is_ready: whether it accepts connections.
+        is_ready: whether it has begun to accept connections.
+        is_ending: whether it has been told to end, or says that it does.
         failure: the exit code and the text of why it could not begin; None if it could.
         silent: how often it was looked at since it last said anything.
+        reloading: how often it was looked at since it is to take up a conf; None if it is not.
     """
 
     def __init__(
@@ -50,18 +61,22 @@ class Worker(ProcessProtocol):
         *,
         ready: "Callable[[Worker], None]",
         alerted: Callable[[Mapping[str, Any]], None],
+        ending: "Callable[[Worker], None]",
         ended: "Callable[[Worker, str], None]",
     ) -> None:
         self.number = number
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.sessions = 0
         self.is_ready = False
+        self.is_ending = False
         self.failure: tuple[int, str] | None = None
         self.silent = 0
+        self.reloading: int | None = None
         self._ready = ready
         self._alerted = alerted
+        self._ending = ending
         self._ended = ended
-        self._reloading: Deferred[Reloaded] | None = None
+        self._reloaded: Deferred[Reloaded] | None = None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel = Channel(reactor, ours, self._told, lambda: None)
         self._channel.start()
@@ -70,7 +85,7 @@ class Worker(ProcessProtocol):
             self._process = reactor.spawnProcess(
                 self,
                 sys.executable,
-                [sys.executable, "-m", "proxy.daemon.workers.worker"],
+                [sys.executable, _isolation(), "-c", _BEGIN, *sys.path],
                 env=environment,
                 childFDs={0: 0, 1: 1, 2: 2, CHANNEL: theirs.fileno()},
             )
@@ -104,13 +119,23 @@ class Worker(ProcessProtocol):
     def reload(self, conf: int) -> "Deferred[Reloaded]":
         """Have it take up another conf; fires with what came of it, and does not fail."""
         self._finish_reloading(Reloaded((GONE,)))
-        self._reloading = Deferred()
+        reloaded = self._reloaded = Deferred()
+        self.reloading = 0
         self._channel.say("reload", [conf])
-        return self._reloading
+        return reloaded
+
+    def stop(self) -> None:
+        """Have it end its sessions, and itself."""
+        self.is_ending = True
+        self._channel.say("stop")
 
     def say(self, name: str, **more: object) -> None:
-        """Tell it something else: ``speak``, ``alert``, ``stop`` or ``hurry``."""
+        """Tell it something else: ``speak`` or ``hurry``."""
         self._channel.say(name, **more)
+
+    def tell(self, alert: Mapping[str, Any]) -> bool:
+        """Have it tell of an alert, unless too much waits for it already; whether it is to."""
+        return self._channel.offer("alert", content=alert)
 
     def open(self) -> socket.socket:
         """Return a socket on whose other end it speaks the control language; not blocking.
@@ -131,23 +156,28 @@ class Worker(ProcessProtocol):
 
     # What it says
 
-    def _told(self, name: str, content: Mapping[str, Any], _descriptors: list[int]) -> None:
+    def _told(self, name: str, content: Mapping[str, Any], descriptors: list[int]) -> None:
+        close_all(descriptors)  # a worker has none to give
         self.silent = 0
         match name:
             case "ready":
                 self.is_ready = True
                 self._ready(self)
             case "alive":
-                self.sessions = content["sessions"]
+                self.sessions = min(max(int(content["sessions"]), 0), MOST_SESSIONS)
             case "alert":
-                self._alerted(content)
+                self._alerted(content["content"])
+            case "ending":
+                self.is_ending = True
+                self._ending(self)
             case "reloaded":
                 self._finish_reloading(reloaded_from(content))
             case "failed":
-                self.failure = (content["code"], content["text"])
+                self.failure = (int(content["code"]), str(content["text"]))
 
     def _finish_reloading(self, reloaded: Reloaded) -> None:
-        waiting, self._reloading = self._reloading, None
+        self.reloading = None
+        waiting, self._reloaded = self._reloaded, None
         if waiting is not None:
             waiting.callback(reloaded)
 
@@ -159,6 +189,15 @@ class Worker(ProcessProtocol):
         self._channel.close()
         self._finish_reloading(Reloaded((GONE,)))
         self._ended(self, _why(reason))
+
+
+def _isolation() -> str:
+    """Return what keeps the interpreter from code that this process would not run itself.
+
+    What is found in the current directory is never run, and with ``-I`` nothing that the
+    environment names either. Both have the same `sys.path`, and so the same program.
+    """
+    return "-I" if sys.flags.isolated else "-P"
 
 
 def _why(reason: Failure) -> str:

@@ -2,7 +2,6 @@
 
 import socket
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 
 import attrs
 
@@ -70,11 +69,18 @@ class Handed:
 
     def renew(self) -> None:
         """Have those that were taken since in place of all before."""
-        before, self._by_name, self._coming = self._by_name, self._coming, {}
-        for sockets in before.values():
+        self.release()
+        self._by_name, self._coming = self._coming, {}
+
+    def release(self) -> None:
+        """Close those that count: whoever listens does so on duplicates by now.
+
+        A port is free, and refuses connections, only when nobody has its socket any more.
+        """
+        for sockets in self._by_name.values():
             for each in sockets:
-                with suppress(OSError):
-                    each.close()
+                each.close()
+        self._by_name = {}
 
     def of(self, listener: Listener) -> Sequence[socket.socket]:
         """Return those of a listener, one for each of its endpoints."""

@@ -169,6 +169,8 @@ class Supervisor:
         conf_written = written(conf)
         try:
             tried: Reloaded = yield self._try(conf_written, opened)
+            while tried.mistakes and self._tried is not None and self._tried.is_ending:
+                tried = yield self._try(conf_written, opened)  # another one serves on
             self._check(tried)
         except BaseException:
             os.close(conf_written)
@@ -176,7 +178,11 @@ class Supervisor:
             moved.close()
             raise
         self._adopt(conf, moved, opened)
-        others = [worker for worker in self._crew.all() if worker is not self._tried]
+        others = [
+            worker
+            for worker in self._crew.all()
+            if worker is not self._tried and not worker.is_ending
+        ]
         yield gatherResults([self._reload(worker, conf_written, opened) for worker in others])
         os.close(conf_written)
         if not self.stopping:
@@ -194,9 +200,9 @@ class Supervisor:
             raise
 
     def _try(self, conf: int, opened: Opened[Kept]) -> "Deferred[Reloaded]":
-        """Have one worker take up a conf; if none runs, those that start will do so."""
-        running = self._crew.running()
-        self._tried = running[0] if running else None
+        """Have one worker take up a conf; if none serves, those that start will do so."""
+        serving = self._crew.serving()
+        self._tried = serving[0] if serving else None
         done: Deferred[Reloaded] = Deferred()
         if self._tried is None:
             done.callback(Reloaded())
@@ -215,7 +221,7 @@ class Supervisor:
         worker.hand(named(opened))
 
         def judge(reloaded: Reloaded) -> None:
-            if reloaded.mistakes and worker in self._crew.all():
+            if reloaded.mistakes and not worker.is_ending and worker in self._crew.all():
                 self._crew.renew(worker, reloaded.mistakes[0])
 
         return worker.reload(conf).addCallback(judge)

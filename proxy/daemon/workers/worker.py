@@ -1,20 +1,20 @@
 """A worker: one of the processes that share the listening ports, led by a supervisor.
 
-It is started as ``python -m proxy.daemon.workers.worker``, with a channel to its supervisor as
-descriptor 3, and does nothing that it is not told over it. When the supervisor is gone, it drains.
+`main` is all that its interpreter runs, with a channel to its supervisor as descriptor 3, and it
+does nothing that it is not told over it. When the supervisor is gone, it drains.
 """
 
 import faulthandler
 import os
 import signal
 import socket
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 
 from proxy.daemon.check import Report
 from proxy.daemon.control.controlled import NotControllableError
@@ -37,6 +37,8 @@ from proxy.trust.keyring.database import KeyringError
 
 ALIVE: Final = 2.0
 """Seconds after which a worker says again that it is alive, and how many sessions it has."""
+
+_log = Logger()
 
 
 @attrs.define
@@ -80,6 +82,7 @@ class Worker:
     def end(self) -> None:
         """Drain, and end; who is told so again goes on draining."""
         if self._service is None or not self._service.stopping:
+            self._channel.say("ending")
             self._reactor.stop()
 
     def _told(self, name: str, content: Mapping[str, Any], descriptors: list[int]) -> None:
@@ -100,7 +103,7 @@ class Worker:
             case "speak":
                 service.speak()
             case "alert":
-                service.tell(alert_from(content))
+                service.tell(alert_from(content["content"]))
             case "hurry":
                 service.hurry()
 
@@ -130,8 +133,13 @@ class Worker:
         except OSError as error:
             self._fail(Exit.UNAVAILABLE, str(error))
             return
+        except Exception:  # noqa: BLE001 - who waits for it must know that it will not come
+            _log.failure("fault in beginning")
+            self._fail(Exit.SOFTWARE, "fault in the proxy; see the log")
+            return
         finally:
             os.close(board)
+            self._sockets.release()
         self._service = service
         settle()
         self._channel.say("ready")
@@ -155,10 +163,11 @@ class Worker:
             self._reloaded(Reloaded((str(error),)))
 
     def _reloaded(self, reloaded: Reloaded) -> None:
+        self._sockets.release()
         self._channel.say("reloaded", **reloaded_to(reloaded))
 
     def _pass_on(self, alert: Alert) -> None:
-        self._channel.say("alert", **alert_to(alert))
+        self._channel.offer("alert", content=alert_to(alert))
 
     def _say_alive(self) -> None:
         sessions = 0 if self._service is None else self._service.sessions
@@ -195,11 +204,11 @@ def main() -> int:
     turning: Any = reactor
     keep_steady(turning)
     worker = Worker(turning, log, socket.socket(fileno=CHANNEL))
-    signal.signal(signal.SIGTERM, lambda _signal, _frame: turning.callFromThread(worker.end))
-    turning.callWhenRunning(worker.start)
-    turning.run(installSignalHandlers=False)
+
+    def begin() -> None:
+        signal.signal(signal.SIGTERM, lambda _signal, _frame: turning.callFromThread(worker.end))
+        worker.start()
+
+    turning.callWhenRunning(begin)
+    turning.run()  # it takes SIGCHLD, for commands that are told of alerts
     return worker.code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

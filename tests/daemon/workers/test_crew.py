@@ -33,18 +33,29 @@ class FakeWorker:
     number: int
     ready: Callable[[Any], None] = attrs.field(kw_only=True)
     alerted: Callable[[Mapping[str, Any]], None] = attrs.field(kw_only=True)
+    ending: Callable[[Any], None] = attrs.field(kw_only=True)
     ended: Callable[[Any, str], None] = attrs.field(kw_only=True)
     told: list[str] = attrs.field(factory=list)
     signals: list[int] = attrs.field(factory=list)
     is_ready: bool = False
+    is_ending: bool = False
     failure: tuple[int, str] | None = None
     silent: int = 0
+    reloading: int | None = None
     sessions: int = 0
     pid: int = 4711
     started: str = "2026-11-22T12:00:00+00:00"
 
     def say(self, name: str, **more: object) -> None:
-        self.told.append(name if not more else f"{name} {more['text']}")
+        self.told.append(name)
+
+    def stop(self) -> None:
+        self.is_ending = True
+        self.told.append("stop")
+
+    def tell(self, alert: Mapping[str, Any]) -> bool:
+        self.told.append(f"alert {alert['text']}")
+        return True
 
     def kill(self, number: int) -> None:
         self.signals.append(number)

@@ -1,0 +1,186 @@
+"""Sockets that systemd opens, shared by several processes: what stays open, and what does not."""
+
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.daemon.control.client import ask
+from tests.authority import Authority
+from tests.daemon.reloaded import bascule
+from tests.daemon.test_systemd_sockets import Activated
+from tests.net.front import DOMAIN
+from tests.net.legacy import LegacyServer
+from tests.servers.program import HOST
+from tests.servers.stream import Stream, plaintext
+
+WORKERS = 2
+SECONDS = 60.0
+
+
+class Several(Activated):
+    """Several processes whose sockets are the test's own."""
+
+    def configuration(self) -> str:
+        directory = self.configuration_path.parent
+        return (
+            f"{super().configuration()}\n[bascule]\nworkers = {WORKERS}\n"
+            f'state_directory = "{directory}"\ncontrol_socket = "{directory}/control"\n'
+        )
+
+    def running(self) -> dict[int, int]:
+        """Return the process of each worker that runs, by its number."""
+        status: Any
+        [status] = ask(self.configuration_path.with_name("control"), "status", {})
+        workers = status["workers"]
+        return {each["number"]: each["pid"] for each in workers if each["state"] == "running"}
+
+    def settled(self) -> dict[int, int]:
+        """Wait until all run; return the process of each."""
+        comes(lambda: len(self.running()) == WORKERS)
+        return self.running()
+
+
+@pytest.fixture
+def several(tmp_path: Path, authority: Authority) -> Iterator[Several]:
+    with ExitStack() as opened:
+        several = Several(tmp_path, opened.enter_context(LegacyServer()), authority)
+        for name, host in (("c2s", HOST), ("c2s", "::1"), ("unused", HOST)):
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            made = opened.enter_context(socket.create_server((host, 0), family=family))
+            several.sockets.append((name, made))
+        try:
+            yield several
+        finally:
+            several.stop()
+
+
+def comes(fact: Callable[[], object]) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + SECONDS
+    while not fact():
+        assert time.monotonic() < end, "it has not come"
+        time.sleep(0.05)
+
+
+def is_gone(process: int) -> bool:
+    return not Path(f"/proc/{process}").exists()
+
+
+def descriptors(process: int) -> list[str]:
+    """Return what a process has open: of each kind how many."""
+    found = []
+    for each in Path(f"/proc/{process}/fd").iterdir():
+        try:
+            found.append(re.sub(r"\d+", "N", str(each.readlink())))
+        except FileNotFoundError:
+            continue  # closed meanwhile
+    return sorted(found)
+
+
+@contextmanager
+def halted(processes: Sequence[int]) -> Iterator[None]:
+    """Have processes do nothing for a while."""
+    for each in processes:
+        os.kill(each, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for each in processes:
+            os.kill(each, signal.SIGCONT)
+
+
+def serves(made: socket.socket) -> None:
+    """Connect, and be offered TLS."""
+    with socket.create_connection(made.getsockname()[:2], timeout=SECONDS) as connection:
+        stream = Stream(connection, DOMAIN)
+        stream.send_header()
+        assert "<starttls" in stream.read_until("</stream:features>")
+
+
+def test_each_worker_accepts_from_every_passed_socket(several: Several) -> None:
+    several.start()
+    workers = several.settled()
+    for process in workers.values():
+        with halted([each for each in workers.values() if each != process]):
+            for name, made in several.sockets:
+                if name == "c2s":
+                    serves(made)
+    # What nobody wants the supervisor alone has, and says so.
+    log = several.log()
+    assert log.count("no listener wants a socket of systemd name=unused descriptor=5") == 1
+
+
+def test_connections_wait_while_the_supervisor_is_dead(several: Several) -> None:
+    several.start()
+    workers = several.settled()
+    port = several.sockets[0][1].getsockname()[1]
+    several.processes[0].kill()
+    several.processes[0].wait()
+    several.processes.clear()
+    for process in workers.values():
+        comes(partial(is_gone, process))
+    with ExitStack() as waiting:
+        streams = [waiting.enter_context(plaintext(port, DOMAIN)) for _ in range(20)]
+        for stream in streams:
+            stream.send_header()
+        several.start()
+        for stream in streams:
+            assert "<starttls" in stream.read_until("</stream:features>")
+
+
+def test_a_restart_keeps_connections_waiting(several: Several) -> None:
+    several.start()
+    workers = several.settled()
+    port = several.sockets[0][1].getsockname()[1]
+    with plaintext(port, DOMAIN) as before:
+        before.send_header()
+        before.read_until("</stream:features>")
+        several.processes[0].send_signal(signal.SIGTERM)
+        assert "<system-shutdown " in before.read_to_end()
+    assert several.processes[0].wait(SECONDS) == 0
+    assert all(map(is_gone, workers.values()))
+    several.processes.clear()
+    with ExitStack() as waiting:
+        streams = [waiting.enter_context(plaintext(port, DOMAIN)) for _ in range(20)]
+        for stream in streams:
+            stream.send_header()
+        several.start()
+        for stream in streams:
+            assert "<starttls" in stream.read_until("</stream:features>")
+
+
+def test_reloads_give_sockets_back_and_take_them_again_and_leave_nothing_open(
+    several: Several,
+) -> None:
+    several.start()
+    workers = several.settled()
+    everyone = [several.processes[0].pid, *workers.values()]
+    by_name = dict(reversed(several.sockets))  # of those of one name the first
+    path = several.configuration_path
+    before: dict[int, list[str]] = {}
+    for round_ in range(3):
+        for name, other in (("unused", "c2s"), ("c2s", "unused")):
+            path.write_text(re.sub("systemd:[a-z0-9]*", f"systemd:{name}", path.read_text()))
+            done = bascule(several, "reload")
+            assert done.returncode == 0, done.stderr
+            serves(by_name[name])
+            # As with a daemon that is not there: systemd's socket holds the connection.
+            with plaintext(by_name[other].getsockname()[1], DOMAIN) as waiting:
+                waiting.connection.settimeout(0.2)
+                waiting.send_header()
+                with pytest.raises(TimeoutError):
+                    waiting.connection.recv(1)
+        if round_ == 0:
+            before = {each: descriptors(each) for each in everyone}
+    assert several.running() == workers
+    for each in everyone:
+        comes(lambda each=each: len(descriptors(each)) <= len(before[each]))

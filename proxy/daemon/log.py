@@ -8,6 +8,7 @@ peer stands in the fields only and is escaped there. Under systemd a line begins
 import json
 import os
 import re
+import select
 import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -24,6 +25,12 @@ from proxy.xmpp.text import printable
 
 LONGEST_VALUE: Final = 512
 """Characters of a field's value that are shown."""
+
+_SHORTER: Final = (128, 32, 4)
+"""The same, one after another, where a line would be too long for several processes."""
+
+_MESSAGE: Final = 16
+"""How many times as long a message may be then, at most."""
 
 _PRIORITIES: Final = {
     Severity.DEBUG: 7,
@@ -67,6 +74,9 @@ class Log:
         """The least severity that is written."""
         self.worker: int | None = None
         """Which of several processes this is, for every line; None of the only one."""
+        self.shared = False
+        """Whether other processes write there too. A line is then no longer than what is written at
+        once, so that none gets into another, whose rest would seem to be a line of its own."""
 
     def write(
         self,
@@ -106,20 +116,40 @@ class Log:
     ) -> str:
         if self.worker is not None:
             fields = {**(fields or {}), "worker": self.worker}
+        line = self._within(severity, message, fields or {}, longest, LONGEST_VALUE)
+        if self.shared:
+            for each in _SHORTER:
+                if len(line.encode("utf-8", "backslashreplace")) <= select.PIPE_BUF:
+                    break
+                most = min(longest, _MESSAGE * each)
+                line = self._within(severity, message, fields or {}, most, each)
+        return line
+
+    def _within(
+        self,
+        severity: Severity,
+        message: str,
+        fields: Mapping[str, object],
+        longest: int,
+        values: int,
+    ) -> str:
+        """Return a line with so many characters of the message and of each field's value."""
         if self.format is LogFormat.JSON:
-            line = self._object(severity, message[:longest], fields or {})
+            line = self._object(severity, message[:longest], fields, values)
         else:
-            line = _words(printable(message, longest), fields)
+            line = _words(printable(message, longest), fields, values)
         if self._journal:
             line = f"<{_PRIORITIES[severity]}>{line}"
         elif self.format is LogFormat.TEXT:
             line = f"{self._time()} {severity.value} {line}"
         return line + "\n"
 
-    def _object(self, severity: Severity, message: str, fields: Mapping[str, object]) -> str:
+    def _object(
+        self, severity: Severity, message: str, fields: Mapping[str, object], longest: int
+    ) -> str:
         """Return a line for programs; what a field is called never hides what every line has."""
         told = {
-            name: value if value.__class__ is int else str(value)[:LONGEST_VALUE]
+            name: value if value.__class__ is int else str(value)[:longest]
             for name, value in fields.items()
             if value is not None and value != ""
         }
@@ -149,13 +179,13 @@ class Log:
         self.write(severity, formatEvent(event), fields)
 
 
-def _words(message: str, fields: Mapping[str, object] | None) -> str:
+def _words(message: str, fields: Mapping[str, object], longest: int) -> str:
     """Return a line for people."""
     if not fields:
         return message
     return message + "".join(
         [
-            f" {name}={value if value.__class__ is int else _written(str(value))}"
+            f" {name}={value if value.__class__ is int else _written(str(value), longest)}"
             for name, value in fields.items()
             if value is not None and value != ""
         ]
@@ -163,10 +193,10 @@ def _words(message: str, fields: Mapping[str, object] | None) -> str:
 
 
 @lru_cache(maxsize=512)
-def _written(text: str) -> str:
-    if len(text) <= LONGEST_VALUE and _BARE.fullmatch(text):
+def _written(text: str, longest: int) -> str:
+    if len(text) <= longest and _BARE.fullmatch(text):
         return text
-    text = printable(text, LONGEST_VALUE)
+    text = printable(text, longest)
     return '"' + text.replace('"', '\\"') + '"'
 
 

@@ -43,15 +43,20 @@ class Descriptor:
 
     def write(self, text: str, /) -> None:
         """Write a line if it is taken now; it is lost otherwise."""
+        # Whatever was left out, the next line stands by itself.
+        before = "\n" if self._torn else ""
         if self._missing:
-            text = self.lost(self._missing) + text
-        if self._torn:
-            # Whatever was left out, the next line stands by itself.
-            text = "\n" + text
-        if self._put(text.encode("utf-8", "backslashreplace")):
-            self._missing = 0
+            before += self.lost(self._missing)
+        line, first = _bytes(text), _bytes(before)
+        if len(first) + len(line) <= select.PIPE_BUF:
+            taken = self._put(first + line)
         else:
-            self._missing += 1
+            # Others may write between two lines, but not into one.
+            taken = self._put(first)
+            if taken:
+                self._missing = 0
+                taken = self._put(line)
+        self._missing = 0 if taken else self._missing + 1
 
     def flush(self) -> None:
         """Nothing to do: nothing is kept back."""
@@ -71,3 +76,7 @@ class Descriptor:
         if len(rest) < len(text):
             self._torn = bool(rest)
         return not rest
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")

@@ -79,6 +79,7 @@ def run(conf: Conf, warnings: Sequence[str], activation: Activation, path: Path)
 
     keep_steady(reactor)
     log.format = conf.state.log_format
+    log.shared = conf.state.workers > 1
     for warning in warnings:
         log.write(Severity.WARNING, warning)
     for passed in activation.left():

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import select
 import subprocess
 import sys
 
@@ -246,3 +247,32 @@ def test_attack_no_text_of_a_peer_forges_a_line(message: str, fields: dict[str, 
     log.format = LogFormat.TEXT
     log.write(Severity.INFO, message, fields)
     assert len(stream.getvalue().splitlines()) == 2
+
+
+@pytest.mark.parametrize("written_as", list(LogFormat))
+@pytest.mark.parametrize(
+    "value", ["\u202e" * 600, "\U0001f600" * 600, "a b" * 600, "\U000e0001" * 600]
+)
+def test_where_others_write_too_a_line_is_written_at_once(
+    written_as: LogFormat, value: str
+) -> None:
+    stream = io.StringIO()
+    log = Log(stream)
+    log.format, log.worker, log.shared = written_as, 2, True
+    fields = {f"a_long_name_{number}": value for number in range(22)}
+    for longest in (LONGEST_VALUE, 4_096):
+        log.write(Severity.ERROR, value * 10, fields, longest=longest)
+    for line in stream.getvalue().splitlines(keepends=True):
+        assert len(line.encode()) <= select.PIPE_BUF
+        assert all(name in line for name in fields)
+
+
+def test_a_line_that_others_leave_room_for_is_as_long_as_ever() -> None:
+    lines = []
+    for shared in (False, True):
+        stream = io.StringIO()
+        log = Log(stream, clock=lambda: 0.0)
+        log.shared = shared
+        log.write(Severity.ERROR, "x" * 4_000, {"name": "y"}, longest=4_096)
+        lines.append(stream.getvalue())
+    assert lines[0] == lines[1]

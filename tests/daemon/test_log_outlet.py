@@ -66,6 +66,26 @@ def test_a_line_of_which_a_part_is_lost_tears_no_other(pipe: Pipe) -> None:
     assert pipe.read() == ["later\n"]
 
 
+def test_others_may_write_between_any_two_lines_but_not_into_one(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = "x" * (ROOM - 1) + "\n"
+    pipe.outlet.write(line)
+    pipe.outlet.write("gone\n")
+    pipe.read()
+    fcntl.fcntl(pipe.ours, fcntl.F_SETPIPE_SZ, 4 * ROOM)
+    there = os.write
+
+    def write(number: int, data: bytes) -> int:
+        done = there(number, data)
+        there(number, b"another\n")
+        return done
+
+    monkeypatch.setattr("proxy.daemon.log_outlet.os.write", write)
+    pipe.outlet.write(line)
+    assert pipe.read() == ["lost: 1\n", "another\n", line, "another\n"]
+
+
 def test_nobody_who_reads(pipe: Pipe) -> None:
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.close(pipe.ours)

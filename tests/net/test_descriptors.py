@@ -176,6 +176,21 @@ def test_who_has_stopped_does_not_go_on(limited: Set) -> None:
     assert not limited.hub.clock.getDelayedCalls()
 
 
+def test_a_pause_after_one_whose_listener_has_stopped_is_the_same_pause(limited: Set) -> None:
+    limited.limit(RESERVE * 4)
+    limited.sessions = RESERVE * 4
+    first, second = FakeListener(), FakeListener()
+    limited.descriptors.pause(first)
+    limited.descriptors.forget(first)
+    limited.descriptors.pause(second)
+    assert len(limited.hub.clock.getDelayedCalls()) == 1
+    limited.sessions = 0
+    limited.hub.clock.advance(PAUSE)
+    assert (first.times, second.times) == (0, 1)
+    limited.descriptors.stop()
+    assert not limited.hub.clock.getDelayedCalls()
+
+
 class Wanting(socket.socket):
     """A listening socket of a system that has no descriptor to give, for some time."""
 

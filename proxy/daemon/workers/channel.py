@@ -12,6 +12,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from importlib.metadata import version
 from mmap import MAP_PRIVATE, PROT_READ, mmap
 from typing import Any, Final
 
@@ -22,6 +23,9 @@ from proxy.daemon.model import Conf
 
 CHANNEL: Final = 3
 """Which descriptor of a worker is its end."""
+
+VERSION: Final = version("bascule")
+"""Which program this process is, whatever is installed in its place meanwhile."""
 
 LONGEST: Final = 131_072
 """Bytes of a message."""

@@ -199,7 +199,7 @@ class Crew:
                 restarts=seat.restarts,
                 seconds=None if seconds is None else round(max(0.0, seconds), 3),
             )
-        if seat.leaving or self._stopped is not None:
+        if seat.leaving or worker.is_ending or self._stopped is not None:
             state = WorkerState.ENDING
         else:
             state = WorkerState.RUNNING if worker.is_ready else WorkerState.STARTING
@@ -251,7 +251,11 @@ class Crew:
         self._ending(worker)
 
     def _ending(self, worker: Worker) -> None:
-        """Have another one tell of alerts: who ends reaches nobody any more."""
+        """Have another one tell of alerts, unless all end: who ends reaches nobody any more."""
+        if self._stopped is None:
+            self._silence(worker)
+
+    def _silence(self, worker: Worker) -> None:
         if worker is self._speaker:
             self._speaker = None
             self._choose_speaker()
@@ -263,10 +267,13 @@ class Crew:
             if worker.reloading is not None:
                 worker.reloading += 1
             if worker.silent == MOST_SILENT or worker.reloading == MOST_RELOADING:
-                fields = {"worker": worker.number, "pid": worker.pid}
-                self._log.write(Severity.ERROR, "worker is stuck, and is ended", fields)
-                worker.kill(signal.SIGABRT)  # it writes to the log where it is stuck
-                self._kill_later(worker, _DYING)
+                self._abort(worker)
+
+    def _abort(self, worker: Worker) -> None:
+        fields = {"worker": worker.number, "pid": worker.pid}
+        self._log.write(Severity.ERROR, "worker is stuck, and is ended", fields)
+        worker.kill(signal.SIGABRT)  # it writes to the log where it is stuck
+        self._kill_later(worker, _DYING)
 
     def _kill_later(self, worker: Worker, seconds: float) -> None:
         self._dying = [call for call in self._dying if call.active()]
@@ -275,7 +282,7 @@ class Crew:
     def _ended(self, seat: _Seat, worker: Worker, why: str) -> None:
         seat.worker = None
         self._left(seat.number)
-        self._ending(worker)
+        self._silence(worker)
         if worker.failure is not None:
             why = worker.failure[1]
         if seat.leaving or self._stopped is not None:
@@ -316,6 +323,11 @@ class Crew:
             if not self._seats:
                 self._finish()
         return self._stopped
+
+    def abort(self) -> None:
+        """End those that are there still: they should have ended by now."""
+        for worker in self.all():
+            self._abort(worker)
 
     def hurry(self) -> None:
         """Have them end at once."""

@@ -15,7 +15,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from proxy.daemon.control.facts import Reloaded
-from proxy.daemon.workers.channel import CHANNEL, MOST_DESCRIPTORS, Channel, close_all
+from proxy.daemon.workers.channel import CHANNEL, MOST_DESCRIPTORS, VERSION, Channel, close_all
 from proxy.daemon.workers.messages import reloaded_from
 
 _NOT_ITS_OWN: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
@@ -113,8 +113,14 @@ class Worker(ProcessProtocol):
             secret: what all workers know.
             path: the conf's main file, for messages.
         """
-        descriptors = (conf, board)
-        self._channel.say("begin", descriptors, number=self.number, secret=secret.hex(), path=path)
+        self._channel.say(
+            "begin",
+            (conf, board),
+            number=self.number,
+            secret=secret.hex(),
+            path=path,
+            version=VERSION,
+        )
 
     def reload(self, conf: int) -> "Deferred[Reloaded]":
         """Have it take up another conf; fires with what came of it, and does not fail."""

@@ -272,13 +272,18 @@ class Supervisor:
         """Accept no more, have all workers end, and fire when they have."""
         self.stopping = True
         self._ports.stop()
-        return self._crew.stop().addCallback(lambda _: self._stopped())
+        # A worker that is stuck must not have systemd end us as well.
+        longest = self._conf.deadlines.drain + 2 * GRACE
+        late = self._reactor.callLater(longest, self._crew.abort)
+        return self._crew.stop().addCallback(lambda _: self._stopped(late))
 
     def hurry(self) -> None:
         """End at once what `stop` ends one after another."""
         self._crew.hurry()
 
-    def _stopped(self) -> None:
+    def _stopped(self, late: Any) -> None:
+        if late.active():
+            late.cancel()
         self._operation.stop()
         self._board.close()
         if self._hub is not None:

@@ -26,7 +26,7 @@ from proxy.daemon.model import Conf
 from proxy.daemon.service import Service
 from proxy.daemon.shared import Shared
 from proxy.daemon.steady import keep_steady
-from proxy.daemon.workers.channel import CHANNEL, Channel, read
+from proxy.daemon.workers.channel import CHANNEL, VERSION, Channel, close_all, read
 from proxy.daemon.workers.messages import alert_from, alert_to, reloaded_to
 from proxy.daemon.workers.sockets import Handed
 from proxy.net.tls import TLSSetupError
@@ -71,6 +71,7 @@ class Worker:
         self._source: _ConfFromSupervisor | None = None
         self._alive = LoopingCall(self._say_alive)
         self._alive.clock = reactor
+        self._leaving = False
         self.code: int = Exit.OK
         """What the process is to end with."""
 
@@ -81,7 +82,8 @@ class Worker:
 
     def end(self) -> None:
         """Drain, and end; who is told so again goes on draining."""
-        if self._service is None or not self._service.stopping:
+        if not self._leaving:
+            self._leaving = True
             self._channel.say("ending")
             self._reactor.stop()
 
@@ -111,9 +113,14 @@ class Worker:
 
     def _begin(self, content: Mapping[str, Any], conf_written: int, board: int) -> None:
         number: int = content["number"]
+        self._log.worker = number
+        if content["version"] != VERSION:
+            close_all((conf_written, board))
+            text = f"version {VERSION} is installed, {content['version']} runs: restart the service"
+            self._fail(Exit.SOFTWARE, text)
+            return
         conf = read(conf_written)
         self._log.format = conf.state.log_format
-        self._log.worker = number
         self._sockets.renew()
         self._source = _ConfFromSupervisor(Path(content["path"]), conf)
         try:
@@ -148,7 +155,7 @@ class Worker:
     def _fail(self, code: int, text: str) -> None:
         self.code = code
         self._channel.say("failed", code=code, text=text)
-        self._reactor.stop()
+        self.end()
 
     # What goes on
 
@@ -193,6 +200,7 @@ class Worker:
 def main() -> int:
     """Be a worker until the supervisor says stop, or is gone; return the exit code."""
     log = start()
+    log.shared = True
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     # Keys of a terminal are the supervisor's.

@@ -18,6 +18,7 @@ from proxy.daemon.workers.crew import (
     LOOKS,
     MOST_ALERTS,
     MOST_FAILURES,
+    MOST_RELOADING,
     MOST_SILENT,
     WELL,
     Crew,
@@ -256,6 +257,45 @@ def test_the_one_that_tells_may_be_the_one_that_goes(scene: Scene) -> None:
     scene.made[1].end()
     scene.crew.tell(alert("a"))
     assert scene.made[-1].told == ["speak", "alert a"]
+
+
+def test_one_that_ends_by_itself_leaves_telling_to_another(scene: Scene) -> None:
+    scene.started()
+    first, second = scene.made
+    first.is_ending = True
+    first.ending(first)
+    scene.crew.tell(alert("a"))
+    assert (first.told, second.told) == (["speak"], ["speak", "alert a"])
+    assert scene.states() == {1: "ending", 2: "running"}
+    assert [each.number for each in scene.crew.serving()] == [2]
+
+
+def test_one_that_is_replaced_leaves_telling_to_another(scene: Scene) -> None:
+    scene.started()
+    scene.crew.renew(scene.made[0], "the keyring is damaged")  # type: ignore[arg-type]
+    assert scene.made[0].told == ["speak", "stop"]
+    assert scene.made[1].told == ["speak"]
+    assert [each.number for each in scene.crew.serving()] == [2]
+
+
+def test_one_that_never_takes_up_a_conf_is_ended(scene: Scene) -> None:
+    scene.started()
+    stuck, well = scene.made
+    stuck.reloading = 0
+    for _ in range(MOST_RELOADING):
+        assert not stuck.signals
+        scene.clock.advance(LOOKS)
+        stuck.silent = well.silent = 0
+    assert stuck.signals == [signal.SIGABRT]
+    assert not well.signals
+
+
+def test_fewer_are_wanted_than_are_still_being_started(scene: Scene) -> None:
+    ready = scene.start(3)
+    scene.made[0].rise()
+    assert not fired(ready)
+    scene.crew.want(1)
+    assert fired(ready)
 
 
 def test_it_has_stopped_when_all_have_ended(scene: Scene) -> None:

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -16,10 +17,14 @@ import attrs
 import pytest
 
 from proxy.daemon.control.client import ask
+from proxy.daemon.exits import Exit
+from proxy.daemon.workers.channel import VERSION
+from proxy.trust.keyring.database import FILE_NAME
 from tests.authority import Authority
 from tests.net.client import logged_in
 from tests.net.front import DOMAIN, Front, served
 from tests.net.legacy import LegacyServer
+from tests.servers.program import HOST, free_port
 
 WORKERS = 2
 SECONDS = 60.0
@@ -28,14 +33,16 @@ CHANNEL = 3
 SUPERVISOR = """\
 import os, sys
 import proxy.daemon.workers.crew as crew
+import proxy.daemon.workers.supervisor as supervisor
 sys.executable = sys.argv.pop(1)
 crew.LOOKS = float(sys.argv.pop(1))
+supervisor.GRACE = float(sys.argv.pop(1))
 os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)
 from proxy.daemon.cli import main
 sys.exit(main())
 """
-"""Starts its workers by another program, looks after them at other intervals, and has a
-descriptor that whatever it starts would inherit."""
+"""Starts its workers by another program, looks after them at other intervals, waits for them
+for another time, and has a descriptor that whatever it starts would inherit."""
 
 TELLING = """\
 import json, os, sys
@@ -50,8 +57,12 @@ with open(f"{file}.part", "w") as told:
     json.dump([arguments, dict(os.environ), descriptors], told)
 os.rename(f"{file}.part", f"{file}.{os.getpid()}")
 place = arguments.index("-c") + 1
-arguments[place] = '''
-import signal
+arguments[place] = f'''
+import importlib.metadata, os, signal
+if os.path.exists("{file}.version"):
+    true = importlib.metadata.version
+    importlib.metadata.version = lambda name: "99.0" if name == "bascule" else true(name)
+
 def loop(*_):
     while True:
         pass
@@ -59,7 +70,10 @@ signal.signal(signal.SIGUSR1, loop)
 ''' + arguments[place]
 os.execv(program, [program, *arguments])
 """
-"""Tells what it was started with, then becomes what was meant: a worker, which SIGUSR1 hangs up."""
+"""Tells what it was started with, then becomes what was meant: a worker, which SIGUSR1 hangs up.
+
+It is of another version once there is a file that wants it so.
+"""
 
 TRAP = "raise SystemExit('the code of a stranger has run')\n"
 
@@ -88,6 +102,7 @@ class Begun(Front):
         pair: the certificate of the domain, with its private key.
         isolated: whether its interpreter is, as that of a package is.
         looks: seconds from one look at the workers to the next.
+        grace: seconds that workers may take for nothing, twice, when they end.
         tables: what else stands in the conf.
         environment: variables for the daemon.
     """
@@ -100,6 +115,7 @@ class Begun(Front):
         *,
         isolated: bool = False,
         looks: float = 5.0,
+        grace: float = 5.0,
         tables: dict[str, dict[str, object]] | None = None,
         environment: dict[str, str] | None = None,
     ) -> None:
@@ -112,9 +128,14 @@ class Begun(Front):
         domains = [served(legacy, [pair])]
         super().__init__(directory, domains, tables=all_tables, environment=environment)
         self._isolation = "-I" if isolated else "-P"
-        self._looks = looks
+        self._times = (str(looks), str(grace))
 
     def start(self) -> None:
+        self.begin()
+        self.wait_until_ready()
+
+    def begin(self) -> None:
+        """Start, and wait for nothing."""
         self.write()
         told = self.directory / "told"
         telling = self.directory / "telling"
@@ -124,8 +145,7 @@ class Begun(Front):
         telling.with_suffix(".py").write_text(TELLING)
         python = (sys.executable, self._isolation, "-c", SUPERVISOR)
         conf = self.configuration_path
-        self.launch(*python, telling, str(self._looks), "run", "-c", conf)
-        self.wait_until_ready()
+        self.launch(*python, telling, *self._times, "run", "-c", conf)
 
     def told(self) -> dict[int, Told]:
         """Return what each worker that there ever was told, by its process."""
@@ -156,11 +176,15 @@ def begins(tmp_path: Path, authority: Authority) -> Iterator[Begins]:
     made: list[Begun] = []
     with LegacyServer() as legacy:
 
-        def begin(**more: Any) -> Begun:
+        def begin(*, ready: bool = True, **more: Any) -> Begun:
             pair = more.pop("pair", None) or authority.issue(DOMAIN)
-            made.append(Begun(tmp_path, legacy, pair, **more))
-            made[-1].start()
-            return made[-1]
+            front = Begun(tmp_path, legacy, pair, **more)
+            made.append(front)
+            if ready:
+                front.start()
+            else:
+                front.begin()
+            return front
 
         try:
             yield begin
@@ -241,6 +265,58 @@ def test_a_worker_that_hangs_is_replaced_and_the_log_shows_where(
     assert f"worker ended: killed by signal 6 worker=1 pid={before[1]} again_in=0.1" in log
     with logged_in(front.port, authority.ca_path):
         pass
+
+
+def test_a_worker_that_hangs_does_not_hold_up_the_end_of_all(begins: Begins) -> None:
+    front = begins(grace=1.0, tables={"deadlines": {"drain": 1}})
+    before = front.settled()
+    os.kill(before[2], signal.SIGUSR1)
+    front.processes[0].send_signal(signal.SIGTERM)
+    assert front.processes[0].wait(SECONDS) == 0
+    log = front.log()
+    assert f"worker is stuck, and is ended worker=2 pid={before[2]}" in log
+    assert f"worker ended: killed by signal 6 worker=2 pid={before[2]}" in log
+    assert not any(Path(f"/proc/{process}").exists() for process in before.values())
+
+
+def test_workers_that_cannot_begin_end_the_start_with_their_reason(
+    begins: Begins, tmp_path: Path
+) -> None:
+    (tmp_path / FILE_NAME).write_bytes(b"no keyring" * 1000)
+    (tmp_path / FILE_NAME).chmod(0o600)
+    tables: dict[str, dict[str, object]] = {
+        "[policy]": {"domain": "*", "level": "keyring"},
+        "[listener]": {
+            "name": "out",
+            "direction": "forward",
+            "stream": "c2s",
+            "address": f"{HOST}:{free_port()}",
+            "domains": ["*"],
+        },
+    }
+    front = begins(tables=tables, ready=False)
+    assert front.processes[0].wait(SECONDS) == Exit.CONFIG
+    log = front.log()
+    assert re.search(r" error worker [12] could not begin: the keyring \S+ is damaged, or ", log)
+    assert "Traceback" not in log
+    assert not any(Path(f"/proc/{process}").exists() for process in front.told())
+
+
+def test_no_worker_of_another_version_begins(
+    begins: Begins, authority: Authority, tmp_path: Path
+) -> None:
+    """Another one was installed, and the service not restarted yet."""
+    front = begins()
+    before = front.settled()
+    (tmp_path / "told.version").touch()
+    os.kill(before[1], signal.SIGKILL)
+    text = f"worker ended: version 99.0 is installed, {VERSION} runs: restart the service"
+    comes(lambda: text in front.log())
+    assert front.running() == {2: before[2]}
+    with logged_in(front.port, authority.ca_path):
+        pass
+    (tmp_path / "told.version").unlink()
+    assert front.settled()[2] == before[2]
 
 
 def test_one_worker_runs_the_command_for_alerts_and_another_one_after_it(

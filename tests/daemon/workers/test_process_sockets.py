@@ -183,4 +183,8 @@ def test_reloads_give_sockets_back_and_take_them_again_and_leave_nothing_open(
             before = {each: descriptors(each) for each in everyone}
     assert several.running() == workers
     for each in everyone:
-        comes(lambda each=each: len(descriptors(each)) <= len(before[each]))
+        comes(partial(_has_no_more_open, each, before[each]))
+
+
+def _has_no_more_open(process: int, before: Sequence[str]) -> bool:
+    return len(descriptors(process)) <= len(before)

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import attrs
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from proxy.daemon.activation import Activation
@@ -38,6 +39,8 @@ UNASKED: Final = 10.0
 
 TELLING: Final = 1.0
 """Seconds after which a service manager is told again how many sessions are left to be ended."""
+
+_log = Logger()
 
 
 @attrs.frozen
@@ -143,13 +146,17 @@ def _run_reactor(reactor: Any, service: Service | Supervisor, log: Log) -> int:
     def failed(failure: Failure) -> None:
         nonlocal code
         error = failure.value
-        code = error.code if isinstance(error, StartError) else Exit.SOFTWARE
-        log.write(Severity.ERROR, str(error))
+        if isinstance(error, StartError):
+            code = error.code
+            log.write(Severity.ERROR, str(error))
+        else:
+            code = Exit.SOFTWARE
+            _log.failure("fault in starting", failure)
         reactor.stop()
 
     def start() -> None:
         _heed_ends(reactor, service, log)
-        service.ready().addCallbacks(ready, failed)
+        maybeDeferred(service.ready).addCallbacks(ready, failed)
 
     def stop() -> "Deferred[None]":
         needs = service.needs

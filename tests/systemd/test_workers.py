@@ -163,10 +163,15 @@ def test_a_worker_that_is_killed_comes_back_and_systemd_need_not_care(service: B
     assert (line["_PID"], line["PRIORITY"]) == (main, "3")
 
 
-def test_without_its_supervisor_the_service_begins_anew_on_the_same_socket(service: Box) -> None:
+@pytest.mark.parametrize("number", ["KILL", "STOP"])
+def test_without_its_supervisor_the_service_begins_anew_on_the_same_socket(
+    service: Box, number: str
+) -> None:
+    """Killed, or stuck for longer than systemd's watchdog waits."""
     workers = running(service)
     opened = service.property("bascule.socket", "ActiveEnterTimestampMonotonic")
-    service.told("kill", "-KILL", supervisor(service))
+    service.told("kill", f"-{number}", supervisor(service))
+    service.until(lambda: service.property("bascule", "NRestarts") == "1", "the restart")
     # Whoever connects waits in the socket until the service is back.
     assert greeted(service, 5222)
     service.until(lambda: service.property("bascule", "ActiveState") == "active", "the service")

@@ -82,6 +82,9 @@ class Channel:
             name: what it is.
             descriptors: go with it; they stay the caller's.
             more: what else it says, as JSON has it.
+
+        Raises:
+            OSError: there are no descriptors left.
         """
         if not self._open:
             return
@@ -92,7 +95,13 @@ class Channel:
             _log.error("a process of the proxy does not take in what it is told")
             self._lose()
             return
-        self._waiting.append((message, [os.dup(each) for each in descriptors]))
+        duplicates: list[int] = []
+        try:
+            duplicates.extend(map(os.dup, descriptors))
+        except OSError:
+            close_all(duplicates)
+            raise
+        self._waiting.append((message, duplicates))
         self.doWrite()
 
     def offer(self, name: str, /, **more: object) -> bool:
@@ -104,7 +113,7 @@ class Channel:
         """
         if len(self._waiting) >= MOST_OFFERED:
             if not self._left_out:
-                _log.warn("{name}: a process of the proxy does not keep up with them", name=name)
+                _log.warn("{name} is left out: a process of the proxy does not keep up", name=name)
             self._left_out = True
             return False
         self._left_out = False
@@ -151,9 +160,9 @@ class Channel:
         for each in descriptors:
             os.set_inheritable(each, False)
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            # There was no room for its descriptors. Whoever waits for what comes of it gives up.
             _log.error("a message between processes of the proxy was cut off")
             close_all(descriptors)
-            self._lose()
             return
         try:
             content = json.loads(data)

@@ -155,7 +155,13 @@ class Crew:
             self._start_later(seat, f"no process can be started: {error.strerror}")
             return
         seat.worker = worker
-        self._begin(worker)
+        try:
+            self._begin(worker)
+        except OSError as error:
+            fields = {"worker": seat.number, "pid": worker.pid}
+            text = f"worker cannot be told to begin: {error.strerror}"
+            self._log.write(Severity.ERROR, text, fields)
+            worker.kill(signal.SIGKILL)
 
     def _dismiss(self, seat: _Seat) -> None:
         seat.leaving = True

@@ -29,7 +29,7 @@ from proxy.daemon.reloading import (
 )
 from proxy.daemon.shared import SECRET
 from proxy.daemon.stopping import ANSWERED, GRACE
-from proxy.daemon.workers.channel import written
+from proxy.daemon.workers.channel import close_all, written
 from proxy.daemon.workers.crew import Crew
 from proxy.daemon.workers.operation import WholeOperation
 from proxy.daemon.workers.process import Worker
@@ -120,9 +120,11 @@ class Supervisor:
 
     def _begin(self, worker: Worker) -> None:
         worker.hand(named(self._ports.held()))
-        conf = written(self._conf)
-        worker.begin(conf, self._board.descriptor, secret=self._secret, path=str(self._source.path))
-        os.close(conf)
+        conf, board = written(self._conf), self._board.descriptor
+        try:
+            worker.begin(conf, board, secret=self._secret, path=str(self._source.path))
+        finally:
+            os.close(conf)
 
     def _risen(self, worker: Worker) -> None:
         self._operation.risen(worker)
@@ -166,14 +168,15 @@ class Supervisor:
         """
         before = self._conf
         moved, opened = self._prepare(conf)
-        conf_written = written(conf)
+        conf_written = -1
         try:
+            conf_written = written(conf)
             tried: Reloaded = yield self._try(conf_written, opened)
             while tried.mistakes and self._tried is not None and self._tried.is_ending:
                 tried = yield self._try(conf_written, opened)  # another one serves on
             self._check(tried)
         except BaseException:
-            os.close(conf_written)
+            close_all((conf_written,))
             opened.close()
             moved.close()
             raise

@@ -5,6 +5,7 @@ import os
 import resource
 import socket
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -139,22 +140,30 @@ def test_what_can_be_done_without_is_left_out_and_the_other_end_is_not_given_up(
     assert pair.ours.offer("alert", content="y")
 
 
+def _fill(stack: ExitStack) -> int:
+    """Take all descriptors below the first behind those that are open; return that one."""
+    highest = max(int(each.name) for each in Path("/proc/self/fd").iterdir())
+    while True:
+        taken = os.dup(0)
+        stack.callback(os.close, taken)
+        if taken > highest:
+            return taken + 1
+
+
 def test_a_message_whose_descriptors_find_no_room_is_lost_and_the_channel_is_not(
     pair: Pair,
 ) -> None:
-    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     pair.ours.say("converse", [0, 1, 2])
     pair.ours.say("speak")
-    lowest = os.dup(0)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 2, most))
     before = opened()
-    try:
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as stack:
+        filled = _fill(stack)
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (allowed, most))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (filled + 2, most))
         pair.theirs.doRead()
         pair.theirs.doRead()
-        assert opened() == before
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
-        os.close(lowest)
+    assert opened() == before
     assert [name for name, _, _ in pair.said] == ["speak"]
 
 

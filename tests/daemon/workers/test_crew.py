@@ -79,13 +79,17 @@ class Scene:
         self.left: list[int] = []
         self.risen: list[int] = []
         self.log = io.StringIO()
+        self.beginning: Callable[[Any], None] = self.made.append
         self.crew = Crew(
             self.clock,
             Log(self.log),
-            begin=self.made.append,  # type: ignore[arg-type]
+            begin=self._begin,
             left=self.left.append,
             risen=lambda worker: self.risen.append(worker.number),
         )
+
+    def _begin(self, worker: Any) -> None:
+        self.beginning(worker)
 
     def start(self, number: int = 2) -> "Deferred[None]":
         return self.crew.want(number)
@@ -288,6 +292,25 @@ def test_one_that_never_takes_up_a_conf_is_ended(scene: Scene) -> None:
         stuck.silent = well.silent = 0
     assert stuck.signals == [signal.SIGABRT]
     assert not well.signals
+
+
+def test_one_that_cannot_be_told_to_begin_is_ended_and_started_anew(scene: Scene) -> None:
+    scene.started()
+
+    def full(worker: FakeWorker) -> None:
+        scene.made.append(worker)
+        raise OSError(24, "Too many open files")
+
+    scene.beginning = full
+    scene.made[1].end("killed by signal 9")
+    scene.clock.advance(FIRST_PAUSE)
+    assert scene.made[2].signals == [signal.SIGKILL]
+    assert "worker cannot be told to begin: Too many open files" in scene.log.getvalue()
+    scene.beginning = scene.made.append
+    scene.made[2].end("killed by signal 9")
+    scene.clock.advance(2 * FIRST_PAUSE)
+    scene.made[3].rise()
+    assert scene.states() == {1: "running", 2: "running"}
 
 
 def test_fewer_are_wanted_than_are_still_being_started(scene: Scene) -> None:

@@ -284,11 +284,15 @@ class Service:
         """How many seconds it may take to stop."""
         return lasts(self.sessions, self._current.conf.deadlines.drain) + GRACE
 
+    def close(self) -> None:
+        """Accept no more; the sessions that there are go on."""
+        self._ports.stop()
+
     def stop(self) -> "Deferred[None]":
         """Accept no more, end every session, and fire when that is done or its time is over."""
         if self.stopping:
             return self._emptied
-        self._ports.stop()
+        self.close()
         self._renewal.stop()
         for generation in self._generations.all():
             generation.accepting.stop()

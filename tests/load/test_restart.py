@@ -111,8 +111,8 @@ def test_nobody_is_refused_while_the_daemon_is_started_anew(
             daemon.start()
             crowd.wait_until_again(before)
         crowd.wait_for_echoes()
-        # Each was told to come again, each time; by one worker, and perhaps by another that had not
-        # heard yet that it is to end.
+        # Each was told to come again, each time; by one worker, and perhaps by another that has
+        # taken more than a second to hear that it is to end.
         logins = set(crowd.logins_of_each().values())
         assert min(logins) == 1 + RESTARTS
         assert max(logins) <= 1 + workers * RESTARTS

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import LoopingCall
 
 from proxy.daemon.control.facts import WorkerFacts, WorkerState
@@ -19,6 +19,10 @@ FIRST_PAUSE: Final = 0.1
 
 LONGEST_PAUSE: Final = 30.0
 """Seconds until that at most, however often it has ended."""
+
+LONGEST_ALONE: Final = 1.0
+"""Seconds at most while no other worker serves: whoever can end one by what is sent to it must not
+keep everybody away."""
 
 WELL: Final = 60.0
 """Seconds after which a worker has run well: what was before is forgotten."""
@@ -34,6 +38,9 @@ MOST_RELOADING: Final = 24
 
 MOST_FAILURES: Final = 3
 """How often the first start of a worker may fail before all is given up."""
+
+CLOSING: Final = 1.0
+"""Seconds that workers get to accept no more, before any of them ends its sessions."""
 
 _DYING: Final = 3.0
 """Seconds from a signal that shows where a process is stuck to one that ends it."""
@@ -308,7 +315,8 @@ class Crew:
             up.errback(StartError(code, f"worker {seat.number} could not begin: {why}"))
             return
         seat.restarts += 1
-        pause = min(FIRST_PAUSE * 2 ** (seat.failures - 1), LONGEST_PAUSE)
+        longest = LONGEST_PAUSE if self.serving() else LONGEST_ALONE
+        pause = min(FIRST_PAUSE * 2 ** (seat.failures - 1), longest)
         fields = {
             "worker": seat.number,
             "pid": None if worker is None else worker.pid,
@@ -324,11 +332,16 @@ class Crew:
         if self._stopped is None:
             self._stopped = Deferred()
             self._up = None
-            for seat in list(self._seats.values()):
-                self._dismiss(seat)
-            if not self._seats:
-                self._finish()
+            # Whom one of them tells to go must not come back to another.
+            closed = gatherResults([worker.close() for worker in self.serving()])
+            closed.addTimeout(CLOSING, self._reactor).addBoth(lambda _: self._dismiss_all())
         return self._stopped
+
+    def _dismiss_all(self) -> None:
+        for seat in list(self._seats.values()):
+            self._dismiss(seat)
+        if not self._seats:
+            self._finish()
 
     def abort(self) -> None:
         """End those that are there still: they should have ended by now."""
@@ -337,6 +350,7 @@ class Crew:
 
     def hurry(self) -> None:
         """Have them end at once."""
+        self._dismiss_all()
         for worker in self.all():
             worker.say("hurry")
             self._kill_later(worker, _DYING)

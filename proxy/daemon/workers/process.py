@@ -77,6 +77,7 @@ class Worker(ProcessProtocol):
         self._ending = ending
         self._ended = ended
         self._reloaded: Deferred[Reloaded] | None = None
+        self._closed: Deferred[None] | None = None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel = Channel(reactor, ours, self._told, lambda: None)
         self._channel.start()
@@ -130,6 +131,12 @@ class Worker(ProcessProtocol):
         self._channel.say("reload", [conf])
         return reloaded
 
+    def close(self) -> "Deferred[None]":
+        """Have it accept no more; fires when it does not, or is gone."""
+        closed = self._closed = Deferred()
+        self._channel.say("close")
+        return closed
+
     def stop(self) -> None:
         """Have it end its sessions, and itself."""
         self.is_ending = True
@@ -176,6 +183,8 @@ class Worker(ProcessProtocol):
             case "ending":
                 self.is_ending = True
                 self._ending(self)
+            case "closed":
+                self._finish_closing()
             case "reloaded":
                 self._finish_reloading(reloaded_from(content))
             case "failed":
@@ -187,12 +196,19 @@ class Worker(ProcessProtocol):
         if waiting is not None:
             waiting.callback(reloaded)
 
+    def _finish_closing(self) -> None:
+        closed, self._closed = self._closed, None
+        if closed is not None:
+            closed.callback(None)
+
     def processEnded(self, reason: Failure) -> None:
         """The process is no more."""
         self.is_ready = False
+        self.is_ending = True
         self.sessions = 0
         self._channel.hear_out()
         self._channel.close()
+        self._finish_closing()
         self._finish_reloading(Reloaded((GONE,)))
         self._ended(self, _why(reason))
 

@@ -86,6 +86,8 @@ class Supervisor:
             source, reactor, log, take_up=self._take_up, status=lambda: self.status
         )
         self._tried: Worker | None = None
+        self._is_up = False
+        self._waiting: list[Deferred[Reloaded]] = []  # reloads asked for before that
         self.stopping = False
         """Whether every session is to end."""
 
@@ -108,7 +110,13 @@ class Supervisor:
 
         It fails with `proxy.daemon.workers.crew.StartError` if one cannot begin.
         """
-        return self._crew.want(self._conf.state.workers)
+        return self._crew.want(self._conf.state.workers).addCallback(self._begun)
+
+    def _begun(self, _result: None) -> None:
+        self._is_up = True
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            self._reloading.reload().chainDeferred(each)
 
     def _open(self, conf: Conf) -> Opened[Kept]:
         """Listen wherever a conf wants to and nobody does yet.
@@ -158,6 +166,10 @@ class Supervisor:
         """
         if self.stopping:
             raise NotControllableError("the daemon is about to end")
+        if not self._is_up:
+            # Who is told that a reload is over takes the start for over, too.
+            self._waiting.append(Deferred())
+            return self._waiting[-1]
         return self._reloading.reload()
 
     @inlineCallbacks
@@ -275,6 +287,9 @@ class Supervisor:
         """Accept no more, have all workers end, and fire when they have."""
         self.stopping = True
         self._ports.stop()
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(Reloaded(("the daemon is about to end",)))
         # A worker that is stuck must not have systemd end us as well.
         longest = self._conf.deadlines.drain + 2 * GRACE
         late = self._reactor.callLater(longest, self._crew.abort)

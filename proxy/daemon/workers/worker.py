@@ -88,7 +88,6 @@ class Worker:
             self._reactor.stop()
 
     def _told(self, name: str, content: Mapping[str, Any], descriptors: list[int]) -> None:
-        service = self._service
         match name:
             case "sockets":
                 self._sockets.take(content["names"], descriptors)
@@ -96,8 +95,15 @@ class Worker:
                 self._begin(content, *descriptors)
             case "stop":
                 self.end()
-            case _ if service is None:
-                pass  # it could not begin, and says so
+            case _ if self._service is not None:
+                self._steer(self._service, name, content, descriptors)
+            case _:
+                close_all(descriptors)  # it could not begin, and says so
+
+    def _steer(
+        self, service: Service, name: str, content: Mapping[str, Any], descriptors: list[int]
+    ) -> None:
+        match name:
             case "converse":
                 service.converse(socket.socket(fileno=descriptors[0]))
             case "reload":
@@ -106,6 +112,9 @@ class Worker:
                 service.speak()
             case "alert":
                 service.tell(alert_from(content["content"]))
+            case "close":
+                service.close()
+                self._channel.say("closed")
             case "hurry":
                 service.hurry()
 

@@ -7,13 +7,15 @@ from typing import Any
 
 import attrs
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from proxy.daemon.log import Log
 from proxy.daemon.workers import crew as crews
 from proxy.daemon.workers.crew import (
+    CLOSING,
     FIRST_PAUSE,
+    LONGEST_ALONE,
     LONGEST_PAUSE,
     LOOKS,
     MOST_ALERTS,
@@ -44,11 +46,16 @@ class FakeWorker:
     silent: int = 0
     reloading: int | None = None
     sessions: int = 0
+    closed: "Deferred[None]" = attrs.field(factory=lambda: succeed(None))
     pid: int = 4711
     started: str = "2026-11-22T12:00:00+00:00"
 
     def say(self, name: str, **more: object) -> None:
         self.told.append(name)
+
+    def close(self) -> "Deferred[None]":
+        self.told.append("close")
+        return self.closed
 
     def stop(self) -> None:
         self.is_ending = True
@@ -367,3 +374,33 @@ def test_no_process_can_be_started(scene: Scene, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(crews, "Worker", FakeWorker)
     scene.clock.advance(LONGEST_PAUSE)
     assert scene.states() == {1: "starting", 2: "running"}
+
+
+def test_all_accept_no_more_before_any_ends_its_sessions(scene: Scene) -> None:
+    scene.started()
+    scene.made[0].closed = Deferred()
+    scene.crew.stop()
+    assert [worker.told[-1] for worker in scene.made] == ["close", "close"]
+    scene.made[0].closed.callback(None)
+    assert [worker.told[-1] for worker in scene.made] == ["stop", "stop"]
+
+
+def test_one_that_does_not_say_so_holds_up_nothing(scene: Scene) -> None:
+    scene.started()
+    scene.made[0].closed = Deferred()
+    scene.crew.stop()
+    scene.clock.advance(CLOSING)
+    assert [worker.told[-1] for worker in scene.made] == ["stop", "stop"]
+
+
+def test_while_nobody_serves_one_is_started_soon_however_often_it_has_ended(scene: Scene) -> None:
+    """Else whoever knows what ends a worker keeps everybody away."""
+    scene.started()
+    for _ in range(9):
+        for worker in scene.made[-2:]:
+            worker.end("killed by signal 11")
+        assert max(each.seconds or 0 for each in scene.crew.facts()) <= LONGEST_PAUSE
+        assert min(each.seconds or 0 for each in scene.crew.facts()) <= LONGEST_ALONE
+        scene.clock.advance(LONGEST_PAUSE)
+        for worker in scene.made[-2:]:
+            worker.rise()

@@ -9,15 +9,15 @@ OLDEST_TESTS += $(addprefix --ignore tests/net/test_,redirected.py attack_12_gro
 	attack_13_deadlines.py attack_25_busy.py plugins_on_the_wire.py route.py \
 	forward_attacks_before_tls.py)
 NODE := tests/servers/node
-# What waits for others more than it computes: it runs beside all else.
-WIRE := tests/net tests/servers tests/systemd
+# What waits for others more than it computes runs beside all else, in two lanes of its own.
+SERVERS := tests/servers tests/systemd tests/load
 ARGS ?=
 SOAK ?= 3600,5000
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test oldest check bench fuzz soak format dist deb pins clean test-setup test-wire test-rest
+.PHONY: help demo test oldest check bench fuzz soak format dist deb pins clean test-setup test-net test-servers test-rest
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed 's/:.*## /\t/' | expand -t 12
@@ -26,14 +26,17 @@ demo: $(VENV)/.ready ## Watch a client log in through Bascule (ARGS=--once: then
 	@$(VENV)/bin/bascule demo $(ARGS)
 
 test: check test-setup ## Check, run all tests, then `oldest` (ARGS: options of pytest; skips `oldest`)
-	$(if $(ARGS),$(PYTHON) -m pytest $(ARGS),@tools/lanes.sh test-wire test-rest)
+	$(if $(ARGS),$(PYTHON) -m pytest $(ARGS),@tools/lanes.sh test-rest test-net test-servers)
 
-test-wire:
-	$(PYTHON) -m pytest $(WIRE)
+test-net:
+	$(PYTHON) -m pytest tests/net
+	@$(MAKE) --no-print-directory oldest
+
+test-servers:
+	$(PYTHON) -m pytest $(SERVERS)
 
 test-rest:
-	$(PYTHON) -m pytest $(addprefix --ignore ,$(WIRE))
-	@$(MAKE) --no-print-directory oldest
+	$(PYTHON) -m pytest $(addprefix --ignore ,tests/net $(SERVERS))
 
 # What depends on other projects' versions: TLS, certificates, names, XML. There is no environment
 # where setup.sh has said that no index can be reached.

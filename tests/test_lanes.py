@@ -1,8 +1,9 @@
-"""Two targets of a Makefile beside each other: tools/lanes.sh."""
+"""Targets of a Makefile beside each other: tools/lanes.sh."""
 
 import os
 import shutil
 import subprocess
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,6 @@ ENVIRONMENT = {
     if name not in ("MAKE", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
 }
 MAKEFILE = """\
-good:
-\t@echo said by good
-bad:
-\t@echo said by bad; exit 1
 patient:
 \t@while [ ! -e begun ]; do sleep 0.01; done; echo said by patient
 beginning:
@@ -44,15 +41,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "succeeds"),
-    [("good", "good", True), ("bad", "good", False), ("good", "bad", False), ("bad", "bad", False)],
-)
-def test_both_must_succeed(folder: Path, first: str, second: str, *, succeeds: bool) -> None:
-    found = ran(folder, str(ROOT / "tools/lanes.sh"), first, second)
-    assert (found.returncode == 0) is succeeds
+@pytest.mark.parametrize("lanes", [*product(("good", "bad"), repeat=3)])
+def test_all_must_succeed(folder: Path, lanes: tuple[str, ...]) -> None:
+    (folder / "Makefile").write_text("".join(map(_named, enumerate(lanes))))
+    names = [f"{name}{number}" for number, name in enumerate(lanes)]
+    found = ran(folder, str(ROOT / "tools/lanes.sh"), *names)
+    assert (found.returncode == 0) is ("bad" not in lanes)
     said = [line for line in found.stdout.splitlines() if line.startswith("said by ")]
-    assert said == [f"said by {first}", f"said by {second}"]
+    assert said == [f"said by {name}" for name in names]
+
+
+def _named(numbered: tuple[int, str]) -> str:
+    number, name = numbered
+    code = int(name == "bad")
+    return f"{name}{number}:\n\t@echo said by {name}{number}; exit {code}\n"
 
 
 def test_they_run_beside_each_other(folder: Path) -> None:
@@ -73,5 +75,5 @@ def test_a_dry_run_of_the_tests_runs_none(tmp_path: Path) -> None:
     script.chmod(0o755)
     found = ran(tmp_path, "make", "-n", "test")
     assert found.returncode == 0, found.stderr
-    assert "tools/lanes.sh test-wire test-rest" in found.stdout
+    assert "tools/lanes.sh test-rest test-net test-servers" in found.stdout
     assert not (tmp_path / "ran").exists()

@@ -105,7 +105,7 @@ def place() -> Iterator[Place]:
 class Asked:
     """A question under way, and what became of it."""
 
-    def __init__(self, turning: Turning, *servers: tuple[str, int], seconds: float = 10) -> None:
+    def __init__(self, turning: Turning, *servers: tuple[str, int], seconds: float = 60) -> None:
         self.turning = turning
         self.answers: list[str] = []
         self.problems: Sequence[Problem] | None = None
@@ -136,8 +136,14 @@ class Asked:
         self.turning.turn(2)
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, a name server of these tests is not asked again."""
+    monkeypatch.setattr(lookup, "_EACH_SERVER", 60.0)
+
+
 @pytest.fixture
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick(_patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookup, "_EACH_SERVER", 0.1)
     monkeypatch.setattr(lookup, "_FIRST_PAUSE", 0.02)
 

@@ -24,6 +24,12 @@ from proxy.daemon.control.protocol import (
 PATIENCE: Final = 5.0
 """Seconds to wait for a worker's next words, where it has no reason to keep silent."""
 
+WHOLE: Final = 20.0
+"""Seconds for a whole answer, where all workers are waited for."""
+
+MOST_ITEMS: Final = 100_000
+"""Items that such an answer may have."""
+
 T = TypeVar("T")
 _log = Logger()
 
@@ -256,8 +262,22 @@ def ask_all(
         found[worker] = items
         told = partial(_take, items, read)
         asking = ask(reactor, worker, command, arguments, told)
+        _hurry(reactor, asking)
         endings.append(asking.ended.addErrback(failed, worker))
     return gatherResults(endings).addCallback(complete) if endings else succeed(complete(None))
+
+
+def _hurry(reactor: Any, asking: Asking) -> None:
+    """Give up a worker that does answer, but not to the end: others wait for it."""
+    error = UnansweredError("its answer takes too long")
+    late = reactor.callLater(WHOLE, asking.fail, error)
+
+    def ended(result: T) -> T:
+        if late.active():
+            late.cancel()
+        return result
+
+    asking.ended.addBoth(ended)
 
 
 def told_of(worker: Worker, error: BaseException | None) -> None:
@@ -267,4 +287,6 @@ def told_of(worker: Worker, error: BaseException | None) -> None:
 
 
 def _take(items: list[Any], read: Callable[[Any], Any], item: Any) -> None:
+    if len(items) == MOST_ITEMS:
+        raise NotUnderstoodError(f"has more than {MOST_ITEMS} items")
     items.append(read(item))

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from twisted.python.failure import Failure
 
 from proxy.daemon.control.protocol import Code, NotUnderstoodError, RefusedError
 from proxy.daemon.workers import asking
-from proxy.daemon.workers.asking import Asking, UnansweredError, ask
+from proxy.daemon.workers.asking import Asking, Replies, UnansweredError, ask
 from tests.daemon.workers.fakes import waits
 from tests.net.conftest import Turning
 
@@ -170,3 +171,47 @@ def test_nothing_comes_of_what_was_stopped(other: Other) -> None:
     asking.stop()
     other.turning.turn()
     assert (other.items, other.ended) == ([], [])
+
+
+# All at once
+
+
+def all_asked(other: Other) -> list[Replies]:
+    """Ask one of them as if all were asked; return what will be there."""
+    replies: list[Replies] = []
+    asking.ask_all(other.turning.reactor, [other], "status", {}, int).addCallback(replies.append)
+    other.turning.turn(3)
+    return replies
+
+
+def test_attack_a_worker_that_drips_its_answer_is_not_waited_for(
+    other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "WHOLE", 0.3)
+    replies = all_asked(other)
+
+    def drip() -> bool:
+        with suppress(OSError):
+            other.connection.send(b'{"v":1,"item":1}\n')
+        return bool(replies)
+
+    other.turning.until(drip)
+    assert replies[0].silent == [other]
+
+
+def test_attack_a_worker_whose_answer_has_no_end_takes_no_memory(
+    other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "MOST_ITEMS", 10)
+    replies = all_asked(other)
+    other.connection.send(b'{"v":1,"item":1}\n' * 11)
+    other.turning.until(lambda: replies)
+    assert replies[0].silent == [other]
+
+
+def test_a_whole_answer(other: Other, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "MOST_ITEMS", 10)
+    replies = all_asked(other)
+    other.connection.send(b'{"v":1,"item":1}\n' * 10 + END)
+    other.turning.until(lambda: replies)
+    assert replies[0].items == {other: [1] * 10}

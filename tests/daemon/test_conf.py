@@ -81,7 +81,8 @@ def test_everything_set() -> None:
 
 ONE_MISTAKE: list[tuple[dict[str, Any], str]] = [
     ({"deadlins": {}}, 'deadlins: is not known; did you mean "deadlines"? (known here: plugins, '),
-    ({"workers": 2}, "workers: is not known (known here: plugins, deadlines, domain, listener, p"),
+    ({"wrkers": 2}, "wrkers: is not known (known here: plugins, deadlines, domain, listener, p"),
+    ({"workers": 2}, "workers: is not known; it belongs in [bascule] (known here: plugins, "),
     ({"deadlines": 5}, "deadlines: is not a table; it is written [deadlines]"),
     ({"deadlines": [{}]}, "deadlines: is not a table"),
     ({"deadlines": {"conect": 5}}, 'deadlines.conect: is not known; did you mean "connect"?'),

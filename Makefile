@@ -4,10 +4,12 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 OLDEST := .venv-oldest
 OLDEST_TESTS := tests/trust tests/session tests/xmpp tests/net
-# What takes long and hardly depends on versions: redirection, memory, the clock, plaintext.
+# What takes long and hardly depends on versions: redirection, memory, load, the clock, plaintext.
 OLDEST_TESTS += $(addprefix --ignore tests/net/test_,redirected.py attack_12_growth.py \
-	attack_13_deadlines.py attack_25_busy.py plugins_on_the_wire.py route.py \
-	forward_attacks_before_tls.py)
+	attack_13_deadlines.py attack_18_proxy_protocol.py attack_25_busy.py board_processes.py \
+	connector.py connector_resets.py divided_streams.py divider.py drain.py federation_long.py \
+	forward_attacks_before_tls.py overload_dns.py overload_keyring.py plugins_on_the_wire.py \
+	reload_under_load.py route.py trust_killed.py)
 NODE := tests/servers/node
 # What waits for others more than it computes runs beside all else, in two lanes of its own.
 SERVERS := tests/servers tests/systemd tests/load

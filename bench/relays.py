@@ -23,8 +23,8 @@ IDLE_HOURS = 24
 """No relay may end a session because it is quiet."""
 
 
-SPARE_DESCRIPTORS = 200
-"""What a relay needs besides its sessions', and a few connections that are about to be closed."""
+SPARE_DESCRIPTORS = 800
+"""What a relay needs besides its sessions', and does not give to sessions: Bascule keeps 512."""
 
 
 MOST_SESSIONS = 10_000

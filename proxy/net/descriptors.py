@@ -22,6 +22,10 @@ RESERVE: Final = 64
 PART: Final = 16
 """One of so many descriptors is left to others, where that is more than `RESERVE`."""
 
+LARGEST: Final = 512
+"""Descriptors that are left to others at the most: however many sessions there are, few begin at
+any time."""
+
 EACH: Final = 2
 """Descriptors that a session takes."""
 
@@ -78,7 +82,7 @@ class Descriptors:
         self._allowed = allowed
         self._spent = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names are enough
         free = max(allowed - self._spent, 0)
-        self._most = free - min(max(RESERVE, allowed // PART), free // 2)
+        self._most = free - min(max(RESERVE, allowed // PART), LARGEST, free // 2)
 
     def scarcity(self) -> str:
         """Say why no connection should be accepted now; empty if one should.

@@ -183,12 +183,13 @@ class Joined(ABC):
         """Send on what has just been read."""
         self.from_wire += count
         data: bytes | memoryview = VIEW[:count]
-        if not self._client_on_wire:
+        if self._client_on_wire:
+            if self._measure is not None:
+                data = bytes(data)
+                if not self._counted(data):
+                    return
+        else:
             self._last = data[-1]
-        elif self._measure is not None:
-            data = VIEW[:count].tobytes()
-            if not self._counted(data):
-                return
         try:
             sent = self._send(data)
         except BlockingIOError:

@@ -14,7 +14,7 @@ from twisted.logger import globalLogPublisher
 
 from proxy.net import descriptors as room
 from proxy.net.connector import Connector
-from proxy.net.descriptors import CALM, PAUSE, RESERVE, Descriptors
+from proxy.net.descriptors import CALM, LARGEST, PART, PAUSE, RESERVE, Descriptors
 from proxy.net.listener import Listener
 from tests.net.conftest import Turning
 from tests.servers.program import HOST
@@ -92,7 +92,8 @@ def test_without_a_limit_there_is_room(limited: Set) -> None:
     ("allowed", "most"),
     [
         (1024, (1024 - 20 - RESERVE) // 2),
-        (1_000_000, (1_000_000 - 20 - 62_500) // 2),
+        (4096, (4096 - 20 - 4096 // PART) // 2),
+        (1_000_000, (1_000_000 - 20 - LARGEST) // 2),
         (60, 10),
         (21, 0),
         (10, 0),

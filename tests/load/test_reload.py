@@ -16,14 +16,14 @@ from tests.net.front import DOMAIN, Front
 from tests.servers.bascule import Served
 from tests.servers.program import HOST, free_port
 
-STAYING = {1: 1_000, 2: 300}
+STAYING = {1: 1_000, 2: 100}
 """How many clients stay, by the number of workers."""
 
 COMING = 24
 ELSEWHERE = 20
 """How many clients come by each of the listeners that are added."""
 
-RELOADS = 10
+RELOADS = 6
 LIMITS = "stanza_bytes = {}"
 
 

@@ -14,7 +14,7 @@ from tests.load.prepared import LOOKS, Prepared, renew
 from tests.net.front import DOMAIN
 from tests.servers.bascule import Served
 
-STAYING = 1_000
+STAYING = 500
 LATER = 30
 """How many come when it has been renewed, and stay as well."""
 

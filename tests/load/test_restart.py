@@ -21,7 +21,7 @@ from tests.net.front import DOMAIN, Front
 from tests.servers.bascule import Served
 from tests.servers.program import HOST, RUNNING
 
-STAYING = {1: 1_000, 2: 300}
+STAYING = {1: 500, 2: 100}
 """How many clients stay, by the number of workers."""
 
 COMING = 24

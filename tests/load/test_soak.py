@@ -21,7 +21,7 @@ from tests.load.prepared import COUNTS, Prepared
 from tests.net.front import DOMAIN
 from tests.servers.bascule import Served
 
-SECONDS, SESSIONS = map(int, os.environ.get("BASCULE_SOAK", "20,2000").split(","))
+SECONDS, SESSIONS = map(int, os.environ.get("BASCULE_SOAK", "10,1000").split(","))
 WARM: Final = 0.25
 """The share of the time after which memory is to grow no more."""
 

@@ -33,7 +33,7 @@ GOING: Final = 0.2
 
 MIB: Final = 1 << 20
 TABLES: Final = {
-    "deadlines": {"negotiation": 3, "authentication": 4, "connect": 5},
+    "deadlines": {"negotiation": 10, "authentication": 12, "connect": 10},
     "plugins.limits": {"connections_per_address": 0, "handshakes_per_minute": 0},
 }
 

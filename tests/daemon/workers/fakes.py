@@ -97,9 +97,10 @@ class Crew:
 
 
 def waits(reactor: Any) -> list[Any]:
-    """The calls that give up waiting for a worker's answer."""
+    """The calls that give up waiting for a worker's next words."""
     calls = [each for each in reactor.getDelayedCalls() if each.active()]
-    return [each for each in calls if isinstance(getattr(each.func, "__self__", None), Asking)]
+    late = Asking._late
+    return [each for each in calls if getattr(each.func, "__func__", None) is late]
 
 
 class Several(Running):

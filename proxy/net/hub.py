@@ -23,7 +23,12 @@ GONE: Final = select.EPOLLHUP | select.EPOLLERR
 HUNG_UP: Final = select.EPOLLRDHUP
 """The peer has closed its direction; told of only where it is asked for."""
 
-_MOST_EVENTS: Final = 512
+MOST_EVENTS: Final = 512
+"""How many are served before the reactor has its turn with all else, timers among it."""
+
+BUSY: Final = 8
+"""So many at a time, and more have come by the time that these are served."""
+
 _log = Logger()
 
 Call = Callable[[int], None]
@@ -72,9 +77,19 @@ class Hub:
 
     def doRead(self) -> None:
         """Serve every socket that is ready."""
+        most = MOST_EVENTS
+        while most > 0 and not self._poller.closed:
+            served = self._serve(most)
+            if served < BUSY:
+                break  # the reactor waits at less cost
+            most -= served
+
+    def _serve(self, most: int) -> int:
+        """Serve those that are ready; how many they were."""
         called, fresh = self._called, self._fresh
         fresh.clear()
-        for descriptor, events in self._poller.poll(0, _MOST_EVENTS):
+        ready = self._poller.poll(0, most)
+        for descriptor, events in ready:
             call = called[descriptor]
             # An event of a socket that was closed meanwhile is not that of its number's next owner.
             if call is not None and descriptor not in fresh:
@@ -83,6 +98,7 @@ class Hub:
                 except BaseException:  # noqa: BLE001 - one session's fault is not the others'
                     _log.failure("fault in a session")
                     self._fail(call)
+        return len(ready)
 
     def _fail(self, call: Call) -> None:
         """End the session whose code has failed."""

@@ -183,13 +183,15 @@ class Joined(ABC):
         """Send on what has just been read."""
         self.from_wire += count
         data: bytes | memoryview = VIEW[:count]
-        if self._client_on_wire:
-            if self._measure is not None:
-                data = bytes(data)
-                if not self._counted(data):
-                    return
-        else:
+        if not self._client_on_wire:
             self._last = data[-1]
+        elif self._measure is not None:
+            data = bytes(data)
+            try:
+                self._measure(data)
+            except StreamError as error:
+                self.refuse(error)
+                return
         try:
             sent = self._send(data)
         except BlockingIOError:

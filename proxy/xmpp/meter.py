@@ -80,21 +80,26 @@ class Meter:
     def _is_whole(self, data: bytes) -> bool:
         """Whether ``data`` is whole stanzas, by counting alone, if nothing is under way before it.
 
-        True for what most clients send at a time; False also where it takes more to tell:
-        empty-element tags, sections, anything torn. Without sections each ``<`` is that of a tag,
-        so as many start tags as end tags are twice as many ``<`` as ``</``; an empty-element tag
-        would be one too many, unless the stream ends, and then nothing can follow.
+        True for what most clients send at a time; False also where it takes more to tell: sections,
+        anything torn, ``>`` where it ends no tag. Else each tag has one ``<`` and one ``>``, so all
+        are closed if there are as many start tags as end tags, those of empty elements left out.
+        (Of a tag that is torn within an attribute see `_are_empty`; any other would be a start tag
+        too many, unless the stream has ended, and then nothing can follow.)
 
         This is called for every message that passes, and is written for that: ``find`` takes half
-        the time of ``in``, unless ``in`` is asked for a number.
+        the time of ``in``, unless ``in`` is asked for a number, and to see how much shorter
+        ``replace`` makes it takes half the time of counting a single byte.
         """
+        size = len(data)
+        tags = size - len(data.replace(b"<", b""))
         ends = data.count(b"</")
-        if not 0 < ends < self.depth or data[-1] != _END or len(data) > self.limit:
-            return False
-        pieces = data.split(b"<", 2 * ends + 1)
+        empty = tags - ends - ends
         return (
-            len(pieces) == 2 * ends + 1
-            and pieces[-1][0] == _SLASH
+            0 < tags < self.depth + ends
+            and data[-1] == _END
+            and size - len(data.replace(b">", b"")) == tags
+            and (empty == 0 or _are_empty(data, empty))
+            and size <= self.limit
             and (_BANG not in data or data.find(b"<!") < 0)
             and (_QUESTION not in data or data.find(b"<?") < 0)
             and data.find(b"compress") < 0
@@ -191,6 +196,18 @@ class Meter:
 
     def _too_large(self) -> None:
         raise StreamError(Condition.POLICY_VIOLATION, f"a stanza is larger than {self.limit} bytes")
+
+
+def _are_empty(data: bytes, number: int) -> bool:
+    """Whether this number of tags are those of empty elements, if each has one ``>``.
+
+    Then each ``/>`` ends such a tag, or is within an attribute of the last one, which is torn: the
+    others end before the next begins.
+    """
+    if data.count(b"/>") != number:
+        return False
+    last = data.rfind(b"<")
+    return data[last + 1] == _SLASH or _TOKEN.fullmatch(data, last) is not None
 
 
 def _malformed() -> StreamError:

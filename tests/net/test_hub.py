@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from proxy.net.hub import HUNG_UP, IN, OUT, Hub
+from proxy.net.hub import BUSY, HUNG_UP, IN, MOST_EVENTS, OUT, Hub
 from tests.net.conftest import Turning
 
 Pair = tuple[socket.socket, socket.socket]
@@ -167,3 +167,65 @@ def test_an_event_of_a_socket_that_is_gone_is_not_that_of_the_next_with_its_numb
     assert calls == ["old", "new"]
     hub.forget(one.fileno())
     hub.forget(two.fileno())
+
+
+@pytest.fixture
+def many() -> Iterator[list[Pair]]:
+    """As many sockets as make a hub look again at once, and one more."""
+    pairs = [socket.socketpair() for _ in range(BUSY + 1)]
+    for each in pairs:
+        each[0].setblocking(False)
+    yield pairs
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()
+
+
+def test_what_has_come_while_many_were_served_is_served_before_the_reactors_turn(
+    turning: Turning, many: list[Pair]
+) -> None:
+    *first, last = many
+    late = Watched(last[0])
+    turning.hub.watch(last[0].fileno(), late.ready, IN)
+
+    class Telling(Watched):
+        def ready(self, events: int) -> None:
+            super().ready(events)
+            last[1].send(b"x")
+
+    served = [Telling(ours) for ours, _ in first]
+    for watched, (_, theirs) in zip(served, first, strict=True):
+        turning.hub.watch(watched.fileno(), watched.ready, IN)
+        theirs.send(b"x")
+    turning.hub.doRead()
+    assert all(watched.seen == [IN] for watched in served)
+    assert late.seen == [IN]
+
+
+def test_those_that_are_never_quiet_let_the_reactor_have_its_turn(
+    turning: Turning, many: list[Pair]
+) -> None:
+    calls: list[int] = []
+    for ours, theirs in many:
+        turning.hub.watch(ours.fileno(), calls.append, IN)
+        theirs.send(b"x")  # nobody reads it
+    turning.hub.doRead()
+    assert len(calls) == MOST_EVENTS
+
+
+def test_a_hub_that_is_closed_while_it_serves_many_looks_no_more(
+    turning: Turning, many: list[Pair]
+) -> None:
+    hub = Hub(turning.reactor)
+    calls: list[int] = []
+
+    def close_at_last(events: int) -> None:
+        calls.append(events)
+        if len(calls) == len(many):
+            hub.close()
+
+    for ours, theirs in many:
+        hub.watch(ours.fileno(), close_at_last, IN)
+        theirs.send(b"x")
+    hub.doRead()
+    assert len(calls) == len(many)

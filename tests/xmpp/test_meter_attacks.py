@@ -70,6 +70,31 @@ def refusal(meter: Meter, pieces: Iterable[bytes]) -> Condition | None:
     return None
 
 
+@pytest.mark.parametrize(
+    "opening",
+    [
+        (b"<m a='/>", b"'>"),
+        (b'<n/><m a="/>', b'">'),
+        (b"<n></n><m a='x' b='/>", b"/>'>"),
+        (b"<m a='/>'>",),
+        (b"<m><n a='/>'>", b"</n>"),
+        (b"<m>/>",),
+        (b"<m><n/>/>",),
+    ],
+)
+def test_a_stanza_is_not_over_because_something_looks_like_an_empty_element(
+    opening: tuple[bytes, ...],
+) -> None:
+    """Else it could go on for ever, each piece looking whole by itself."""
+    more = [b"<n/>", b"<n><o/></n>", MESSAGE] * 20
+    assert measured([*opening, *more]) is Condition.POLICY_VIOLATION
+
+
+def test_a_stream_of_whole_stanzas_is_never_too_large() -> None:
+    many = [b"<n/>", b"<n><o a='b'/></n>", MESSAGE, b"<n><o/></n><n/>", b"<n a='x>y'/>"] * 20
+    assert measured(many) is None
+
+
 class Counting(bytearray):
     """Counts the bytes that are searched."""
 

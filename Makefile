@@ -3,7 +3,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 OLDEST := .venv-oldest
-OLDEST_TESTS := tests/trust tests/xmpp tests/net
+OLDEST_TESTS := tests/trust tests/session tests/xmpp tests/net
 # What takes long and hardly depends on versions: redirection, memory, load, the clock, plaintext.
 OLDEST_TESTS += $(addprefix --ignore tests/net/test_,redirected.py attack_12_growth.py \
 	attack_13_deadlines.py attack_18_proxy_protocol.py attack_25_busy.py board_processes.py \

@@ -149,8 +149,8 @@ def federation(**changes: Any) -> dict[str, Any]:
     return {**whole, **changes}
 
 
-def conf_of(given: dict[str, Any]) -> Conf:
-    found = loaded(given)
+def conf_of(given: dict[str, Any], plugins: Mapping[str, type[Any]] = PLUGINS) -> Conf:
+    found = loaded(given, plugins=plugins)
     assert found.mistakes == ()
     assert found.conf is not None
     return found.conf

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import attrs
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.task import LoopingCall
 
 from proxy.daemon.control.facts import WorkerFacts, WorkerState
@@ -139,7 +139,7 @@ class Crew:
         if not self._looking.running:
             self._looking.start(LOOKS, now=False)
         self._see_whether_up()
-        return self._up or _done()
+        return self._up or succeed(None)
 
     def _see_whether_up(self) -> None:
         if self._up is not None and len(self.running()) >= self._wanted:
@@ -333,7 +333,9 @@ class Crew:
             self._stopped = Deferred()
             self._up = None
             # Whom one of them tells to go must not come back to another.
-            closed = gatherResults([worker.close() for worker in self.serving()])
+            closed = gatherResults(
+                [worker.close() for worker in self.serving()], consumeErrors=True
+            )
             closed.addTimeout(CLOSING, self._reactor).addBoth(lambda _: self._dismiss_all())
         return self._stopped
 
@@ -368,9 +370,3 @@ class Crew:
 def _is_final(worker: Worker | None) -> bool:
     """Whether a worker has said that it cannot begin."""
     return worker is not None and worker.failure is not None
-
-
-def _done() -> "Deferred[None]":
-    done: Deferred[None] = Deferred()
-    done.callback(None)
-    return done

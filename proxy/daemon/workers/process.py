@@ -49,6 +49,7 @@ class Worker(ProcessProtocol):
         sessions: how many sessions it said that it has.
         is_ready: whether it has begun to accept connections.
         is_ending: whether it has been told to end, or says that it does.
+        is_gone: whether the process is no more.
         failure: the exit code and the text of why it could not begin; None if it could.
         silent: how often it was looked at since it last said anything.
         reloading: how often it was looked at since it is to take up a conf; None if it is not.
@@ -69,6 +70,7 @@ class Worker(ProcessProtocol):
         self.sessions = 0
         self.is_ready = False
         self.is_ending = False
+        self.is_gone = False
         self.failure: tuple[int, str] | None = None
         self.silent = 0
         self.reloading: int | None = None
@@ -100,10 +102,11 @@ class Worker(ProcessProtocol):
         Args:
             named: descriptors, each with the name of its listener.
         """
-        for first in range(0, len(named), MOST_DESCRIPTORS):
+        for first in range(0, len(named) or 1, MOST_DESCRIPTORS):
             some = named[first : first + MOST_DESCRIPTORS]
             names = [name for name, _ in some]
-            self._channel.say("sockets", [descriptor for _, descriptor in some], names=names)
+            descriptors = [descriptor for _, descriptor in some]
+            self._channel.say("sockets", descriptors, names=names, anew=first == 0)
 
     def begin(self, conf: int, board: int, *, secret: bytes, path: str) -> None:
         """Have it begin.
@@ -204,7 +207,7 @@ class Worker(ProcessProtocol):
     def processEnded(self, reason: Failure) -> None:
         """The process is no more."""
         self.is_ready = False
-        self.is_ending = True
+        self.is_gone = True
         self.sessions = 0
         self._channel.hear_out()
         self._channel.close()

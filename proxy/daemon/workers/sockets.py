@@ -1,7 +1,7 @@
 """Sockets that all workers accept from: the supervisor keeps them, and hands them on."""
 
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
@@ -60,8 +60,18 @@ class Handed:
         self._by_name: dict[str, list[socket.socket]] = {}
         self._coming: dict[str, list[socket.socket]] = {}
 
-    def take(self, names: Iterable[str], descriptors: Iterable[int]) -> None:
-        """Take some; they count when all are there."""
+    def take(self, names: Iterable[str], descriptors: Iterable[int], *, anew: bool) -> None:
+        """Take some; they count when all are there.
+
+        Args:
+            names: the names of their listeners.
+            descriptors: theirs, in the same order.
+            anew: whether those are forgotten that were taken before and do not count yet: who
+                handed them on has not got to the end.
+        """
+        if anew:
+            self._close(self._coming)
+            self._coming = {}
         for name, descriptor in zip(names, descriptors, strict=True):
             taken = socket.socket(fileno=descriptor)
             taken.setblocking(False)
@@ -77,10 +87,14 @@ class Handed:
 
         A port is free, and refuses connections, only when nobody has its socket any more.
         """
-        for sockets in self._by_name.values():
+        self._close(self._by_name)
+        self._by_name = {}
+
+    @staticmethod
+    def _close(by_name: Mapping[str, Iterable[socket.socket]]) -> None:
+        for sockets in by_name.values():
             for each in sockets:
                 each.close()
-        self._by_name = {}
 
     def of(self, listener: Listener) -> Sequence[socket.socket]:
         """Return those of a listener, one for each of its endpoints."""

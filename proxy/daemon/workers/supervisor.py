@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
+from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks, succeed
 
 from proxy.daemon.control.controlled import NotControllableError
 from proxy.daemon.control.facts import Drained, Reloaded
@@ -184,8 +184,10 @@ class Supervisor:
         try:
             conf_written = written(conf)
             tried: Reloaded = yield self._try(conf_written, opened)
+            # One that was to end anyway says nothing of the conf. One that dies of it is not
+            # followed by the others.
             while tried.mistakes and self._tried is not None and self._tried.is_ending:
-                tried = yield self._try(conf_written, opened)  # another one serves on
+                tried = yield self._try(conf_written, opened)
             self._check(tried)
         except BaseException:
             close_all((conf_written,))
@@ -218,10 +220,8 @@ class Supervisor:
         """Have one worker take up a conf; if none serves, those that start will do so."""
         serving = self._crew.serving()
         self._tried = serving[0] if serving else None
-        done: Deferred[Reloaded] = Deferred()
         if self._tried is None:
-            done.callback(Reloaded())
-            return done
+            return succeed(Reloaded())
         self._tried.hand(named(opened))
         return self._tried.reload(conf)
 
@@ -232,14 +232,18 @@ class Supervisor:
             raise NotTakenUpError(mistakes)
 
     def _reload(self, worker: Worker, conf: int, opened: Opened[Kept]) -> "Deferred[None]":
-        """Have another worker do the same; one that cannot is replaced."""
-        worker.hand(named(opened))
+        """Have another worker do the same; one that cannot is replaced. This does not fail."""
 
         def judge(reloaded: Reloaded) -> None:
-            if reloaded.mistakes and not worker.is_ending and worker in self._crew.all():
+            if reloaded.mistakes and not worker.is_ending and not worker.is_gone:
                 self._crew.renew(worker, reloaded.mistakes[0])
 
-        return worker.reload(conf).addCallback(judge)
+        try:
+            worker.hand(named(opened))
+            reloading = worker.reload(conf)
+        except OSError as error:
+            reloading = succeed(Reloaded((f"it cannot be told: {error.strerror}",)))
+        return reloading.addCallback(judge)
 
     def _adopt(self, conf: Conf, moved: Moved, opened: Opened[Kept]) -> None:
         before, self._conf = self._conf, conf

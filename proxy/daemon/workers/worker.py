@@ -90,7 +90,7 @@ class Worker:
     def _told(self, name: str, content: Mapping[str, Any], descriptors: list[int]) -> None:
         match name:
             case "sockets":
-                self._sockets.take(content["names"], descriptors)
+                self._sockets.take(content["names"], descriptors, anew=content["anew"])
             case "begin":
                 self._begin(content, *descriptors)
             case "stop":
@@ -128,11 +128,11 @@ class Worker:
             text = f"version {VERSION} is installed, {content['version']} runs: restart the service"
             self._fail(Exit.SOFTWARE, text)
             return
-        conf = read(conf_written)
-        self._log.format = conf.state.log_format
-        self._sockets.renew()
-        self._source = _ConfFromSupervisor(Path(content["path"]), conf)
         try:
+            conf = read(conf_written)
+            self._log.format = conf.state.log_format
+            self._sockets.renew()
+            self._source = _ConfFromSupervisor(Path(content["path"]), conf)
             service = Service(
                 conf,
                 self._reactor,
@@ -171,12 +171,15 @@ class Worker:
     def _reload(self, service: Service, conf_written: int) -> None:
         if self._source is None:
             return
-        self._source.conf = read(conf_written)
-        self._sockets.renew()
         try:
+            self._source.conf = read(conf_written)
+            self._sockets.renew()
             service.reload().addCallback(self._reloaded)
         except NotControllableError as error:
             self._reloaded(Reloaded((str(error),)))
+        except Exception:  # noqa: BLE001 - who waits for what comes of it must be told
+            _log.failure("fault in reloading")
+            self._reloaded(Reloaded(("fault in the proxy; see the log",)))
 
     def _reloaded(self, reloaded: Reloaded) -> None:
         self._sockets.release()

@@ -391,6 +391,9 @@ def test_one_that_does_not_say_so_holds_up_nothing(scene: Scene) -> None:
     scene.crew.stop()
     scene.clock.advance(CLOSING)
     assert [worker.told[-1] for worker in scene.made] == ["stop", "stop"]
+    failed: list[Any] = []
+    scene.made[0].closed.addErrback(failed.append)
+    assert not failed  # it is nobody's to tell of
 
 
 def test_while_nobody_serves_one_is_started_soon_however_often_it_has_ended(scene: Scene) -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -27,19 +27,6 @@ from tests.servers.stream import plaintext
 
 ALLOWED = 120
 DAY = 86_400
-
-
-@pytest.fixture(scope="module")
-def _legacy() -> Iterator[LegacyServer]:
-    with LegacyServer() as server:
-        yield server
-
-
-@pytest.fixture
-def legacy(_legacy: LegacyServer) -> Iterator[LegacyServer]:
-    _legacy.forget()
-    yield _legacy
-    _legacy.forget()
 
 
 @pytest.fixture(scope="module")

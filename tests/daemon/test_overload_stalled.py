@@ -29,12 +29,6 @@ SLOW = 90.0
 
 
 @pytest.fixture
-def legacy() -> Iterator[LegacyServer]:
-    with LegacyServer() as server:
-        yield server
-
-
-@pytest.fixture
 def front(tmp_path: Path, legacy: LegacyServer, authority: Authority) -> Iterator[Front]:
     with Front(tmp_path, [served(legacy, [authority.issue(DOMAIN)])]) as front:
         yield front

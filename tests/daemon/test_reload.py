@@ -30,12 +30,6 @@ RULES = {"c2s": "required", "old": "report"}
 
 
 @pytest.fixture
-def legacy() -> Iterator[LegacyServer]:
-    with LegacyServer() as server:
-        yield server
-
-
-@pytest.fixture
 def front(tmp_path: Path, legacy: LegacyServer, authority: Authority) -> Iterator[Front]:
     domains = [served(legacy, [authority.issue(DOMAIN)])]
     with Front(tmp_path, domains, listeners=RULES) as front:

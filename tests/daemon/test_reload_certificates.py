@@ -24,12 +24,6 @@ KEPT = "certificates stay as they were"
 
 
 @pytest.fixture
-def legacy() -> Iterator[LegacyServer]:
-    with LegacyServer() as server:
-        yield server
-
-
-@pytest.fixture
 def place(tmp_path: Path) -> Path:
     """Where the certificate and the key are."""
     place = tmp_path / "tls"

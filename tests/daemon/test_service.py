@@ -35,19 +35,6 @@ RULES = {"c2s": "required", "report": "report", "none": "none"}
 
 
 @pytest.fixture(scope="module")
-def _legacy() -> Iterator[LegacyServer]:
-    with LegacyServer() as server:
-        yield server
-
-
-@pytest.fixture
-def legacy(_legacy: LegacyServer) -> Iterator[LegacyServer]:
-    _legacy.forget()
-    yield _legacy
-    _legacy.forget()
-
-
-@pytest.fixture(scope="module")
 def domains(authority: Authority, _legacy: LegacyServer) -> list[Served]:
     """The first domain has certificates of both kinds of key."""
     both = [authority.issue(DOMAIN, key="ec"), authority.issue(DOMAIN, key="rsa")]

@@ -144,12 +144,6 @@ def test_a_service_manager_that_does_not_listen_does_not_hold_up_the_reactor(
     assert heard(manager) == ["WATCHDOG=1"]
 
 
-@pytest.fixture
-def legacy() -> Iterator[LegacyServer]:
-    with LegacyServer() as server:
-        yield server
-
-
 def test_the_daemon_is_alive_to_systemd_until_it_stops(
     tmp_path: Path, legacy: LegacyServer, authority: Authority, manager: socket.socket
 ) -> None:

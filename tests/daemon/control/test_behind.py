@@ -62,12 +62,6 @@ def test_the_command_takes_no_arguments() -> None:
 # Through a real daemon
 
 
-@pytest.fixture
-def legacy() -> Iterator[LegacyServer]:
-    with LegacyServer() as server:
-        yield server
-
-
 @pytest.fixture(params=[1, 2], ids=["one process", "workers"])
 def front(
     request: pytest.FixtureRequest, tmp_path: Path, authority: Authority, legacy: LegacyServer

@@ -21,19 +21,6 @@ RULES = {"c2s": "required", "second": "required"}
 
 
 @pytest.fixture(scope="module")
-def _legacy() -> Iterator[LegacyServer]:
-    with LegacyServer() as server:
-        yield server
-
-
-@pytest.fixture
-def legacy(_legacy: LegacyServer) -> Iterator[LegacyServer]:
-    _legacy.forget()
-    yield _legacy
-    _legacy.forget()
-
-
-@pytest.fixture(scope="module")
 def front(
     tmp_path_factory: pytest.TempPathFactory, authority: Authority, _legacy: LegacyServer
 ) -> Iterator[Front]:

@@ -4,81 +4,47 @@ import datetime as dt
 import os
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from proxy.daemon.control.client import ask
 from tests.authority import Authority
 from tests.daemon.reloaded import changed
+from tests.daemon.workers.running import (
+    SECONDS,
+    asked,
+    comes,
+    crowd,
+    is_gone,
+    listener,
+    settled,
+    table,
+    workers,
+)
 from tests.net.client import logged_in
 from tests.net.front import DOMAIN, Front, served
 from tests.net.legacy import LegacyServer
 from tests.servers.program import HOST, free_port
 
-WORKERS = 2
-SECONDS = 60.0
 LISTENS = "0A"
 """The state of a socket that listens (proc_pid_net(5))."""
 
 
 @pytest.fixture
-def legacy() -> Iterator[LegacyServer]:
-    with LegacyServer() as server:
-        yield server
-
-
-def table(directory: Path) -> dict[str, dict[str, object]]:
-    return {
-        "bascule": {
-            "state_directory": str(directory),
-            "control_socket": f"{directory}/control",
-            "workers": WORKERS,
-        }
-    }
-
-
-@pytest.fixture
 def front(tmp_path: Path, legacy: LegacyServer, authority: Authority) -> Iterator[Front]:
     domains = [served(legacy, [authority.issue(DOMAIN)])]
-    rules = {"c2s": "required"}
-    with Front(tmp_path, domains, listeners=rules, tables=table(tmp_path)) as front:
-        comes(lambda: states(front) == ["running"] * WORKERS)
+    with Front(tmp_path, domains, tables=table(tmp_path)) as front:
+        settled(front)
         yield front
 
 
-def comes(fact: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + SECONDS
-    while not fact():
-        assert time.monotonic() < end, "it has not come"
-        time.sleep(0.02)
-
-
-def asked(front: Front, command: str) -> Any:
-    [found] = ask(front.configuration_path.with_name("control"), command, {})
-    return found
-
-
-def workers(front: Front) -> list[dict[str, Any]]:
-    return list(asked(front, "status")["workers"])
-
-
-def states(front: Front) -> list[str]:
-    return [each["state"] for each in workers(front)]
-
-
-def crowd(opened: ExitStack, front: Front, legacy: LegacyServer, authority: Authority) -> None:
-    """Log in until each worker has a session."""
-    end = time.monotonic() + SECONDS
-    while not all(each["sessions"] for each in workers(front)):
-        assert time.monotonic() < end, "one worker takes all sessions"
-        opened.enter_context(logged_in(front.port, authority.ca_path))
-        legacy.next()
+def reload(front: Front) -> None:
+    """Have the conf taken up, which finds no mistake in it."""
+    [done] = asked(front, "reload")
+    assert not done["mistakes"]
 
 
 def is_refused(port: int) -> bool:
@@ -103,13 +69,6 @@ def holding(process: int, links: set[str]) -> int:
     return sum(str(each.readlink()) in links for each in descriptors)
 
 
-def listener(port: int) -> str:
-    return (
-        '\n[[listener]]\nname = "new"\ndirection = "reverse"\nstream = "c2s"\n'
-        f'address = "{HOST}:{port}"\ntls = "required"\n'
-    )
-
-
 def test_a_conf_is_taken_up_while_the_first_worker_ends(
     front: Front, legacy: LegacyServer, authority: Authority
 ) -> None:
@@ -119,10 +78,10 @@ def test_a_conf_is_taken_up_while_the_first_worker_ends(
         changed(front.configuration_path, ("", listener(port)))
         os.kill(workers(front)[0]["pid"], signal.SIGTERM)
         # Whether it has begun to end by now, or does so meanwhile, another one is asked.
-        assert not asked(front, "reload")["mistakes"]
+        reload(front)
         with logged_in(port, authority.ca_path):
             legacy.next()
-        comes(lambda: states(front) == ["running"] * WORKERS)
+        settled(front)
         assert "is replaced" not in front.log()
 
 
@@ -133,7 +92,7 @@ def test_each_has_a_port_once_and_lets_go_of_it_when_it_ends(front: Front) -> No
     for _ in range(2):
         for worker in workers(front):
             assert holding(worker["pid"], inodes) == 1
-        assert not asked(front, "reload")["mistakes"]
+        reload(front)
 
 
 def test_a_port_is_free_when_no_conf_wants_it(front: Front) -> None:
@@ -141,10 +100,10 @@ def test_a_port_is_free_when_no_conf_wants_it(front: Front) -> None:
     text = front.configuration_path.read_text()
     for _ in range(3):
         changed(front.configuration_path, ("", listener(port)))
-        assert not asked(front, "reload")["mistakes"]
+        reload(front)
         assert not is_refused(port)
         front.configuration_path.write_text(text)
-        assert not asked(front, "reload")["mistakes"]
+        reload(front)
         assert is_refused(port)
 
 
@@ -163,4 +122,4 @@ def test_a_command_for_alerts_is_waited_for_even_if_it_closes_all_that_it_has(
     tables = table(tmp_path) | more
     with Front(tmp_path, [served(legacy, [pair])], tables=tables):
         comes(said.exists)
-        comes(lambda: not Path("/proc", said.read_text().strip()).exists())
+        comes(partial(is_gone, int(said.read_text())))

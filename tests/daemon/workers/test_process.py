@@ -7,7 +7,6 @@ import re
 import signal
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,18 +15,16 @@ from typing import Any
 import attrs
 import pytest
 
-from proxy.daemon.control.client import ask
 from proxy.daemon.exits import Exit
 from proxy.daemon.workers.channel import VERSION
 from proxy.trust.keyring.database import FILE_NAME
 from tests.authority import Authority
+from tests.daemon.workers.running import SECONDS, WORKERS, comes, is_gone, running, settled, table
 from tests.net.client import logged_in
 from tests.net.front import DOMAIN, Front, served
 from tests.net.legacy import LegacyServer
 from tests.servers.program import HOST, free_port
 
-WORKERS = 2
-SECONDS = 60.0
 CHANNEL = 3
 
 SUPERVISOR = """\
@@ -119,12 +116,7 @@ class Begun(Front):
         tables: dict[str, dict[str, object]] | None = None,
         environment: dict[str, str] | None = None,
     ) -> None:
-        bascule = {
-            "state_directory": str(directory),
-            "control_socket": f"{directory}/control",
-            "workers": WORKERS,
-        }
-        all_tables = {"bascule": bascule, **(tables or {})}
+        all_tables = table(directory) | (tables or {})
         domains = [served(legacy, [pair])]
         super().__init__(directory, domains, tables=all_tables, environment=environment)
         self._isolation = "-I" if isolated else "-P"
@@ -154,51 +146,30 @@ class Begun(Front):
             for path in self.directory.glob("told.[0-9]*")
         }
 
-    def running(self) -> dict[int, int]:
-        """Return the process of each worker that runs, by its number."""
-        status: Any
-        [status] = ask(self.configuration_path.with_name("control"), "status", {})
-        workers = status["workers"]
-        return {each["number"]: each["pid"] for each in workers if each["state"] == "running"}
-
-    def settled(self) -> dict[int, int]:
-        """Wait until all run; return the process of each."""
-        comes(lambda: len(self.running()) == WORKERS)
-        return self.running()
-
 
 Begins = Callable[..., Begun]
 
 
 @pytest.fixture
-def begins(tmp_path: Path, authority: Authority) -> Iterator[Begins]:
+def begins(tmp_path: Path, legacy: LegacyServer, authority: Authority) -> Iterator[Begins]:
     """Make a Bascule that is stopped when the test ends."""
     made: list[Begun] = []
-    with LegacyServer() as legacy:
 
-        def begin(*, ready: bool = True, **more: Any) -> Begun:
-            pair = more.pop("pair", None) or authority.issue(DOMAIN)
-            front = Begun(tmp_path, legacy, pair, **more)
-            made.append(front)
-            if ready:
-                front.start()
-            else:
-                front.begin()
-            return front
+    def begin(*, ready: bool = True, **more: Any) -> Begun:
+        pair = more.pop("pair", None) or authority.issue(DOMAIN)
+        front = Begun(tmp_path, legacy, pair, **more)
+        made.append(front)
+        if ready:
+            front.start()
+        else:
+            front.begin()
+        return front
 
-        try:
-            yield begin
-        finally:
-            for each in made:
-                each.stop()
-
-
-def comes(fact: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + SECONDS
-    while not fact():
-        assert time.monotonic() < end, "it has not come"
-        time.sleep(0.05)
+    try:
+        yield begin
+    finally:
+        for each in made:
+            each.stop()
 
 
 def variables(process: int) -> dict[str, str]:
@@ -216,7 +187,7 @@ def test_a_worker_is_handed_its_channel_and_nothing_else(begins: Begins) -> None
         "WATCHDOG_USEC": "20000000",
     }
     front = begins(environment=ours)
-    front.settled()
+    settled(front)
     assert len(front.told()) == WORKERS
     main = Path(f"/proc/{front.process_id}/fd")
     kept = variables(front.process_id)
@@ -246,7 +217,7 @@ def test_a_worker_runs_no_code_that_its_supervisor_would_not(
     for name in ("json", "twisted", "proxy", "sitecustomize"):
         (tmp_path / f"{name}.py").write_text(TRAP)
     front = begins(isolated=isolated, environment={"PYTHONPATH": str(tmp_path)} if isolated else {})
-    front.settled()
+    settled(front)
     assert "the code of a stranger" not in front.log()
     assert {told.arguments[0] for told in front.told().values()} == {"-I" if isolated else "-P"}
 
@@ -255,10 +226,10 @@ def test_a_worker_that_hangs_is_replaced_and_the_log_shows_where(
     begins: Begins, authority: Authority
 ) -> None:
     front = begins(looks=1.0)
-    before = front.settled()
+    before = settled(front)
     os.kill(before[1], signal.SIGUSR1)
-    comes(lambda: front.running().get(1) not in (None, before[1]))
-    assert front.running()[2] == before[2]
+    comes(lambda: running(front).get(1) not in (None, before[1]))
+    assert running(front)[2] == before[2]
     log = front.log()
     assert f"worker is stuck, and is ended worker=1 pid={before[1]}" in log
     assert " in loop\n" in log
@@ -269,14 +240,14 @@ def test_a_worker_that_hangs_is_replaced_and_the_log_shows_where(
 
 def test_a_worker_that_hangs_does_not_hold_up_the_end_of_all(begins: Begins) -> None:
     front = begins(grace=1.0, tables={"deadlines": {"drain": 1}})
-    before = front.settled()
+    before = settled(front)
     os.kill(before[2], signal.SIGUSR1)
     front.processes[0].send_signal(signal.SIGTERM)
     assert front.processes[0].wait(SECONDS) == 0
     log = front.log()
     assert f"worker is stuck, and is ended worker=2 pid={before[2]}" in log
     assert f"worker ended: killed by signal 6 worker=2 pid={before[2]}" in log
-    assert not any(Path(f"/proc/{process}").exists() for process in before.values())
+    assert all(map(is_gone, before.values()))
 
 
 def test_workers_that_cannot_begin_end_the_start_with_their_reason(
@@ -299,7 +270,7 @@ def test_workers_that_cannot_begin_end_the_start_with_their_reason(
     log = front.log()
     assert re.search(r" error worker [12] could not begin: the keyring \S+ is damaged, or ", log)
     assert "Traceback" not in log
-    assert not any(Path(f"/proc/{process}").exists() for process in front.told())
+    assert all(map(is_gone, front.told()))
 
 
 def test_no_worker_of_another_version_begins(
@@ -307,16 +278,16 @@ def test_no_worker_of_another_version_begins(
 ) -> None:
     """Another one was installed, and the service not restarted yet."""
     front = begins()
-    before = front.settled()
+    before = settled(front)
     (tmp_path / "told.version").touch()
     os.kill(before[1], signal.SIGKILL)
     text = f"worker ended: version 99.0 is installed, {VERSION} runs: restart the service"
     comes(lambda: text in front.log())
-    assert front.running() == {2: before[2]}
+    assert running(front) == {2: before[2]}
     with logged_in(front.port, authority.ca_path):
         pass
     (tmp_path / "told.version").unlink()
-    assert front.settled()[2] == before[2]
+    assert settled(front)[2] == before[2]
 
 
 def test_one_worker_runs_the_command_for_alerts_and_another_one_after_it(
@@ -342,7 +313,7 @@ def test_one_worker_runs_the_command_for_alerts_and_another_one_after_it(
         tables={"alerts": {"command": [str(command)]}},
         environment={"NOTIFY_SOCKET": "/nonexistent/notify", "BASCULE_TEST": "x"},
     )
-    before = front.settled()
+    before = settled(front)
     comes(partial(lambda number: len(lines()) == number, 1))
     [(parent, inherited, alert)] = lines()
     speaker = {process: number for number, process in before.items()}[int(parent)]
@@ -352,5 +323,5 @@ def test_one_worker_runs_the_command_for_alerts_and_another_one_after_it(
     comes(partial(lambda number: len(lines()) == number, 2))
     other = next(process for number, process in before.items() if number != speaker)
     assert lines()[1][0] == str(other)
-    front.settled()
+    settled(front)
     assert len(lines()) == 2

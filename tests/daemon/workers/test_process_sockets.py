@@ -4,26 +4,21 @@ import os
 import re
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from proxy.daemon.control.client import ask
 from tests.authority import Authority
 from tests.daemon.reloaded import bascule
 from tests.daemon.test_systemd_sockets import Activated
+from tests.daemon.workers.running import SECONDS, WORKERS, comes, is_gone, running, settled
 from tests.net.front import DOMAIN
 from tests.net.legacy import LegacyServer
 from tests.servers.program import HOST
 from tests.servers.stream import Stream, plaintext
-
-WORKERS = 2
-SECONDS = 60.0
 
 
 class Several(Activated):
@@ -36,23 +31,11 @@ class Several(Activated):
             f'state_directory = "{directory}"\ncontrol_socket = "{directory}/control"\n'
         )
 
-    def running(self) -> dict[int, int]:
-        """Return the process of each worker that runs, by its number."""
-        status: Any
-        [status] = ask(self.configuration_path.with_name("control"), "status", {})
-        workers = status["workers"]
-        return {each["number"]: each["pid"] for each in workers if each["state"] == "running"}
-
-    def settled(self) -> dict[int, int]:
-        """Wait until all run; return the process of each."""
-        comes(lambda: len(self.running()) == WORKERS)
-        return self.running()
-
 
 @pytest.fixture
-def several(tmp_path: Path, authority: Authority) -> Iterator[Several]:
+def several(tmp_path: Path, legacy: LegacyServer, authority: Authority) -> Iterator[Several]:
     with ExitStack() as opened:
-        several = Several(tmp_path, opened.enter_context(LegacyServer()), authority)
+        several = Several(tmp_path, legacy, authority)
         for name, host in (("c2s", HOST), ("c2s", "::1"), ("unused", HOST)):
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             made = opened.enter_context(socket.create_server((host, 0), family=family))
@@ -61,18 +44,6 @@ def several(tmp_path: Path, authority: Authority) -> Iterator[Several]:
             yield several
         finally:
             several.stop()
-
-
-def comes(fact: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + SECONDS
-    while not fact():
-        assert time.monotonic() < end, "it has not come"
-        time.sleep(0.05)
-
-
-def is_gone(process: int) -> bool:
-    return not Path(f"/proc/{process}").exists()
 
 
 def descriptors(process: int) -> list[str]:
@@ -108,7 +79,7 @@ def serves(made: socket.socket) -> None:
 
 def test_each_worker_accepts_from_every_passed_socket(several: Several) -> None:
     several.start()
-    workers = several.settled()
+    workers = settled(several)
     for process in workers.values():
         with halted([each for each in workers.values() if each != process]):
             for name, made in several.sockets:
@@ -121,7 +92,7 @@ def test_each_worker_accepts_from_every_passed_socket(several: Several) -> None:
 
 def test_connections_wait_while_the_supervisor_is_dead(several: Several) -> None:
     several.start()
-    workers = several.settled()
+    workers = settled(several)
     port = several.sockets[0][1].getsockname()[1]
     several.processes[0].kill()
     several.processes[0].wait()
@@ -139,7 +110,7 @@ def test_connections_wait_while_the_supervisor_is_dead(several: Several) -> None
 
 def test_a_restart_keeps_connections_waiting(several: Several) -> None:
     several.start()
-    workers = several.settled()
+    workers = settled(several)
     port = several.sockets[0][1].getsockname()[1]
     with plaintext(port, DOMAIN) as before:
         before.send_header()
@@ -162,7 +133,7 @@ def test_reloads_give_sockets_back_and_take_them_again_and_leave_nothing_open(
     several: Several,
 ) -> None:
     several.start()
-    workers = several.settled()
+    workers = settled(several)
     everyone = [several.processes[0].pid, *workers.values()]
     by_name = dict(reversed(several.sockets))  # of those of one name the first
     path = several.configuration_path
@@ -181,7 +152,7 @@ def test_reloads_give_sockets_back_and_take_them_again_and_leave_nothing_open(
                     waiting.connection.recv(1)
         if round_ == 0:
             before = {each: descriptors(each) for each in everyone}
-    assert several.running() == workers
+    assert running(several) == workers
     for each in everyone:
         comes(partial(_has_no_more_open, each, before[each]))
 

@@ -6,27 +6,33 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from proxy.daemon.control.client import ask
 from proxy.daemon.control.protocol import RefusedError
 from tests.authority import Authority
+from tests.daemon.workers.running import (
+    SECONDS,
+    WORKERS,
+    asked,
+    comes,
+    crowd,
+    settled,
+    states,
+    table,
+    workers,
+)
 from tests.net.client import logged_in
 from tests.net.front import DOMAIN, Front, served
 from tests.net.legacy import LegacyServer
 from tests.servers.program import HOST, free_port
 
 BASCULE = Path(sys.executable).with_name("bascule")
-WORKERS = 2
-SECONDS = 60.0
 
 
 @pytest.fixture
@@ -36,42 +42,12 @@ def port() -> int:
 
 
 @pytest.fixture
-def legacy() -> Iterator[LegacyServer]:
-    with LegacyServer() as server:
-        yield server
-
-
-@pytest.fixture
 def front(tmp_path: Path, legacy: LegacyServer, authority: Authority, port: int) -> Iterator[Front]:
     domains = [served(legacy, [authority.issue(DOMAIN)])]
-    tables: dict[str, dict[str, object]] = {
-        "bascule": {"control_socket": f"{tmp_path}/control", "workers": WORKERS},
-        "metrics": {"address": f"{HOST}:{port}"},
-    }
-    with Front(tmp_path, domains, listeners={"c2s": "required"}, tables=tables) as front:
-        comes(lambda: states(front) == ["running"] * WORKERS)
+    page: dict[str, dict[str, object]] = {"metrics": {"address": f"{HOST}:{port}"}}
+    with Front(tmp_path, domains, tables=table(tmp_path) | page) as front:
+        settled(front)
         yield front
-
-
-def comes(fact: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + SECONDS
-    while not fact():
-        assert time.monotonic() < end, "it has not come"
-        time.sleep(0.05)
-
-
-def asked(front: Front, command: str, **arguments: object) -> list[Any]:
-    return list(ask(front.configuration_path.with_name("control"), command, arguments))
-
-
-def workers(front: Front) -> list[dict[str, Any]]:
-    (status,) = asked(front, "status")
-    return list(status["workers"])
-
-
-def states(front: Front) -> list[str]:
-    return [each["state"] for each in workers(front)]
 
 
 def get(port: int, path: str) -> tuple[int, str]:
@@ -89,19 +65,6 @@ def metrics(port: int) -> dict[str, float]:
     return {name: float(value) for name, value in values}
 
 
-def crowd(opened: ExitStack, front: Front, legacy: LegacyServer, authority: Authority) -> int:
-    """Log in until each worker has a session; return how many there are."""
-    count = 0
-    end = time.monotonic() + SECONDS
-    while not all(each["sessions"] for each in workers(front)):
-        assert time.monotonic() < end, "one worker takes all sessions"
-        for _ in range(4):
-            opened.enter_context(logged_in(front.port, authority.ca_path))
-            legacy.next()
-            count += 1
-    return count
-
-
 STARTED = 'bascule_sessions_started_total{listener="c2s"}'
 ESTABLISHED = 'bascule_sessions{listener="c2s",state="established"}'
 RUNNING = 'bascule_workers{state="running"}'
@@ -113,7 +76,7 @@ def test_metrics_are_of_the_whole_and_counters_outlive_a_worker(
 ) -> None:
     before = metrics(port)[STARTED]
     with ExitStack() as opened:
-        count = crowd(opened, front, legacy, authority)
+        count = len(crowd(opened, front, legacy, authority))
         found = metrics(port)
         assert (found[STARTED] - before, found[ESTABLISHED]) == (count, count)
         assert (found[RUNNING], found[RESTARTS], found["bascule_ready"]) == (WORKERS, 0, 1)

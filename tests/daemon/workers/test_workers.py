@@ -4,98 +4,45 @@ import os
 import signal
 import socket
 import ssl
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from proxy.daemon.control.client import ask
 from proxy.daemon.control.protocol import RefusedError
 from tests.authority import Authority
 from tests.daemon.reloaded import bascule, changed
+from tests.daemon.workers.running import (
+    SECONDS,
+    WORKERS,
+    asked,
+    comes,
+    crowd,
+    is_gone,
+    listener,
+    running,
+    settled,
+    status,
+    table,
+    workers,
+)
 from tests.net.client import logged_in
 from tests.net.front import DOMAIN, Front, served
 from tests.net.legacy import LegacyServer
 from tests.servers.program import HOST, free_port
-from tests.servers.stream import Stream, plaintext
+from tests.servers.stream import plaintext
 
-WORKERS = 2
-SECONDS = 30.0
 RULES = {"c2s": "required", "old": "report"}
-
-
-@pytest.fixture
-def legacy() -> Iterator[LegacyServer]:
-    with LegacyServer() as server:
-        yield server
-
-
-def table(directory: Path, workers: int = WORKERS) -> dict[str, dict[str, object]]:
-    return {
-        "bascule": {
-            "state_directory": str(directory),
-            "control_socket": f"{directory}/control",
-            "workers": workers,
-        }
-    }
 
 
 @pytest.fixture
 def front(tmp_path: Path, legacy: LegacyServer, authority: Authority) -> Iterator[Front]:
     domains = [served(legacy, [authority.issue(DOMAIN)])]
     with Front(tmp_path, domains, listeners=RULES, tables=table(tmp_path)) as front:
-        comes(lambda: len(running(front)) == WORKERS)
+        settled(front)
         yield front
-
-
-def comes(fact: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + SECONDS
-    while not fact():
-        assert time.monotonic() < end, "it has not come"
-        time.sleep(0.05)
-
-
-def asked(front: Front, command: str, **arguments: object) -> list[Any]:
-    """Ask as the commands do, without a process for each question."""
-    return list(ask(front.configuration_path.with_name("control"), command, arguments))
-
-
-def status(front: Front) -> Any:
-    [found] = asked(front, "status")
-    return found
-
-
-def workers(front: Front) -> list[dict[str, Any]]:
-    return list(status(front)["workers"])
-
-
-def is_gone(process: int) -> bool:
-    return not Path(f"/proc/{process}").exists()
-
-
-def running(front: Front) -> dict[int, int]:
-    """Return the process of each worker that runs, by its number."""
-    found = workers(front)
-    return {each["number"]: each["pid"] for each in found if each["state"] == "running"}
-
-
-def crowd(
-    opened: ExitStack, front: Front, legacy: LegacyServer, authority: Authority
-) -> list[Stream]:
-    """Log in until each worker has a session; return the streams."""
-    streams = []
-    end = time.monotonic() + SECONDS
-    while not all(each["sessions"] for each in workers(front)):
-        assert time.monotonic() < end, "one worker takes all sessions"
-        for _ in range(4):
-            streams.append(opened.enter_context(logged_in(front.port, authority.ca_path)))
-            legacy.next()
-    return streams
 
 
 def test_all_accept_and_one_answers_for_all(
@@ -179,14 +126,10 @@ def test_no_connection_is_refused_while_a_worker_is_away(
 
 def test_all_take_up_another_conf(front: Front, legacy: LegacyServer, authority: Authority) -> None:
     port = free_port()
-    new = (
-        '\n[[listener]]\nname = "new"\ndirection = "reverse"\nstream = "c2s"\n'
-        f'address = "{HOST}:{port}"\ntls = "required"\n'
-    )
     with ExitStack() as opened:
         crowd(opened, front, legacy, authority)
         before = running(front)
-        changed(front.configuration_path, ("", new))
+        changed(front.configuration_path, ("", listener(port)))
         done = bascule(front, "reload")
         assert done.returncode == 0, done.stderr
         assert "listeners_added: new" in done.stdout
@@ -201,11 +144,7 @@ def test_nothing_changes_by_a_conf_that_one_of_them_cannot_take_up(
 ) -> None:
     before = running(front)
     with socket.create_server((HOST, 0)) as taken:
-        new = (
-            '\n[[listener]]\nname = "new"\ndirection = "reverse"\nstream = "c2s"\n'
-            f'address = "{HOST}:{taken.getsockname()[1]}"\ntls = "required"\n'
-        )
-        changed(front.configuration_path, ("", new))
+        changed(front.configuration_path, ("", listener(taken.getsockname()[1])))
         done = bascule(front, "reload")
     assert done.returncode == 78
     assert "listener new" in done.stderr
@@ -218,7 +157,7 @@ def test_nothing_changes_by_a_conf_that_one_of_them_cannot_take_up(
 def test_their_number_changes_with_the_conf(front: Front) -> None:
     changed(front.configuration_path, (f"workers = {WORKERS}", f"workers = {WORKERS + 1}"))
     assert bascule(front, "reload").returncode == 0
-    comes(lambda: len(running(front)) == WORKERS + 1)
+    settled(front, WORKERS + 1)
     changed(front.configuration_path, (f"workers = {WORKERS + 1}", "workers = 1"))
     assert bascule(front, "reload").returncode == 0
     comes(lambda: [each["number"] for each in workers(front)] == [1])
@@ -248,7 +187,7 @@ def test_connections_of_an_address_are_counted_over_all(
     }
     domains = [served(legacy, [authority.issue(DOMAIN)])]
     with Front(tmp_path, domains, tables=tables) as front, ExitStack() as opened:
-        comes(lambda: len(running(front)) == WORKERS)
+        settled(front)
         for _ in range(5):
             opened.enter_context(logged_in(front.port, authority.ca_path))
             legacy.next()

@@ -6,6 +6,7 @@ a leg it looks like a reactor (`IReactorFDSet` and ``callLater``); relays call i
 
 import select
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, Final, Protocol
 
 from twisted.internet import interfaces
@@ -23,11 +24,14 @@ GONE: Final = select.EPOLLHUP | select.EPOLLERR
 HUNG_UP: Final = select.EPOLLRDHUP
 """The peer has closed its direction; told of only where it is asked for."""
 
-MOST_EVENTS: Final = 512
-"""How many are served before the reactor has its turn with all else, timers among it."""
+AT_ONCE: Final = 64
+"""How many sockets are served before it is seen how long that takes."""
 
 BUSY: Final = 8
 """So many at a time, and more have come by the time that these are served."""
+
+LONGEST: Final = 0.005
+"""Seconds after which the reactor has its turn with all else, timers among it, however busy."""
 
 _log = Logger()
 
@@ -77,18 +81,16 @@ class Hub:
 
     def doRead(self) -> None:
         """Serve every socket that is ready."""
-        most = MOST_EVENTS
-        while most > 0 and not self._poller.closed:
-            served = self._serve(most)
-            if served < BUSY:
-                break  # the reactor waits at less cost
-            most -= served
+        end = monotonic() + LONGEST
+        # A turn of the reactor costs as much as a message.
+        while self._serve() >= BUSY and monotonic() < end and not self._poller.closed:
+            pass
 
-    def _serve(self, most: int) -> int:
-        """Serve those that are ready; how many they were."""
+    def _serve(self) -> int:
+        """Serve some that are ready; how many they were."""
         called, fresh = self._called, self._fresh
         fresh.clear()
-        ready = self._poller.poll(0, most)
+        ready = self._poller.poll(0, AT_ONCE)
         for descriptor, events in ready:
             call = called[descriptor]
             # An event of a socket that was closed meanwhile is not that of its number's next owner.

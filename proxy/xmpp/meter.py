@@ -95,8 +95,8 @@ class Meter:
         ends = data.count(b"</")
         empty = tags - ends - ends
         return (
-            0 < tags < self.depth + ends
-            and data[-1] == _END
+            data[-1] == _END
+            and ends < self.depth
             and size - len(data.replace(b">", b"")) == tags
             and (empty == 0 or _are_empty(data, empty))
             and size <= self.limit

@@ -5,8 +5,10 @@ from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 
 import pytest
+from twisted.internet.task import Clock
 
-from proxy.net.hub import BUSY, HUNG_UP, IN, MOST_EVENTS, OUT, Hub
+from proxy.net import hub as hubs
+from proxy.net.hub import BUSY, HUNG_UP, IN, LONGEST, OUT, Hub
 from tests.net.conftest import Turning
 
 Pair = tuple[socket.socket, socket.socket]
@@ -202,15 +204,45 @@ def test_what_has_come_while_many_were_served_is_served_before_the_reactors_turn
     assert late.seen == [IN]
 
 
-def test_those_that_are_never_quiet_let_the_reactor_have_its_turn(
-    turning: Turning, many: list[Pair]
+@pytest.mark.parametrize(("seconds", "times"), [(LONGEST, 1), (LONGEST / 3, 3), (0.0, 100)])
+def test_those_that_are_never_quiet_let_the_reactor_have_its_turn_in_time(
+    turning: Turning,
+    many: list[Pair],
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    times: int,
 ) -> None:
+    """However long each of them takes; else a few could keep everything else waiting."""
+    clock = Clock()
+    monkeypatch.setattr(hubs, "monotonic", clock.seconds)
     calls: list[int] = []
+
+    def call(_events: int) -> None:  # it reads nothing
+        calls.append(1)
+        if len(calls) % len(many) == 0:
+            clock.advance(seconds)
+        if len(calls) == times * len(many):
+            clock.advance(LONGEST)
+
     for ours, theirs in many:
-        turning.hub.watch(ours.fileno(), calls.append, IN)
-        theirs.send(b"x")  # nobody reads it
+        turning.hub.watch(ours.fileno(), call, IN)
+        theirs.send(b"x")
     turning.hub.doRead()
-    assert len(calls) == MOST_EVENTS
+    assert len(calls) == times * len(many)
+
+
+def test_some_at_a_time_are_served_and_all_in_turn(
+    turning: Turning, monkeypatch: pytest.MonkeyPatch, many: list[Pair]
+) -> None:
+    monkeypatch.setattr(hubs, "AT_ONCE", 4)
+    calls: list[int] = []
+    for number, (ours, theirs) in enumerate(many):
+        turning.hub.watch(ours.fileno(), lambda _, number=number: calls.append(number), IN)  # type: ignore[misc]
+        theirs.send(b"x")
+    for _ in range(3):
+        turning.hub.doRead()
+    assert len(calls) == 12
+    assert set(calls) == set(range(len(many)))
 
 
 def test_a_hub_that_is_closed_while_it_serves_many_looks_no_more(

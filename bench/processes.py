@@ -129,7 +129,10 @@ def own_seconds() -> float:
 
 
 def busy_seconds() -> float:
-    """How long all processors together have been busy since the machine's start."""
+    """How long all processors together have been busy since the machine's start.
+
+    Of a virtual machine, the time that its host has kept from it counts too: others were busy.
+    """
     first = Path("/proc/stat").read_text().split("\n", 1)[0]
-    user, nice, system, _idle, _waiting, interrupts, soft = map(int, first.split()[1:8])
-    return (user + nice + system + interrupts + soft) / TICKS
+    user, nice, system, _idle, _waiting, interrupts, soft, stolen = map(int, first.split()[1:9])
+    return (user + nice + system + interrupts + soft + stolen) / TICKS

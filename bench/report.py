@@ -270,7 +270,8 @@ def markdown(
     )
     disturbed = (
         f"{circumstances.disturbed} of {circumstances.runs} runs were disturbed by other "
-        "processes and stayed so when repeated; they count only where there are no others."
+        "processes, or by the machine's host, and stayed so when repeated; they count only where "
+        "there are no others."
     )
     lines = [
         *_introduction(circumstances),

@@ -6,9 +6,9 @@ says `Join`, the sockets go to a relay and all else of the negotiation is droppe
 
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from OpenSSL import SSL
 from twisted.python.failure import Failure
@@ -283,7 +283,9 @@ class Bridge:
         try:
             # The list grows while it is worked through.
             for command in self._queue:
-                self._do(command)
+                if self.watch is not None:
+                    self.watch.commanded(command)
+                self._doing[command.__class__](self, command)
         except BaseException:
             self._abandon()
             raise
@@ -306,43 +308,31 @@ class Bridge:
         if self._relay is not None:
             self._relay.end(self._finished)
 
-    def _do(self, command: Command) -> None:
-        if self.watch is not None:
-            self.watch.commanded(command)
-        match command:
-            case Send(side, data):
-                leg = self._leg(side)
-                if leg is not None:
-                    leg.write(data)
-            case Hold() | Resume() | AwaitTLS() | StartTLS() | Alert():
-                self._do_to_client(command)
-            case Connect() | ConnectNext() | Reconnect() | Redirect() | StartServerTLS():
-                self._do_to_server(command)
-            case Close() | Abort():
-                self._end(command)
-            case Arm() | Disarm() | Await():
-                self._wait(command)
-            case Join() | Divide():
-                self._hand_over(command)
-            case Report() | Finish():
-                self._take_note(command)
+    def _send(self, command: Send) -> None:
+        leg = self._leg(command.side)
+        if leg is not None:
+            leg.write(command.data)
 
-    def _do_to_client(self, command: Hold | Resume | AwaitTLS | StartTLS | Alert) -> None:
-        client = self._client
-        if client is None:
-            return
-        match command:
-            case Hold():
-                client.hold()
-            case Resume():
-                client.release()
-            case AwaitTLS(direct=direct):
-                self._direct = direct
-                client.await_hello(direct=direct)
-            case StartTLS(domain):
-                client.start_tls(self._around.contexts[domain])
-            case Alert(description):
-                client.send_alert(description)
+    def _hold(self, _command: Hold) -> None:
+        if self._client is not None:
+            self._client.hold()
+
+    def _resume(self, _command: Resume) -> None:
+        if self._client is not None:
+            self._client.release()
+
+    def _await_tls(self, command: AwaitTLS) -> None:
+        if self._client is not None:
+            self._direct = command.direct
+            self._client.await_hello(direct=command.direct)
+
+    def _start_tls(self, command: StartTLS) -> None:
+        if self._client is not None:
+            self._client.start_tls(self._around.contexts[command.domain])
+
+    def _alert(self, command: Alert) -> None:
+        if self._client is not None:
+            self._client.send_alert(command.description)
 
     def _leg(self, side: Side) -> Leg | None:
         return self._client if side is Side.CLIENT else self._server
@@ -427,24 +417,25 @@ class Bridge:
         if ended is not None:
             ended()
 
-    def _take_note(self, command: Report | Finish) -> None:
-        if isinstance(command, Report):
-            self._around.report(self.view.id, command)
-        else:
-            self._view, self._finished = command.view, command.reason
-            self._severity = command.severity
-            self._session = None  # what it holds need not wait until the peer has closed
-            self._disarm_all()
+    def _report(self, command: Report) -> None:
+        self._around.report(self.view.id, command)
 
-    def _wait(self, command: Arm | Disarm | Await) -> None:
-        match command:
-            case Arm(deadline):
-                self._disarm(deadline)
-                self._timers[deadline] = self._around.deadlines.arm(deadline, self._expired)
-            case Disarm(deadline):
-                self._disarm(deadline)
-            case Await(decision):
-                self._waiting = decision.wait(self._decided)
+    def _finish(self, command: Finish) -> None:
+        self._view, self._finished = command.view, command.reason
+        self._severity = command.severity
+        self._session = None  # what it holds need not wait until the peer has closed
+        self._disarm_all()
+
+    def _arm(self, command: Arm) -> None:
+        deadline = command.deadline
+        self._disarm(deadline)
+        self._timers[deadline] = self._around.deadlines.arm(deadline, self._expired)
+
+    def _cancel(self, command: Disarm) -> None:
+        self._disarm(command.deadline)
+
+    def _await(self, command: Await) -> None:
+        self._waiting = command.decision.wait(self._decided)
 
     def _disarm(self, deadline: Deadline) -> None:
         timer = self._timers.pop(deadline, None)
@@ -469,13 +460,6 @@ class Bridge:
         if self._session is not None:
             self._perform(self._session.expired(deadline))
 
-    def _hand_over(self, command: Join | Divide) -> None:
-        """Leave the rest to others."""
-        if isinstance(command, Join):
-            self._join(command)
-        else:
-            self._part(command.header, command.rest)
-
     def _join(self, command: Join) -> None:
         """Give the sockets to a relay and drop everything else."""
         if self._session is None or self._client is None or self._server is None:
@@ -499,7 +483,7 @@ class Bridge:
         relay.wait(*waiting)
         relay.begin(command.to_server, command.to_client)
 
-    def _part(self, header: bytes, rest: bytes) -> None:
+    def _divide(self, command: Divide) -> None:
         """Give the client up to a division."""
         if self._client is None or self._around.divided is None:
             raise RuntimeError("there is nobody to divide the stream")
@@ -508,7 +492,16 @@ class Bridge:
         self._client = self._session = None
         self._disarm_all()
         self._around.divided(
-            self, Parted(connection, waiting, header, rest, view, self._started, self._original)
+            self,
+            Parted(
+                connection,
+                waiting,
+                command.header,
+                command.rest,
+                view,
+                self._started,
+                self._original,
+            ),
         )
 
     def _relay_ended(self, reason: str) -> None:
@@ -548,3 +541,27 @@ class Bridge:
             server=self._server_address,
         )
         self._around.closed(self, summary)
+
+    _doing: Final[Mapping[type[Command], Callable[["Bridge", Any], None]]] = {
+        Send: _send,
+        Hold: _hold,
+        Resume: _resume,
+        AwaitTLS: _await_tls,
+        StartTLS: _start_tls,
+        Alert: _alert,
+        Connect: _do_to_server,
+        ConnectNext: _do_to_server,
+        Reconnect: _do_to_server,
+        Redirect: _do_to_server,
+        StartServerTLS: _do_to_server,
+        Close: _end,
+        Abort: _end,
+        Arm: _arm,
+        Disarm: _cancel,
+        Await: _await,
+        Join: _join,
+        Divide: _divide,
+        Report: _report,
+        Finish: _finish,
+    }
+    """What carries out each command: to try one kind after another would take longer than that."""

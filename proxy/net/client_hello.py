@@ -17,11 +17,12 @@ MOST_RECORDS: Final = 64
 
 _HANDSHAKE: Final = 0x16
 _CLIENT_HELLO: Final = 1
-_SERVER_NAME: Final = b"\x00\x00"
-_ALPN: Final = b"\x00\x10"
-_EARLY_DATA: Final = b"\x00\x2a"
-_SUPPORTED_VERSIONS: Final = b"\x00\x2b"
-_KEY_SHARE: Final = b"\x00\x33"
+_SERVER_NAME: Final = 0
+_ALPN: Final = 16
+_EARLY_DATA: Final = 42
+_SUPPORTED_VERSIONS: Final = 43
+_KEY_SHARE: Final = 51
+_HEEDED: Final = frozenset((_SERVER_NAME, _ALPN, _EARLY_DATA, _SUPPORTED_VERSIONS, _KEY_SHARE))
 _OUR_GROUPS: Final = frozenset((0x11EC, 0x001D, 0x0017, 0x0018))
 """X25519MLKEM768, X25519, secp256r1 and secp384r1 (`proxy.net.tls.GROUPS`)."""
 _RECORD_HEADER: Final = 5
@@ -63,7 +64,7 @@ def read(data: bytes) -> Hello | Incomplete:
     Raises:
         MalformedError: the bytes are no ClientHello, whatever follows.
     """
-    message = bytearray()
+    message = b""
     position = 0
     for _ in range(MOST_RECORDS):
         end = _record_end(data, position)
@@ -78,7 +79,7 @@ def read(data: bytes) -> Hello | Incomplete:
             if wanted > LONGEST:
                 raise MalformedError("the ClientHello is too long")
             if len(message) >= _MESSAGE_HEADER + wanted:
-                return _read_message(bytes(message[4 : 4 + wanted]))
+                return _read_message(message[4 : 4 + wanted])
     raise MalformedError("the ClientHello is spread over too many records")
 
 
@@ -95,36 +96,43 @@ def _record_end(data: bytes, position: int) -> int:
 
 
 def _read_message(body: bytes) -> Hello:
-    position = 2 + 32  # version and random
-    position = _vector(body, position, 1)[1]  # session id
-    position = _vector(body, position, 2)[1]  # cipher suites
-    position = _vector(body, position, 1)[1]  # compression methods
-    server_name: str | None = None
-    protocols: tuple[bytes, ...] = ()
-    early_data, versions, shares = False, False, frozenset[int]()
-    if position < len(body):
-        extensions, _ = _vector(body, position, 2)
-        position = 0
-        while position < len(extensions):
-            # As `_vector` does, but without a call for each of some twenty.
-            start = position + 4
-            end = start + int.from_bytes(extensions[position + 2 : start])
-            if start > len(extensions) or end > len(extensions):
-                raise MalformedError("an extension of the ClientHello is cut short")
-            kind = extensions[position : position + 2]
-            if kind == _SERVER_NAME:
-                server_name = _server_name(extensions[start:end])
-            elif kind == _ALPN:
-                protocols = _protocols(extensions[start:end])
-            elif kind == _EARLY_DATA:
-                early_data = True
-            elif kind == _SUPPORTED_VERSIONS:
-                versions = True  # there is no second ClientHello before TLS 1.3
-            elif kind == _KEY_SHARE:
-                shares = _shares(extensions[start:end])
-            position = end
-    asked_again = versions and not shares & _OUR_GROUPS
-    return Hello(server_name, protocols, early_data or asked_again)
+    try:
+        position = 2 + 32  # version and random
+        position += 1 + body[position]  # session id
+        position += 2 + (body[position] << 8 | body[position + 1])  # cipher suites
+        position += 1 + body[position]  # compression methods
+    except IndexError:
+        raise MalformedError("a field of the ClientHello is cut short") from None
+    found = {} if position == len(body) else _extensions(_vector(body, position, 2)[0])
+    name, protocols, shares = found.get(_SERVER_NAME), found.get(_ALPN), found.get(_KEY_SHARE)
+    # There is no second ClientHello before TLS 1.3.
+    asked_again = _SUPPORTED_VERSIONS in found and (
+        shares is None or _OUR_GROUPS.isdisjoint(_shares(shares))
+    )
+    return Hello(
+        None if name is None else _server_name(name),
+        () if protocols is None else _protocols(protocols),
+        _EARLY_DATA in found or asked_again,
+    )
+
+
+def _extensions(data: bytes) -> dict[int, bytes]:
+    """Read the contents of those extensions that matter here, by their kinds."""
+    found = {}
+    position, size = 0, len(data)
+    while position < size:
+        # As `_vector` does, but without a call for each of some twenty.
+        start = position + 4
+        if start > size:
+            raise MalformedError("an extension of the ClientHello is cut short")
+        end = start + (data[position + 2] << 8 | data[position + 3])
+        if end > size:
+            raise MalformedError("an extension of the ClientHello is cut short")
+        kind = data[position] << 8 | data[position + 1]
+        if kind in _HEEDED:
+            found[kind] = data[start:end]
+        position = end
+    return found
 
 
 def _vector(data: bytes, position: int, size: int) -> tuple[bytes, int]:
@@ -151,15 +159,15 @@ def _server_name(content: bytes) -> str | None:
     return None
 
 
-def _shares(content: bytes) -> frozenset[int]:
+def _shares(content: bytes) -> list[int]:
     """Read of which groups there are key shares (RFC 8446, section 4.2.8)."""
     shares, _ = _vector(content, 0, 2)
     position = 0
-    found = set()
+    found = []
     while position < len(shares):
-        found.add(int.from_bytes(shares[position : position + 2]))
+        found.append(int.from_bytes(shares[position : position + 2]))
         position = _vector(shares, position + 2, 2)[1]
-    return frozenset(found)
+    return found
 
 
 def _protocols(content: bytes) -> tuple[bytes, ...]:

@@ -44,6 +44,11 @@ _READS_AT_ONCE: Final = 128
 _LAST_PIECE: Final = openssl.RECORD * (openssl.RECORDS - 1)
 _ORDINARY: Final = (openssl.WANT_READ, openssl.WANT_WRITE, openssl.ZERO_RETURN, openssl.NONE)
 _RETRY: Final = 0.05
+_NEXT: Final = {
+    openssl.NONE: Next.DONE,
+    openssl.WANT_READ: Next.READABLE,
+    openssl.WANT_WRITE: Next.WRITABLE,
+}
 
 
 class _Mode(Enum):
@@ -440,18 +445,15 @@ class Leg(BufferedSocket):
         except OSError as error:
             self._end(error)
             return
-        match found:
-            case Wait.READABLE:
-                pass
-            case Wait.LATER:
-                self._watch_reading(wanted=False)
-                self._reactor.callLater(_RETRY, self._watch_if_read)
-            case Wait.ENDED:
-                self._read_ended()
-            case _:
-                self._watch = None
-                self._hello = found
-                self.protocol.helloReceived(found)
+        if isinstance(found, Hello):
+            self._watch = None
+            self._hello = found
+            self.protocol.helloReceived(found)
+        elif found is Wait.LATER:
+            self._watch_reading(wanted=False)
+            self._reactor.callLater(_RETRY, self._watch_if_read)
+        elif found is Wait.ENDED:
+            self._read_ended()
 
     def _watch_if_read(self) -> None:
         """Watch for what is to be read, unless nothing is."""
@@ -497,13 +499,7 @@ class Leg(BufferedSocket):
         """Take the handshake further."""
         if self._handshake is not None:
             return self._handshake.advance()
-        try:
-            tls.do_handshake()
-        except SSL.WantReadError:
-            return Next.READABLE
-        except SSL.WantWriteError:
-            return Next.WRITABLE
-        return Next.DONE
+        return _NEXT[openssl.advance(tls)]
 
     def _read_when_writable(self) -> None:
         self._read_blocked = True

@@ -46,6 +46,24 @@ def read_a_record_at_a_time(connection: SSL.Connection) -> None:
     lib.SSL_clear_mode(inside(connection), lib.SSL_MODE_AUTO_RETRY)
 
 
+def advance(connection: SSL.Connection) -> int:
+    """Go on with the handshake of a connection on a socket.
+
+    Returns:
+        `NONE` if it is finished, else `WANT_READ` or `WANT_WRITE`.
+
+    Raises:
+        OpenSSL.SSL.Error: it has failed.
+    """
+    ssl = inside(connection)
+    clear_errors()
+    result = lib.SSL_do_handshake(ssl)
+    error: int = get_error(ssl, result)
+    if error not in (NONE, WANT_READ, WANT_WRITE):
+        connection._raise_ssl_error(ssl, result)  # noqa: SLF001 - it knows of callbacks, too
+    return error
+
+
 def shake_hands(connection: SSL.Connection, received: bytes = b"") -> bool:
     """Go on with the handshake of a connection without a socket; whether it is finished.
 

@@ -2,6 +2,7 @@
 
 import re
 from encodings.idna import ToASCII  # noqa: TID251 - it is what old servers do
+from functools import lru_cache
 from sys import intern
 from typing import Final
 
@@ -11,6 +12,7 @@ LONGEST: Final = 253
 """Octets in a domain name (RFC 1035, section 2.3.4), the final dot left out."""
 
 
+@lru_cache(maxsize=512)  # many sessions, few domains; what is none is not kept
 def domain(text: str) -> str:
     """Return the domain that ``text`` names, as A-labels in lower case.
 
@@ -28,7 +30,7 @@ def domain(text: str) -> str:
     if "@" in name:
         raise ValueError("a domain has no @")
     if name.isascii() and _plain(name):
-        return intern(name.lower())  # many sessions, few domains
+        return intern(name.lower())
     try:
         encoded = idna.encode(name, uts46=True, std3_rules=True).decode("ascii").lower()
     except (idna.IDNAError, UnicodeError) as error:

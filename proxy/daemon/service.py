@@ -26,7 +26,7 @@ from proxy.daemon.reloading import ConfSource, Read, Reloading, changes, listed
 from proxy.daemon.renewing import Renewal, seen
 from proxy.daemon.shared import Shared
 from proxy.daemon.stopping import ANSWERED, GRACE, Stopping
-from proxy.daemon.summaries import fields
+from proxy.daemon.summaries import Summaries
 from proxy.daemon.telling import Telling
 from proxy.net.divider import Divider
 from proxy.net.hub import Hub
@@ -74,6 +74,7 @@ class Service:
         self._log = log
         self._led = pass_on is not None
         self._bridges: set[Session] = set()
+        self._summaries = Summaries(reactor, log)
         self._hub: Hub | None = None
         self._sockets = sockets
         self._ports: Ports[Listener] = Ports()
@@ -307,6 +308,7 @@ class Service:
         return self._hub is None or self._hub.quiet
 
     def _stopped(self) -> None:
+        self._summaries.write()
         self._generations.close()
         self._telling.stop()
         self._operation.stop()
@@ -355,8 +357,7 @@ class Service:
         self._bridges.discard(session)
         self._operation.ended(session, summary)
         self._generations.sweep_later()
-        if self._log is not None:
-            self._log.write(summary.severity, "session ended", fields(summary))
+        self._summaries.add(summary)
         self._stopping.closed()
 
     def _stalls(self) -> Mapping[Side, int]:

@@ -1,7 +1,7 @@
 """TLS contexts (RFC 9325): which versions, suites and groups, and a context for each domain."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -80,7 +80,7 @@ def server_context(
     _set_groups(context, _SERVERS_GROUPS if kind is Kind.S2S else GROUPS)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets only
     context.set_session_id(hashlib.sha256(scope.encode()).digest())
-    context.set_alpn_select_callback(_selection(kind.protocol))
+    openssl.agree_on(context, kind.protocol)
     if kind is Kind.S2S:
         openssl.request_certificate(context)
         # With TLS 1.3 OpenSSL issues tickets even so: references to a cache, which is off.
@@ -172,17 +172,6 @@ def evidence(connection: SSL.Connection) -> Evidence:
 
 def _der(chain: list[X509] | None) -> tuple[bytes, ...]:
     return tuple(dump_certificate(FILETYPE_ASN1, certificate) for certificate in chain or ())
-
-
-def _selection(protocol: bytes) -> Callable[[SSL.Connection, list[bytes]], bytes]:
-    """Return what accepts one protocol only, or none; where it raises is a fatal alert."""
-
-    def select(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
-        if protocol and protocol in offered:
-            return protocol
-        raise SSL.Error([("ALPN", "", "no application protocol in common")])
-
-    return select
 
 
 def facts(

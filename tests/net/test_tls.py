@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 from OpenSSL import SSL
+from OpenSSL._util import ffi
 from OpenSSL._util import ffi, lib
 
 from proxy.net import openssl
@@ -104,6 +105,37 @@ def test_attack_06_another_protocol_is_refused(
     if offered == kind.protocol:
         assert agree(server, client)[0].get_alpn_proto_negotiated() == offered
         return
+    with pytest.raises(SSL.Error, match="no application protocol"):
+        agree(server, client)
+
+
+@pytest.mark.parametrize("kind", [Kind.C2S, Kind.S2S])
+def test_ours_is_found_among_others(authority: Authority, client: SSL.Context, kind: Kind) -> None:
+    client.set_alpn_protos([b"h2", kind.protocol + b"x", kind.protocol, b"http/1.1"])
+    server = server_context([authority.issue("example.com")], "some", kind)
+    for connection in agree(server, client):
+        assert connection.get_alpn_proto_negotiated() == kind.protocol
+
+
+@pytest.mark.parametrize("within", [b"x\x0bxmpp-client", b"xmpp-client\x01"])
+def test_attack_06_ours_within_another_is_not_ours(
+    authority: Authority, client: SSL.Context, within: bytes
+) -> None:
+    client.set_alpn_protos([within])
+    with pytest.raises(SSL.Error, match="no application protocol"):
+        agree(server_context([authority.issue("example.com")], "some", Kind.C2S), client)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_choice_that_fails_refuses(
+    authority: Authority, client: SSL.Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing:
+        NULL = ffi.NULL
+
+    client.set_alpn_protos([b"xmpp-client"])
+    server = server_context([authority.issue("example.com")], "some", Kind.C2S)
+    monkeypatch.setattr(openssl, "ffi", Failing)
     with pytest.raises(SSL.Error, match="no application protocol"):
         agree(server, client)
 

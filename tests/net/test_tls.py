@@ -8,7 +8,6 @@ from typing import get_args
 
 import pytest
 from OpenSSL import SSL
-from OpenSSL._util import ffi
 from OpenSSL._util import ffi, lib
 
 from proxy.net import openssl

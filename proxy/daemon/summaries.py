@@ -1,5 +1,6 @@
 """The one line of the log that tells a whole session."""
 
+from collections import deque
 from typing import Any
 
 from proxy.daemon.log import Log
@@ -22,7 +23,7 @@ class Summaries:
     def __init__(self, reactor: Any, log: Log | None) -> None:
         self._reactor = reactor
         self._log = log
-        self._over: list[Summary] = []
+        self._over: deque[Summary] = deque()
         self._call: Any = None
 
     def add(self, summary: Summary) -> None:
@@ -37,9 +38,10 @@ class Summaries:
             if self._call.active():
                 self._call.cancel()
             self._call = None
-        over, self._over = self._over, []
-        if self._log is not None:
-            for summary in over:
+        while self._over:
+            # One that cannot be written is lost, and not the others with it.
+            summary = self._over.popleft()
+            if self._log is not None:
                 self._log.write(summary.severity, "session ended", fields(summary))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from twisted.internet.task import Clock
 
+from proxy.daemon import summaries
 from proxy.daemon.log import Log
 from proxy.daemon.summaries import Summaries
 from proxy.net.summary import Summary
@@ -68,3 +69,20 @@ def test_at_the_end_they_are_written_at_once_and_not_twice(scene: Scene) -> None
     scene.clock.advance(0)
     scene.summaries.write()
     assert scene.sessions == ["a"]
+
+
+def test_one_that_cannot_be_written_takes_no_others_with_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_summary: Summary) -> dict[str, object]:
+        monkeypatch.undo()
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(summaries, "fields", fail)
+    for session in ("a", "b"):
+        scene.end(session)
+    with pytest.raises(RuntimeError):
+        scene.clock.advance(0)
+    scene.end("c")
+    scene.clock.advance(0)
+    assert scene.sessions == ["b", "c"]

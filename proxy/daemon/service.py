@@ -308,13 +308,13 @@ class Service:
         return self._hub is None or self._hub.quiet
 
     def _stopped(self) -> None:
-        self._summaries.write()
         self._generations.close()
         self._telling.stop()
         self._operation.stop()
         if self._hub is not None:
             self._hub.close()
             self._hub = None
+        self._summaries.write()
         self._emptied.callback(None)
 
     # What comes of connections

@@ -80,7 +80,7 @@ class Hub:
         return "hub"
 
     def doRead(self) -> None:
-        """Serve every socket that is ready."""
+        """Serve the sockets that are ready, and those that become so for `LONGEST`."""
         end = monotonic() + LONGEST
         # A turn of the reactor costs as much as a message.
         while self._serve() >= BUSY and monotonic() < end and not self._poller.closed:

@@ -12,7 +12,6 @@ LONGEST: Final = 253
 """Octets in a domain name (RFC 1035, section 2.3.4), the final dot left out."""
 
 
-@lru_cache(maxsize=512)  # many sessions, few domains; what is none is not kept
 def domain(text: str) -> str:
     """Return the domain that ``text`` names, as A-labels in lower case.
 
@@ -22,6 +21,11 @@ def domain(text: str) -> str:
     Raises:
         ValueError: ``text`` names no domain; the message says why.
     """
+    return _a_labels(text)
+
+
+@lru_cache(maxsize=512)  # many sessions, few domains; what is none is not kept
+def _a_labels(text: str) -> str:
     name = text.removesuffix(".")
     if not name:
         raise ValueError("a domain is empty")

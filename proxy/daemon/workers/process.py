@@ -127,11 +127,15 @@ class Worker(ProcessProtocol):
         )
 
     def reload(self, conf: int) -> "Deferred[Reloaded]":
-        """Have it take up another conf; fires with what came of it, and does not fail."""
+        """Have it take up another conf; fires with what came of it, and does not fail.
+
+        Raises:
+            OSError: there are no descriptors left; it has not been told.
+        """
         self._finish_reloading(Reloaded((GONE,)))
+        self._channel.say("reload", [conf])
         reloaded = self._reloaded = Deferred()
         self.reloading = 0
-        self._channel.say("reload", [conf])
         return reloaded
 
     def close(self) -> "Deferred[None]":

@@ -193,10 +193,8 @@ class Spawning(MemoryReactorClock):
     pid = 4711
 
 
-def test_a_process_that_dies_is_gone_and_was_not_to_end() -> None:
-    """Else what it dies of would be taken for an end that was due."""
-    ended: list[str] = []
-    process = Process(
+def process_of(ended: list[str]) -> Process:
+    return Process(
         Spawning(),  # type: ignore[no-untyped-call]
         1,
         ready=lambda _: None,
@@ -204,12 +202,31 @@ def test_a_process_that_dies_is_gone_and_was_not_to_end() -> None:
         ending=lambda _: None,
         ended=lambda _, why: ended.append(why),
     )
+
+
+def died(process: Process) -> None:
+    why = ProcessTerminated(signal=11)  # type: ignore[no-untyped-call]
+    process.processEnded(Failure(why))  # type: ignore[no-untyped-call]
+
+
+def test_one_that_could_not_be_told_of_a_conf_is_not_stuck_with_it() -> None:
+    """Else it would be ended, with all its sessions, for an answer that it cannot give."""
+    process = process_of([])
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        process.reload(-1)
+    assert process.reloading is None
+    died(process)
+
+
+def test_a_process_that_dies_is_gone_and_was_not_to_end() -> None:
+    """Else what it dies of would be taken for an end that was due."""
+    ended: list[str] = []
+    process = process_of(ended)
     outcome: list[Any] = []
     conf = junk()
     process.reload(conf).addCallback(outcome.append)
     os.close(conf)
-    why = ProcessTerminated(signal=11)  # type: ignore[no-untyped-call]
-    process.processEnded(Failure(why))  # type: ignore[no-untyped-call]
+    died(process)
     assert ended == ["killed by signal 11"]
     assert process.is_gone
     assert not process.is_ending

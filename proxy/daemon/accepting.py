@@ -41,11 +41,11 @@ from proxy.session.hooks import Address, View
 from proxy.session.inbound import Inbound
 from proxy.session.kinds import Kind
 from proxy.session.outbound import Outbound
-from proxy.session.outward import Reached, Rules, Trouble
 from proxy.session.passage import MakePassage
 from proxy.session.receiving import Domains
 from proxy.session.rules import TLSRule
 from proxy.session.session import Session
+from proxy.session.ways import Reached, Rules, Trouble
 from proxy.trust.policy import Pattern
 
 if TYPE_CHECKING:

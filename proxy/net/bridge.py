@@ -55,8 +55,8 @@ from proxy.session.commands import (
 from proxy.session.faults import located
 from proxy.session.hooks import Address, ClientHello, TLSFacts, View
 from proxy.session.kinds import Kind
-from proxy.session.outward import Reached, Trouble
 from proxy.session.session import Session
+from proxy.session.ways import Reached, Trouble
 from proxy.xmpp.errors import Condition, StreamError
 
 _NONE_RUN: Final[dict[Deadline, Armed]] = {}

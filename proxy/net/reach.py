@@ -10,7 +10,7 @@ from proxy.net.outgoing import Ends, Outgoing
 from proxy.net.resolver import Resolver
 from proxy.net.route import Request, Route, Way
 from proxy.session.hooks import Address
-from proxy.session.outward import Reached, Trouble
+from proxy.session.ways import Reached, Trouble
 
 Connected = Callable[[socket.socket, Reached], None]
 """Gets a connected, not blocking socket, and what it leads to."""

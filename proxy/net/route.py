@@ -19,7 +19,7 @@ from proxy.net.tcp import is_ours
 from proxy.net.tls import describe
 from proxy.net.tlsa import references
 from proxy.session.hooks import Address
-from proxy.session.outward import Trouble
+from proxy.session.ways import Trouble
 from proxy.trust.dane.claims import Claims
 
 TARGET_SECONDS: Final = 5.0

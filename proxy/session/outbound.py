@@ -22,7 +22,7 @@ from proxy.session.dialback import Dialback, Pair
 from proxy.session.faults import located
 from proxy.session.federation import MOST_PAIRS, Federation, FederationRules, cut_features
 from proxy.session.hooks import Condition, Element, StreamHeader, TLSFacts, View
-from proxy.session.outward import Rules
+from proxy.session.ways import Rules
 from proxy.trust.evidence import Evidence
 from proxy.trust.policy import Dialback as DialbackRule
 from proxy.trust.undecided import UndecidedError

@@ -5,11 +5,8 @@ so that in the end the client can be told why.
 """
 
 from collections.abc import Callable
-from enum import Enum
 from typing import Final, Protocol
 from weakref import proxy
-
-import attrs
 
 from proxy.session.commands import (
     Arm,
@@ -26,11 +23,11 @@ from proxy.session.commands import (
     StartServerTLS,
 )
 from proxy.session.faults import located
-from proxy.session.hooks import Address, Condition, TLSFacts
+from proxy.session.hooks import Condition, TLSFacts
 from proxy.session.ids import StreamIds
 from proxy.session.kinds import Kind
 from proxy.session.securing import CircleError, RedirectedError, Securing, WayError
-from proxy.trust.dane.claims import Claims
+from proxy.session.ways import Reached, Rules, Trouble
 from proxy.trust.evidence import Evidence
 from proxy.trust.policy import Level, Policy
 from proxy.trust.undecided import UndecidedError
@@ -48,64 +45,11 @@ _WAIT: Final = (Deadline.CONNECT, Deadline.WAY, Deadline.AUTHENTICATION)
 """What does not count while a verdict is waited for."""
 
 
-class Trouble(Enum):
-    """Why no way to a server is left."""
-
-    ABSENT = "there is no such domain, or no XMPP service for it"
-    UNREACHABLE = "nobody answers, or it cannot be found out where"
-    FORBIDDEN = "it may not be connected to"
-
-
 _CONDITIONS: Final = {
     Trouble.ABSENT: Condition.HOST_UNKNOWN,
     Trouble.UNREACHABLE: Condition.REMOTE_CONNECTION_FAILED,
     Trouble.FORBIDDEN: Condition.POLICY_VIOLATION,
 }
-
-
-@attrs.frozen
-class Reached:
-    """A way to a server, connected.
-
-    Attributes:
-        host: the server's name, or its address where nothing else is known.
-        address: the address and port that the connection leads to.
-        direct: whether direct TLS is spoken there.
-        more: whether there is another way after this one.
-        claims: what DNSSEC vouches for about the server; None where DNS was not asked.
-    """
-
-    host: str
-    address: Address
-    direct: bool
-    more: bool
-    claims: Claims | None = None
-
-
-class Rules(Protocol):
-    """What a forward listener allows and demands."""
-
-    report: bool
-    """Whether nothing is refused, and the log names what would be."""
-
-    def policy(self, domain: str) -> Policy:
-        """Return how ``domain`` (A-labels) must prove itself."""
-
-    def judge(
-        self, domain: str, policy: Policy, evidence: Evidence, claims: Claims | None
-    ) -> Verdict:
-        """Judge the server's certificate; raises UntrustedError, or UndecidedError."""
-
-    def judge_aside(self, domain: str, policy: Policy, evidence: Evidence) -> Verdict:
-        """As `judge`, of another domain than it was connected to for, and without a trace."""
-
-    def lacks_tls(self, domain: str) -> str:
-        """Take note that the server of ``domain`` says that it has no TLS.
-
-        Returns:
-            Why the domain is not to be reached without it; empty if nothing is against that but
-            the policy.
-        """
 
 
 class Surroundings(Protocol):

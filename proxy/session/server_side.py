@@ -14,10 +14,11 @@ from proxy.session.hooks import TLSFacts
 from proxy.session.ids import StreamIds
 from proxy.session.initiating import Initiating
 from proxy.session.kinds import Kind
-from proxy.session.outward import Outward, Reached, Rules
+from proxy.session.outward import Outward
 from proxy.session.passage import Passage
 from proxy.session.presenting import Next, Presenting
 from proxy.session.securing import RedirectedError, redirected
+from proxy.session.ways import Reached, Rules
 from proxy.trust.evidence import Evidence
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import Condition, StreamError

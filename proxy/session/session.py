@@ -45,10 +45,10 @@ from proxy.session.hooks import (
 )
 from proxy.session.ids import StreamIds
 from proxy.session.kinds import Kind
-from proxy.session.outward import Reached, Rules, Trouble
 from proxy.session.passage import MakePassage, RefusalError
 from proxy.session.receiving import Domains, Receiving
 from proxy.session.server_side import ServerSide
+from proxy.session.ways import Reached, Rules, Trouble
 from proxy.trust.evidence import Evidence
 from proxy.xmpp import errors
 from proxy.xmpp import namespaces as ns

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 
 from proxy.daemon.accepting import ALERTS, Accepting
 from proxy.daemon.model import Listener
-from proxy.session.outward import Reached, Trouble
+from proxy.session.ways import Reached, Trouble
 from tests.daemon.conf_fakes import conf_of, forwarding
 
 DOMAIN = "example.net"

@@ -16,7 +16,7 @@ from proxy.net import route as route_module
 from proxy.net.resolver import Resolver
 from proxy.net.route import LONGEST_TEXT, Request, Route, Way
 from proxy.net.targets import Target
-from proxy.session.outward import Trouble
+from proxy.session.ways import Trouble
 from tests.net.conftest import Turning
 from tests.net.name_server import NameServer
 from tests.net.test_connector import SILENT, silent

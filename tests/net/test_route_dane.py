@@ -5,7 +5,7 @@ import pytest
 
 from proxy.net.route import Request
 from proxy.net.targets import Target
-from proxy.session.outward import Trouble
+from proxy.session.ways import Trouble
 from proxy.trust.dane.claims import Claims
 from proxy.trust.dane.records import TLSA
 from proxy.trust.dane.references import References

@@ -21,9 +21,9 @@ from proxy.session.commands import (
     StartServerTLS,
 )
 from proxy.session.hooks import Address, Plugin, TLSFacts, TLSRule
-from proxy.session.outward import Reached, Trouble
 from proxy.session.securing import STARTTLS
 from proxy.session.session import Session
+from proxy.session.ways import Reached, Trouble
 from proxy.trust.dane.claims import Claims
 from proxy.trust.evidence import Evidence
 from proxy.trust.policy import Level, Pattern, Policy

@@ -21,8 +21,9 @@ from proxy.session.commands import (
     StartServerTLS,
 )
 from proxy.session.hooks import Condition
-from proxy.session.outward import MOST_REDIRECTIONS, Trouble
+from proxy.session.outward import MOST_REDIRECTIONS
 from proxy.session.securing import STARTTLS
+from proxy.session.ways import Trouble
 from proxy.trust.policy import Level
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.errors import FOOTER

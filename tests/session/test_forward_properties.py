@@ -18,9 +18,9 @@ from proxy.session.commands import (
     StartServerTLS,
 )
 from proxy.session.hooks import Plugin
-from proxy.session.outward import Trouble
 from proxy.session.securing import STARTTLS
 from proxy.session.session import Session
+from proxy.session.ways import Trouble
 from proxy.trust.policy import Level
 from proxy.xmpp import namespaces as ns
 from proxy.xmpp.headers import opening

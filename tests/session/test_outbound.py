@@ -13,8 +13,8 @@ from proxy.session.commands import (
     StartServerTLS,
 )
 from proxy.session.hooks import Condition
-from proxy.session.outward import Trouble
 from proxy.session.securing import STARTTLS
+from proxy.session.ways import Trouble
 from proxy.trust.policy import Level, Pattern, Policy
 from proxy.trust.verdict import UntrustedError, Verdict
 from proxy.xmpp import namespaces as ns

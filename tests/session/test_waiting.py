@@ -15,8 +15,9 @@ from proxy.session.commands import (
     StartServerTLS,
 )
 from proxy.session.hooks import Condition
-from proxy.session.outward import MOST_WAITS, Trouble
+from proxy.session.outward import MOST_WAITS
 from proxy.session.securing import STARTTLS
+from proxy.session.ways import Trouble
 from proxy.trust.policy import Level
 from proxy.trust.undecided import UndecidedError
 from proxy.trust.verdict import Status, UntrustedError, Verdict

@@ -15,9 +15,10 @@ from twisted.python.failure import Failure
 
 from proxy.net import client_hello
 from proxy.net.bridge_end import BridgeEnd
+from proxy.net.closing import BRIEF_LINGER, LINGER
 from proxy.net.deadlines import Armed
 from proxy.net.joined import Joined, Sockets
-from proxy.net.leg import BRIEF_LINGER, LINGER, Leg
+from proxy.net.leg import Leg
 from proxy.net.plain_relay import PlainRelay
 from proxy.net.reach import Reach
 from proxy.net.relay import Relay

@@ -13,42 +13,27 @@ from typing import Any, Final
 
 from OpenSSL import SSL
 from twisted.internet import interfaces
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.python.failure import Failure
+from twisted.internet.error import ConnectionLost
 from zope.interface import implementer
 
 from proxy.net import openssl
-from proxy.net.buffered import HIGH_WATER, BufferedSocket
+from proxy.net.buffered import HIGH_WATER
 from proxy.net.client_hello import Hello, MalformedError
-from proxy.net.handshake import Handshake, HandshakeError, Next
+from proxy.net.closing import ClosingSocket
+from proxy.net.handshake import HandshakeError, Next
 from proxy.net.hello_watch import HelloWatch, Wait
 from proxy.net.hub import GONE, HUNG_UP, IN, OUT
 from proxy.net.leg_protocol import LegProtocol, Silence
 from proxy.net.peer import shown
-from proxy.net.stapling import request_staple
-from proxy.net.tcp import is_address
-from proxy.net.tls import alert, describe, evidence, facts, server_facts
+from proxy.net.tls import alert, describe, evidence
+from proxy.net.turn import ClientTurn, ServerTurn, Turn
 from proxy.session.kinds import Kind
 from proxy.trust.evidence import Evidence
-
-READ_SIZE: Final = 16_384
-"""Bytes of plaintext read at a time."""
-
-LINGER: Final = 2.0
-"""Seconds for which a closed leg waits for its peer to close, so that the last words arrive."""
-
-BRIEF_LINGER: Final = 0.2
-"""The same where there may be very many such legs."""
 
 _READS_AT_ONCE: Final = 128
 _LAST_PIECE: Final = openssl.RECORD * (openssl.RECORDS - 1)
 _ORDINARY: Final = (openssl.WANT_READ, openssl.WANT_WRITE, openssl.ZERO_RETURN, openssl.NONE)
 _RETRY: Final = 0.05
-_NEXT: Final = {
-    openssl.NONE: Next.DONE,
-    openssl.WANT_READ: Next.READABLE,
-    openssl.WANT_WRITE: Next.WRITABLE,
-}
 
 
 class _Mode(Enum):
@@ -56,11 +41,10 @@ class _Mode(Enum):
     STREAM = "bytes as they come"
     HELLO = "waiting for a ClientHello"
     HANDSHAKE = "TLS handshake"
-    DISCARD = "closed, waiting for the peer to close"
 
 
 @implementer(interfaces.ITCPTransport, interfaces.IReadWriteDescriptor, interfaces.IPushProducer)
-class Leg(BufferedSocket):
+class Leg(ClosingSocket):
     """A connected socket as a transport.
 
     Args:
@@ -79,19 +63,15 @@ class Leg(BufferedSocket):
         "_choked",
         "_direct",
         "_ended_unread",
-        "_handshake",
         "_held",
         "_hello",
         "_kind",
-        "_linger",
         "_mode",
         "_paused",
-        "_peer_closed",
         "_read_blocked",
-        "_server_name",
         "_tls",
+        "_turn",
         "_watch",
-        "protocol",
     )
 
     def __init__(
@@ -104,24 +84,19 @@ class Leg(BufferedSocket):
         kind: Kind = Kind.C2S,
         answered: bool = False,
     ) -> None:
-        super().__init__(reactor)
+        super().__init__(reactor, connection, protocol)
         self._answered = answered
         self._choked = False  # whether the peer has to read before it is read
         self._kind = kind
-        self._socket = connection
         self._tls: SSL.Connection | None = None
-        self.protocol: LegProtocol | None = protocol
+        self._turn: Turn | None = None  # under way
         self._mode = _Mode.PEEK if peek else _Mode.STREAM
         self._direct = False
         self._ended_unread = False  # whether TLS has ended, of which nobody was told yet
-        self._handshake: Handshake | None = None  # under way
         self._held = False
         self._hello: Hello | None = None
-        self._linger: Any = None
         self._paused = False
-        self._peer_closed = False
         self._read_blocked = False  # reading waits until TLS could write
-        self._server_name = ""
         self._watch: HelloWatch | None = None
 
     def start(self) -> None:
@@ -140,38 +115,6 @@ class Leg(BufferedSocket):
             self._choked = True
             if not self._starved:
                 self._watch_reading(wanted=False)
-
-    def loseConnection(self) -> None:
-        """Send what is waiting, then close, as `close` does."""
-        self.close(LINGER)
-
-    def close(self, linger: float) -> None:
-        """Send what is waiting, then close: ``close_notify`` under TLS, and the TCP direction.
-
-        The leg then waits up to ``linger`` seconds for the peer to close, for closing a socket with
-        unread bytes would destroy what the peer has not read yet.
-        """
-        if self._socket is None or self._closing:
-            return
-        self._closing = True
-        self._watch_reading(wanted=False)
-        self._watch_hang_up(wanted=False)
-        self.unregisterProducer()
-        if self._mode in (_Mode.HELLO, _Mode.HANDSHAKE):
-            self._end(ConnectionDone())
-            return
-        if not self._buffer:
-            self._shut()
-        if self._socket is not None:
-            self._linger = self._reactor.callLater(linger, self._give_up)
-
-    def abortConnection(self) -> None:
-        """Close at once; what is waiting is lost."""
-        self._end(ConnectionAborted())
-
-    def loseWriteConnection(self) -> None:
-        """Not done: a leg ends whole (`loseConnection`)."""
-        self.loseConnection()
 
     # Producer
 
@@ -215,10 +158,6 @@ class Leg(BufferedSocket):
             # OpenSSL holds it already, so the socket will not tell.
             self._reactor.callLater(0, self._read_pending)
 
-    def stopProducing(self) -> None:
-        """End the leg, for nobody takes what it reads."""
-        self.loseConnection()
-
     # TLS
 
     def await_hello(self, *, direct: bool) -> None:
@@ -235,16 +174,10 @@ class Leg(BufferedSocket):
             # It could only come out in the midst of TLS.
             self._end(ConnectionLost("plaintext was still waiting when TLS began"))
             return
-        self._mode = _Mode.HANDSHAKE
-        if self._hello is not None and self._hello.goes_on:
-            self._handshake = Handshake(context, self._socket, accept=True)
-            self._tls = self._handshake.tls
-        else:
-            # As the server, OpenSSL takes in without end only what follows such a ClientHello.
-            self._tls = SSL.Connection(context, self._socket)
-            self._tls.set_accept_state()
-        openssl.read_a_record_at_a_time(self._tls)
-        self._shake_hands()
+        if self._hello is None:
+            raise RuntimeError("TLS was begun before its ClientHello")
+        hello, self._hello = self._hello, None
+        self._begin(ServerTurn(context, self._socket, hello, kind=self._kind, direct=self._direct))
 
     def start_client_tls(self, context: SSL.Context, server_name: str, *, direct: bool) -> None:
         """Begin the handshake, as the client.
@@ -259,17 +192,12 @@ class Leg(BufferedSocket):
         if self._buffer:
             self._end(ConnectionLost("plaintext was still waiting when TLS began"))
             return
+        self._begin(ClientTurn(context, self._socket, server_name, kind=self._kind, direct=direct))
+
+    def _begin(self, turn: Turn) -> None:
         self._mode = _Mode.HANDSHAKE
-        self._direct = direct
-        self._server_name = server_name
-        self._handshake = Handshake(context, self._socket, accept=False)
-        self._tls = self._handshake.tls
-        openssl.read_a_record_at_a_time(self._tls)
-        if not is_address(server_name):
-            self._tls.set_tlsext_host_name(server_name.encode("ascii"))
-        if direct:
-            self._tls.set_alpn_protos([self._kind.protocol])
-        request_staple(self._tls)
+        self._turn = turn
+        self._tls = turn.tls
         self._shake_hands()
 
     def evidence(self) -> Evidence:
@@ -309,7 +237,8 @@ class Leg(BufferedSocket):
         self._watch_nothing()
         connection, waiting = self._socket, bytes(self._buffer)
         tls = None if self._tls is None else openssl.inside(self._tls)
-        self._socket = self._tls = self._handshake = self.protocol = self._producer = None
+        self._socket = self.protocol = self._producer = None
+        self._let_go()
         self._buffer.clear()
         return connection, tls, waiting
 
@@ -334,16 +263,15 @@ class Leg(BufferedSocket):
         if events & (HUNG_UP | GONE) and hang_up_watched and self._hang_up_watched:
             self._hung_up(events)
 
-    def fail(self, _reason: str) -> None:
-        """End, because the code of this session has failed."""
-        self._end(ConnectionAborted())
-
     def doRead(self) -> None:
         """Read, because the socket has something."""
         if self._socket is None:
             return
         if self._starved:
             self._write_on()
+            return
+        if self._said_all:
+            self._discard()
             return
         match self._mode:
             case _Mode.STREAM if self._tls is not None:
@@ -356,8 +284,6 @@ class Leg(BufferedSocket):
                 self._peek_hello()
             case _Mode.HANDSHAKE:
                 self._shake_hands()
-            case _Mode.DISCARD:
-                self._discard()
 
     def _write_on(self) -> None:
         """Write, now that TLS can read what it needs for that."""
@@ -382,22 +308,7 @@ class Leg(BufferedSocket):
             self._watch_if_read()
             self.doRead()
 
-    def connectionLost(self, reason: Failure) -> None:
-        """Take note that the reactor has dropped the socket."""
-        self._end(reason.value or ConnectionLost())
-
     # Reading
-
-    def _receive(self, flags: int = 0) -> bytes | None:
-        """Read from the socket: None if there is nothing, or the leg has just ended."""
-        assert self._socket is not None  # noqa: S101 - only called while there is one
-        try:
-            return self._socket.recv(READ_SIZE, flags)
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            self._end(error)
-            return None
 
     def _read_plain(self) -> None:
         data = self._receive()
@@ -466,10 +377,11 @@ class Leg(BufferedSocket):
         return self._paused or self._held or self._choked or self._closing
 
     def _shake_hands(self) -> None:
-        if self._tls is None or self.protocol is None:
+        turn = self._turn
+        if turn is None or self.protocol is None:
             return
         try:
-            following = self._advance(self._tls)
+            following = turn.advance()
         except (HandshakeError, SSL.Error, OSError) as error:
             self.protocol.tlsFailed(describe(error))
             return
@@ -477,29 +389,16 @@ class Leg(BufferedSocket):
             self._read_when_writable()
         if following is not Next.DONE:
             return
-        self._handshake = None
-        hello, self._hello = self._hello, None
-        if hello is None:
-            agreed = server_facts(self._tls, self._server_name, direct=self._direct)
-            # OpenSSL should have seen to it that nothing else is chosen.
-            if agreed.protocol.encode() not in (b"", self._kind.protocol):
-                self.protocol.tlsFailed("ALPN has chosen what was not offered")
-                return
-        elif openssl.took_up(self._tls, hello.server_name):
-            agreed = facts(self._tls, hello, direct=self._direct, kind=self._kind)
-        else:
-            self.protocol.tlsFailed("the ClientHello has changed under way")
+        self._turn = None
+        try:
+            agreed = turn.agreed()
+        except HandshakeError as error:
+            self.protocol.tlsFailed(str(error))
             return
         self._mode = _Mode.STREAM
         self.protocol.tlsEstablished(agreed)
         if self._mode is _Mode.STREAM and self._socket is not None:
             self._read_tls()
-
-    def _advance(self, tls: SSL.Connection) -> Next:
-        """Take the handshake further."""
-        if self._handshake is not None:
-            return self._handshake.advance()
-        return _NEXT[openssl.advance(tls)]
 
     def _read_when_writable(self) -> None:
         self._read_blocked = True
@@ -564,11 +463,6 @@ class Leg(BufferedSocket):
             self.protocol.readConnectionLost()
         self._watch_reading(wanted=False)
 
-    def _discard(self) -> None:
-        data = self._receive()
-        if data is not None and not data:
-            self._end(ConnectionDone())
-
     # Writing
 
     def _send(self, piece: memoryview) -> int:
@@ -580,47 +474,18 @@ class Leg(BufferedSocket):
     def _write_failed(self, error: BaseException) -> None:
         self._end_soon(ConnectionLost(describe(error)))
 
-    def _shut(self) -> None:
-        """Everything is written: say so, and read on only to see the peer close."""
-        if self._socket is None or self._mode is _Mode.DISCARD:
-            return
-        self._mode = _Mode.DISCARD
-        try:
-            if self._tls is not None:
-                self._tls.shutdown()
-            if self._peer_closed:
-                self._end(ConnectionDone())
-                return
-            self._socket.shutdown(socket.SHUT_WR)
-        except (SSL.Error, OSError) as error:
-            self._end_soon(error)
-            return
-        self._watch_reading(wanted=True)
+    # The end
 
-    def _end_soon(self, reason: BaseException) -> None:
-        """End, but not at once: whoever writes or closes does not expect to be told meanwhile."""
-        self._watch_nothing()
-        self._reactor.callLater(0, self._end, reason)
+    @property
+    def _is_mute(self) -> bool:
+        return self._mode in (_Mode.HELLO, _Mode.HANDSHAKE)
 
-    def _give_up(self) -> None:
-        self._linger = None
-        self._end(ConnectionDone() if self._mode is _Mode.DISCARD else ConnectionAborted())
+    def _notify(self) -> None:
+        if self._tls is not None:
+            self._tls.shutdown()
 
-    # The end, and the reactor
-
-    def _end(self, reason: BaseException) -> None:
-        if self._socket is None:
-            return
-        self._watch_nothing()
-        if self._linger is not None:
-            self._linger.cancel()
-            self._linger = None
-        self._socket.close()
-        self._socket = self._tls = self._handshake = self._producer = None
-        self._buffer.clear()
-        protocol, self.protocol = self.protocol, None
-        if protocol is not None:
-            protocol.connectionLost(Failure(reason))  # type: ignore[no-untyped-call]
+    def _let_go(self) -> None:
+        self._tls = self._turn = None
 
 
 def close_politely(reactor: Any, connection: socket.socket) -> None:

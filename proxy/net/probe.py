@@ -16,8 +16,9 @@ from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from twisted.python.failure import Failure
 
 from proxy.net.client_hello import Hello
+from proxy.net.closing import LINGER
 from proxy.net.connector import Race, system_addresses
-from proxy.net.leg import LINGER, Leg
+from proxy.net.leg import Leg
 from proxy.net.probed import Attempt, Handshake, Probed, Vouched
 from proxy.net.resolver import LookupFailedError, Resolver, Security
 from proxy.net.route import TARGET_SECONDS, Request, leads_to

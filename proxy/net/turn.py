@@ -1,0 +1,150 @@
+"""The turn to TLS: how a handshake begins, how it goes on, and what it has agreed on."""
+
+import socket
+from abc import ABC, abstractmethod
+from typing import Final
+
+from OpenSSL import SSL
+
+from proxy.net import openssl
+from proxy.net.client_hello import Hello
+from proxy.net.handshake import Handshake, HandshakeError, Next
+from proxy.net.stapling import request_staple
+from proxy.net.tcp import is_address
+from proxy.net.tls import facts, server_facts
+from proxy.session.hooks import TLSFacts
+from proxy.session.kinds import Kind
+
+_NEXT: Final = {
+    openssl.NONE: Next.DONE,
+    openssl.WANT_READ: Next.READABLE,
+    openssl.WANT_WRITE: Next.WRITABLE,
+}
+
+
+class Turn(ABC):
+    """The handshake of one leg, and what it was begun with.
+
+    Attributes:
+        tls: pyOpenSSL's connection, which is the leg's from the end of the handshake on.
+    """
+
+    __slots__ = ("_direct", "_kind", "tls")
+
+    tls: SSL.Connection
+    _direct: bool
+    _kind: Kind
+
+    @abstractmethod
+    def advance(self) -> Next:
+        """Go on as far as the socket allows.
+
+        Raises:
+            HandshakeError: the peer does not do its part.
+            OpenSSL.SSL.Error: the handshake has failed; the peer has been told.
+            OSError: the connection is lost.
+        """
+
+    @abstractmethod
+    def agreed(self) -> TLSFacts:
+        """Return what the handshake has agreed on, once it is finished.
+
+        Raises:
+            HandshakeError: that cannot be, after how it was begun.
+            OpenSSL.SSL.Error: OpenSSL cannot say.
+        """
+
+
+class ServerTurn(Turn):
+    """The server's turn, which begins with a ClientHello that was looked at.
+
+    Args:
+        context: what is spoken.
+        connection: the socket, connected and not blocking, the ClientHello still unread on it.
+        hello: that ClientHello.
+        kind: the kind of stream, as in ``context``.
+        direct: whether TLS begins with the first byte.
+    """
+
+    __slots__ = ("_handshake", "_hello")
+
+    def __init__(
+        self,
+        context: SSL.Context,
+        connection: socket.socket,
+        hello: Hello,
+        *,
+        kind: Kind,
+        direct: bool,
+    ) -> None:
+        self._hello = hello
+        self._kind = kind
+        self._direct = direct
+        self._handshake: Handshake | None = None
+        if hello.goes_on:
+            self._handshake = Handshake(context, connection, accept=True)
+            self.tls = self._handshake.tls
+        else:
+            # As the server, OpenSSL takes in without end only what follows such a ClientHello.
+            self.tls = SSL.Connection(context, connection)
+            self.tls.set_accept_state()
+        openssl.read_a_record_at_a_time(self.tls)
+
+    def advance(self) -> Next:
+        """Go on, as `Turn.advance` does."""
+        if self._handshake is not None:
+            return self._handshake.advance()
+        return _NEXT[openssl.advance(self.tls)]
+
+    def agreed(self) -> TLSFacts:
+        """Return what was agreed on, as `Turn.agreed` does."""
+        if not openssl.took_up(self.tls, self._hello.server_name):
+            raise HandshakeError("the ClientHello has changed under way")
+        return facts(self.tls, self._hello, direct=self._direct, kind=self._kind)
+
+
+class ClientTurn(Turn):
+    """The client's turn.
+
+    Args:
+        context: what is spoken.
+        connection: the socket, connected and not blocking.
+        server_name: the domain for server name indication, as A-labels.
+        kind: the kind of stream, which ALPN names with direct TLS.
+        direct: whether TLS begins with the first byte (XEP-0368).
+    """
+
+    __slots__ = ("_handshake", "_server_name")
+
+    def __init__(
+        self,
+        context: SSL.Context,
+        connection: socket.socket,
+        server_name: str,
+        *,
+        kind: Kind,
+        direct: bool,
+    ) -> None:
+        self._server_name = server_name
+        self._kind = kind
+        self._direct = direct
+        self._handshake = Handshake(context, connection, accept=False)
+        self.tls = self._handshake.tls
+        openssl.read_a_record_at_a_time(self.tls)
+        if not is_address(server_name):
+            self.tls.set_tlsext_host_name(server_name.encode("ascii"))
+        if direct:
+            self.tls.set_alpn_protos([kind.protocol])
+        request_staple(self.tls)
+
+    def advance(self) -> Next:
+        """Go on, as `Turn.advance` does."""
+        return self._handshake.advance()
+
+    def agreed(self) -> TLSFacts:
+        """Return what was agreed on, as `Turn.agreed` does."""
+        agreed = server_facts(self.tls, self._server_name, direct=self._direct)
+        # OpenSSL should have seen to it that nothing else is chosen.
+        if agreed.protocol.encode() not in (b"", self._kind.protocol):
+            raise HandshakeError("ALPN has chosen what was not offered")
+        return agreed

@@ -123,9 +123,9 @@ class Box:
         )
 
     def begin(self, *command: str) -> "subprocess.Popen[str]":
-        """Begin a command inside; its output can be read while it runs."""
+        """Begin a command inside; it can be written to, and read from, while it runs."""
         return subprocess.Popen(
-            self._inside(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+            self._inside(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def _inside(self, command: Sequence[str]) -> list[str]:

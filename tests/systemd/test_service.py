@@ -17,15 +17,16 @@ with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=20) as co
         print(secured.version())
 """
 CROWD = """\
-import socket, sys, time
+import select, socket, sys, time
 header = (
     b"<stream:stream to='example.com' version='1.0' xmlns='jabber:client' "
     b"xmlns:stream='http://etherx.jabber.org/streams'>"
 )
 met = {"answered": 0, "ended": 0, "refused": 0}
-print("begun", flush=True)
-end = time.monotonic() + float(sys.argv[1])
-while time.monotonic() < end:
+enough = None
+while enough is None or met["answered"] < enough:
+    if enough is None and select.select([sys.stdin], [], [], 0)[0]:
+        enough = met["answered"] + 10
     try:
         with socket.create_connection(("127.0.0.1", 5222), timeout=20) as connection:
             connection.sendall(header)
@@ -37,10 +38,14 @@ while time.monotonic() < end:
     except OSError:
         met["refused"] += 1
     else:
-        met["answered" if b"<starttls" in said else "ended"] += 1
+        answered = b"<starttls" in said
+        met["answered" if answered else "ended"] += 1
+        if answered and met["answered"] == 1:
+            print("begun", flush=True)
     time.sleep(0.005)
-print(met["answered"], met["ended"], met["refused"])
+print(met["ended"], met["refused"])
 """
+"""Connects again and again, until ten are answered after its input has ended."""
 
 REDIRECTED = """\
 [[listener]]
@@ -134,18 +139,17 @@ def test_a_mistake_in_the_conf_waits_for_a_person(box: Box) -> None:
 def test_a_restart_with_sockets_of_systemd_refuses_nobody(box: Box) -> None:
     write(box, "systemd:c2s")
     box.told("systemctl", "start", "bascule.socket", "bascule")
-    crowd = box.begin(PYTHON, "-c", CROWD, "5")
+    crowd = box.begin(PYTHON, "-c", CROWD)
     assert crowd.stdout is not None
     assert crowd.stdout.readline() == "begun\n"
     for _ in range(2):
         time.sleep(0.3)
         box.told("systemctl", "restart", "bascule")
     told, _ = crowd.communicate(timeout=60)
-    answered, ended, refused = map(int, told.split())
+    ended, refused = map(int, told.split())
     assert refused == 0
     # Whoever was connected when the service stopped was told so.
     assert ended <= 2
-    assert answered > 20
 
 
 def test_the_first_connection_starts_the_service(box: Box) -> None:

@@ -199,13 +199,12 @@ def test_a_stop_ends_the_sessions_of_all_and_then_all(service: Box) -> None:
 
 
 def test_a_restart_with_sockets_of_systemd_refuses_nobody(service: Box) -> None:
-    crowd = service.begin(PYTHON, "-c", CROWD, "5")
+    crowd = service.begin(PYTHON, "-c", CROWD)
     assert crowd.stdout is not None
     assert crowd.stdout.readline() == "begun\n"
     service.told("systemctl", "restart", "bascule")
     told, _ = crowd.communicate(timeout=60)
-    answered, ended, refused = map(int, told.split())
+    ended, refused = map(int, told.split())
     assert refused == 0
     # Whoever was connected when a worker stopped was told so.
     assert ended <= WORKERS
-    assert answered > 20

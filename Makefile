@@ -43,7 +43,7 @@ test-rest:
 # What depends on other projects' versions: TLS, certificates, names, XML. There is no environment
 # where setup.sh has said that no index can be reached.
 oldest: $(OLDEST)/.ready ## Run tests on the oldest versions that are supported (ARGS: options of pytest)
-	@[ ! -e $< ] || $(OLDEST)/bin/python -m pytest $(OLDEST_TESTS) $(ARGS)
+	@[ ! -e $< ] || HYPOTHESIS_PROFILE=brief $(OLDEST)/bin/python -m pytest $(OLDEST_TESTS) $(ARGS)
 
 check: $(VENV)/.ready ## Lint, formatting, types, generated files
 	$(VENV)/bin/ruff check .

@@ -14,6 +14,7 @@ from tests.authority import Authority
 from tests.servers import ejabberd, jabberd2, prosody
 from tests.servers.dns import unbound
 
+hypothesis.settings.register_profile("brief", max_examples=10, deadline=None)
 hypothesis.settings.register_profile("fast", max_examples=50, deadline=None)
 hypothesis.settings.register_profile("deep", max_examples=5000, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))

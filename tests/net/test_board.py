@@ -80,7 +80,7 @@ def is_full(worker: SharedCounts, key: str) -> bool:
     return all(worker._taken[slot : slot + SMALL.window])
 
 
-Model.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Model.TestCase.settings = settings(stateful_step_count=40)
 TestModel = Model.TestCase
 
 

@@ -26,9 +26,7 @@ SHARED = {
 
 
 def run(*command: object) -> str:
-    done = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, timeout=110, check=False
-    )
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

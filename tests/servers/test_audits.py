@@ -198,7 +198,6 @@ def test_sslscan_finds_only_strong_tls(front: Front, tmp_path: Path) -> None:
         arguments,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=100,
         check=True,
     )
     found = ET.parse(report).getroot().find("ssltest")
@@ -228,6 +227,7 @@ def _is_weak(suite: str) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.server("testssl")
 @pytest.mark.parametrize(
     ("transport", "domain"),
@@ -273,7 +273,6 @@ def _findings(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=110,
         check=False,
     )
     assert report.exists(), ran.stdout + ran.stderr

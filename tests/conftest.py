@@ -14,9 +14,14 @@ from tests.authority import Authority
 from tests.servers import ejabberd, jabberd2, prosody
 from tests.servers.dns import unbound
 
-hypothesis.settings.register_profile("brief", max_examples=10, deadline=None)
-hypothesis.settings.register_profile("fast", max_examples=50, deadline=None)
-hypothesis.settings.register_profile("deep", max_examples=5000, deadline=None)
+for profile, examples in (("brief", 10), ("fast", 50), ("deep", 5000)):
+    # However slow the machine is, that says nothing of what is tested.
+    hypothesis.settings.register_profile(
+        profile,
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 NODE_CLIENTS = Path(__file__).parent / "servers" / "node"

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,14 +22,23 @@ BASCULE = Path(sys.executable).with_name("bascule")
 LOOKS = 0.2
 """Seconds between looks at files."""
 
+SECONDS = 60.0
+"""Enough for anything that comes at all."""
+
 
 class Changing(Logged):
-    """The service on a reactor of its own in a thread; it looks at its files very often."""
+    """The service on a reactor of its own in a thread; it looks at its files very often.
 
-    def __init__(self, path: Path, written: str) -> None:
+    Args:
+        path: where its conf goes.
+        written: its conf.
+        looks: seconds between looks.
+    """
+
+    def __init__(self, path: Path, written: str, looks: float = LOOKS) -> None:
         self.path = path
         # Wherever it is made, it knows its file.
-        making = partial(Service, source=ConfFile(path.absolute()), interval=LOOKS)
+        making = partial(Service, source=ConfFile(path.absolute()), interval=looks)
         self._making = mock.patch.object(in_process, "Service", making)
         self._making.start()
         try:
@@ -46,6 +56,23 @@ class Changing(Logged):
     @property
     def service(self) -> Service:
         return self._service
+
+    def look(self, times: int = 3) -> None:
+        """Have it look at its files some times, and see to what it finds there."""
+        watch = self._service._renewal.watch
+        looks = list[Any]()  # those that are to come, and the last one is being waited for
+
+        def is_over() -> bool:
+            due = watch._next  # None while it sees to what it has found
+            if due is not None and due not in looks:
+                looks.append(due)
+                due.reset(0)
+            return len(looks) > times
+
+        end = time.monotonic() + SECONDS
+        while not self.call(is_over):
+            assert time.monotonic() < end, "it does not look any more"
+            time.sleep(0.01)
 
     def call(self, function: Callable[..., Any], *arguments: object) -> Any:
         """Call something in the service's thread, and wait for what comes of it."""

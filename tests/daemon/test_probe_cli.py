@@ -21,6 +21,7 @@ from proxy.daemon.model import Conf
 from proxy.daemon.probe import Question
 from proxy.xmpp.headers import opening
 from tests.authority import Authority
+from tests.net.client import read_all
 from tests.net.name_server import NameServer
 from tests.net.remote_server import NO_OFFER, RemoteServer
 from tests.pages import ROOT
@@ -393,7 +394,7 @@ def test_the_daemon_does_as_the_probe_says(
             if carried:
                 assert server.spoken.wait(20)
             else:
-                assert b"<stream:error>" in client.recv(65536)
+                assert b"<stream:error>" in read_all(client)
                 assert not server.spoken.is_set()
     assert done.returncode == (0 if carried else 1)
 

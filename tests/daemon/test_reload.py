@@ -18,6 +18,7 @@ from proxy.daemon.control.facts import Reloaded
 from proxy.daemon.trusting import trust
 from proxy.net.tls import TLSSetupError
 from tests.authority import Authority
+from tests.daemon.notifying import Notifying
 from tests.daemon.reloaded import Changing, bascule, changed
 from tests.net.client import log_in, logged_in, offered
 from tests.net.forward import Logged
@@ -234,7 +235,8 @@ def test_metrics_move_and_count_on(
 ) -> None:
     ports = free_port(), free_port()
     domains = [served(legacy, [authority.issue(DOMAIN)])]
-    front = Front(tmp_path, domains, listeners=RULES)
+    # A command is run while a client waits.
+    front = Front(tmp_path, domains, listeners=RULES, tables={"deadlines": {"negotiation": 600}})
     with front:
         addresses = [f'\n[metrics]\naddress = "{HOST}:{port}"\n' for port in ports]
         changed(front.configuration_path, ("", addresses[0]))
@@ -309,7 +311,7 @@ def test_systemd_hears_of_a_reload(
 ) -> None:
     address = str(tmp_path / "notify")
     domains = [served(legacy, [authority.issue(DOMAIN)])]
-    front = Front(tmp_path, domains, environment={"NOTIFY_SOCKET": address})
+    front = Notifying(tmp_path, domains, environment={"NOTIFY_SOCKET": address})
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address)
         manager.settimeout(20)

@@ -2,7 +2,6 @@
 
 import shutil
 import ssl
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -33,16 +32,23 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def daemon(
-    tmp_path: Path, place: Path, legacy: LegacyServer, authority: Authority
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    place: Path,
+    legacy: LegacyServer,
+    authority: Authority,
 ) -> Iterator[Changing]:
+    """It looks at its files very often; a parameter is the number of seconds from look to look."""
+    looks = getattr(request, "param", LOOKS)
     by_copy(place, authority.issue(DOMAIN))
     domains = [
         served(legacy, [(place / "crt", place / "key")]),
         served(legacy, [authority.issue(OTHER_DOMAIN)], OTHER_DOMAIN),
     ]
-    front = Front(tmp_path, domains)
+    front = Front(tmp_path, domains, tables={"deadlines": {"negotiation": 600}})
     front.write()
-    with Changing(front.configuration_path, front.configuration_path.read_text()) as daemon:
+    written = front.configuration_path.read_text()
+    with Changing(front.configuration_path, written, looks) as daemon:
         yield daemon
 
 
@@ -89,7 +95,7 @@ def test_a_certificate_is_taken_up_unasked(
     with logged_in(daemon.ports["c2s"], authority.ca_path) as stream:
         before = presented(daemon, authority)
         pair = authority.issue(DOMAIN)
-        replace(place, pair)
+        daemon.call(replace, place, pair)  # it does not look in between
         line = daemon.wait_for_line("certificate taken up")
         assert presented(daemon, authority) == serial(pair[0]) != before
         stream.send("<presence/>")
@@ -99,7 +105,7 @@ def test_a_certificate_is_taken_up_unasked(
     assert leaf.fingerprint(SHA256()).hex(":").upper() in line.upper()
     assert f"serial={leaf.serial_number:x} days_left=" in line
     assert " pin=" in line
-    time.sleep(5 * LOOKS)
+    daemon.look()
     assert sum("taken up" in each for each in daemon.lines()) == 1
     assert not any(KEPT in each for each in daemon.lines())
 
@@ -113,7 +119,7 @@ def test_a_key_that_does_not_fit_yet_is_waited_for(
     line = daemon.wait_for_line(KEPT)
     assert f"warning {KEPT}: {place}/key is not the key of {place}/crt" in line
     assert presented(daemon, authority) == before
-    time.sleep(5 * LOOKS)
+    daemon.look()
     assert sum(KEPT in each for each in daemon.lines()) == 1
     shutil.copyfile(pair[1], place / "key")
     daemon.wait_for_line("certificate taken up")
@@ -139,6 +145,7 @@ def test_what_cannot_serve_is_not_taken_up(
     assert presented(daemon, authority) == serial(pair[0])
 
 
+@pytest.mark.parametrize("daemon", [600.0], indirect=True)
 def test_a_reload_takes_up_certificates_and_says_so(
     daemon: Changing, place: Path, authority: Authority
 ) -> None:
@@ -146,7 +153,7 @@ def test_a_reload_takes_up_certificates_and_says_so(
     by_copy(place, pair)
     assert daemon.reload().changes["certificates"] == DOMAIN
     assert presented(daemon, authority) == serial(pair[0])
-    time.sleep(5 * LOOKS)
+    daemon.look()
     # It has been taken up once.
     assert not any("taken up" in line for line in daemon.lines())
     daemon.wait_for_line(f"reloaded changed=nothing certificates={DOMAIN}")

@@ -15,6 +15,7 @@ from twisted.internet.task import Clock
 from proxy.daemon import notify
 from proxy.daemon.notify import STATUS_INTERVAL, Pulse, reloading, watchdog
 from tests.authority import Authority
+from tests.daemon.notifying import Notifying
 from tests.net.front import DOMAIN, Front, served
 from tests.net.legacy import LegacyServer
 from tests.servers.stream import plaintext
@@ -123,8 +124,9 @@ def test_without_a_service_manager_nothing_is_scheduled(monkeypatch: pytest.Monk
 def test_a_service_manager_that_does_not_listen_does_not_hold_up_the_reactor(
     manager: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It would be waited for longer than the test may take, were it waited for at all."""
     monkeypatch.setenv("WATCHDOG_USEC", "4000000")
-    monkeypatch.setattr(notify, "_PATIENCE", 0.05)
+    monkeypatch.setattr(notify, "_PATIENCE", 600.0)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as crowd:
         crowd.connect(manager.getsockname())
         crowd.setblocking(False)
@@ -133,11 +135,11 @@ def test_a_service_manager_that_does_not_listen_does_not_hold_up_the_reactor(
                 crowd.send(b"X=1")
     clock = Clock()
     pulse = Pulse(clock, lambda: "")
-    before = time.monotonic()
     pulse.start()
-    assert time.monotonic() - before < 0.04
+    monkeypatch.setattr(notify, "_PATIENCE", 0.05)
+    before = time.monotonic()
     notify.notify("STOPPING=1")
-    assert 0.05 <= time.monotonic() - before < 5
+    assert time.monotonic() - before >= 0.05
     assert not any("STOPPING" in said or "WATCHDOG" in said for said in heard(manager))
     # The next one finds room again.
     clock.advance(2)
@@ -148,7 +150,7 @@ def test_the_daemon_is_alive_to_systemd_until_it_stops(
     tmp_path: Path, legacy: LegacyServer, authority: Authority, manager: socket.socket
 ) -> None:
     told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
-    front = Front(tmp_path, [served(legacy, [authority.issue(DOMAIN)])], environment=told)
+    front = Notifying(tmp_path, [served(legacy, [authority.issue(DOMAIN)])], environment=told)
     manager.settimeout(20)
     with front:
         assert manager.recv(100) == b"READY=1"

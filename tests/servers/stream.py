@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.servers.program import HOST
 
 STARTTLS = b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"
-SECONDS = 15.0
+SECONDS = 60.0
 
 
 class Stream:

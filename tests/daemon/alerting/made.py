@@ -1,6 +1,7 @@
 """What the tests of alerting share: made-up alerts, a log to read, a reactor to run on."""
 
 import io
+import signal
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
@@ -19,7 +20,9 @@ from proxy.session import commands
 from proxy.trust.keyring.alerts import Alert, Kind, Severity
 from proxy.xmpp.jids import Jid
 
-SECONDS = 20.0
+SECONDS = 60.0
+"""How long a scenario may take; what must not be waited for lasts longer."""
+
 NOON = 1_700_000_000.0
 DOMAIN = "localhost"
 ACCOUNT = Jid("bascule", DOMAIN)
@@ -88,7 +91,11 @@ def memory_log() -> tuple[Log, io.StringIO]:
 
 
 def run(scenario: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
-    """Run a scenario on a reactor of its own, in this thread, with its signal handlers."""
+    """Run a scenario on a reactor of its own, in this thread, with its signal handlers.
+
+    Those from before are back when it is over: else nobody could interrupt the tests any more.
+    """
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     reactor = EPollReactor()  # type: ignore[no-untyped-call]
     outcome: list[T | Failure] = []
 
@@ -103,6 +110,8 @@ def run(scenario: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
 
     reactor.callWhenRunning(begin)
     reactor.run()
+    for each, handler in before.items():
+        signal.signal(each, handler)
     for left in reactor.removeAll():  # type: ignore[no-untyped-call]
         left.connectionLost(Failure(ConnectionDone()))  # type: ignore[no-untyped-call]
     [result] = outcome

@@ -10,7 +10,6 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import deferLater
 
 from proxy.daemon.alerting import messenger as under_test
 from proxy.daemon.alerting.conversation import log_in
@@ -178,8 +177,8 @@ def test_a_wrong_password_is_told_of_a_few_times_and_the_alert_is_then_lost(
     async def scenario(setting: Setting) -> None:
         setting.messenger.tell(told())
         await until(setting.reactor, lambda: len(setting.reports.lines) == 3)
-        await deferLater(setting.reactor, 0.3)
-        assert not setting.server._connections
+        await until(setting.reactor, lambda: not setting.server._connections)
+        assert setting.messenger._timer is None
 
     setting = in_setting(scenario, password_file)
     lines = [fields for _, _, fields in setting.reports.lines]

@@ -29,6 +29,8 @@ def start(tmp_path: Path, *, once: bool, port: int = 0) -> subprocess.Popen[str]
             "TMPDIR": str(tmp_path),
         },
         encoding="utf-8",
+        # A shell that runs the tests in the background has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
 
 

@@ -67,8 +67,14 @@ def states(front: Front) -> list[str]:
 
 
 def running(front: Front) -> dict[int, int]:
-    """Return the process of each worker that runs, by its number."""
-    found = workers(front)
+    """Return the process of each worker that runs, by its number, once none is slow to answer."""
+    found: list[dict[str, Any]] = []
+
+    def is_told() -> bool:
+        found[:] = workers(front)
+        return not any(each["state"] == "silent" for each in found)
+
+    comes(is_told)
     return {each["number"]: each["pid"] for each in found if each["state"] == "running"}
 
 

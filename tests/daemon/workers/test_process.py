@@ -28,18 +28,33 @@ from tests.servers.program import HOST, free_port
 CHANNEL = 3
 
 SUPERVISOR = """\
-import os, sys
+import os, signal, sys
 import proxy.daemon.workers.crew as crew
 import proxy.daemon.workers.supervisor as supervisor
 sys.executable = sys.argv.pop(1)
-crew.LOOKS = float(sys.argv.pop(1))
 supervisor.GRACE = float(sys.argv.pop(1))
+crew._DYING = 600.0
+
+class Hasty(crew.Crew):
+    def want(self, number):
+        signal.signal(signal.SIGUSR2, lambda *_: self._reactor.callFromThread(self.look_often))
+        return super().want(number)
+
+    def look_often(self):
+        self._looking.stop()
+        self._looking.start(1.0, now=False)
+
+supervisor.Crew = Hasty
 os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)
 from proxy.daemon.cli import main
 sys.exit(main())
 """
-"""Starts its workers by another program, looks after them at other intervals, waits for them
-for another time, and has a descriptor that whatever it starts would inherit."""
+"""Starts its workers by another program, waits for their end for another time, and has a descriptor
+that whatever it starts would inherit.
+
+SIGUSR2 has it look after them every second: not before they have begun, which may take its time.
+One that dies is never too slow in it to be shown where it was.
+"""
 
 TELLING = """\
 import json, os, sys
@@ -50,9 +65,10 @@ for each in os.listdir("/proc/self/fd"):
         descriptors[each] = os.readlink(f"/proc/self/fd/{each}")
     except FileNotFoundError:  # that by which the directory was read
         pass
-with open(f"{file}.part", "w") as told:
+part = f"{file}.part{os.getpid()}"  # several may write at the same time
+with open(part, "w") as told:
     json.dump([arguments, dict(os.environ), descriptors], told)
-os.rename(f"{file}.part", f"{file}.{os.getpid()}")
+os.rename(part, f"{file}.{os.getpid()}")
 place = arguments.index("-c") + 1
 arguments[place] = f'''
 import importlib.metadata, os, signal
@@ -98,7 +114,6 @@ class Begun(Front):
         legacy: the server behind it.
         pair: the certificate of the domain, with its private key.
         isolated: whether its interpreter is, as that of a package is.
-        looks: seconds from one look at the workers to the next.
         grace: seconds that workers may take for nothing, twice, when they end.
         tables: what else stands in the conf.
         environment: variables for the daemon.
@@ -111,7 +126,6 @@ class Begun(Front):
         pair: tuple[Path, Path],
         *,
         isolated: bool = False,
-        looks: float = 5.0,
         grace: float = 5.0,
         tables: dict[str, dict[str, object]] | None = None,
         environment: dict[str, str] | None = None,
@@ -120,7 +134,7 @@ class Begun(Front):
         domains = [served(legacy, [pair])]
         super().__init__(directory, domains, tables=all_tables, environment=environment)
         self._isolation = "-I" if isolated else "-P"
-        self._times = (str(looks), str(grace))
+        self._grace = str(grace)
 
     def start(self) -> None:
         self.begin()
@@ -137,7 +151,7 @@ class Begun(Front):
         telling.with_suffix(".py").write_text(TELLING)
         python = (sys.executable, self._isolation, "-c", SUPERVISOR)
         conf = self.configuration_path
-        self.launch(*python, telling, *self._times, "run", "-c", conf)
+        self.launch(*python, telling, self._grace, "run", "-c", conf)
 
     def told(self) -> dict[int, Told]:
         """Return what each worker that there ever was told, by its process."""
@@ -225,9 +239,10 @@ def test_a_worker_runs_no_code_that_its_supervisor_would_not(
 def test_a_worker_that_hangs_is_replaced_and_the_log_shows_where(
     begins: Begins, authority: Authority
 ) -> None:
-    front = begins(looks=1.0)
+    front = begins()
     before = settled(front)
     os.kill(before[1], signal.SIGUSR1)
+    front.processes[0].send_signal(signal.SIGUSR2)
     comes(lambda: running(front).get(1) not in (None, before[1]))
     assert running(front)[2] == before[2]
     log = front.log()

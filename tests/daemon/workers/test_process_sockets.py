@@ -104,6 +104,7 @@ def test_connections_wait_while_the_supervisor_is_dead(several: Several) -> None
         for stream in streams:
             stream.send_header()
         several.start()
+        settled(several)
         for stream in streams:
             assert "<starttls" in stream.read_until("</stream:features>")
 
@@ -125,6 +126,7 @@ def test_a_restart_keeps_connections_waiting(several: Several) -> None:
         for stream in streams:
             stream.send_header()
         several.start()
+        settled(several)
         for stream in streams:
             assert "<starttls" in stream.read_until("</stream:features>")
 

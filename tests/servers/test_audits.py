@@ -1,9 +1,11 @@
 """What the usual auditors find when they look at Bascule: TLS 1.2 and 1.3, and no weakness."""
 
+import contextlib
 import json
+import os
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -42,14 +44,35 @@ openssl = pytest.mark.server("openssl")
 each_domain = pytest.mark.parametrize("domain", [PROSODY, JABBERD2])
 
 
+def _said(text: bytes) -> Callable[[bytes], bool]:
+    return lambda output: text in output
+
+
+_up = _said(b"Verify return code: ")
+
+
+def _has_ticket(path: Path) -> Callable[[bytes], bool]:
+    """Return what tells whether a session has been written: the ticket comes after all else."""
+    return lambda _output: path.exists() and b"-----END SSL SESSION" in path.read_bytes()
+
+
 def _s_client(
     front: Front,
     transport: Transport,
     *options: str,
     domain: str = PROSODY,
-    typed: Sequence[bytes] = (),
+    typed: Sequence[tuple[Callable[[bytes], bool], bytes]] = (),
 ) -> tuple[int, str]:
-    """Run ``openssl s_client``, type lines a second apart; return exit status and output."""
+    """Run ``openssl s_client``; return exit status and output.
+
+    Args:
+        front: what it connects to.
+        transport: how TLS begins.
+        options: more of its options.
+        domain: the domain that it wants to reach.
+        typed: lines that are typed, each as soon as what stands before it is true of what it has
+            said until then.
+    """
     arguments = ["openssl", "s_client", "-connect", f"{HOST}:{front.port}", "-servername", domain]
     arguments += ["-CAfile", str(front.authority.ca_path), "-verify_return_error"]
     if transport == "starttls":
@@ -61,14 +84,19 @@ def _s_client(
         stderr=subprocess.STDOUT,
     ) as process:
         assert process.stdin
-        try:
-            for line in typed:
-                time.sleep(1)
+        assert process.stdout
+        output = b""
+        os.set_blocking(process.stdout.fileno(), False)
+        for ready, line in typed:
+            while not ready(output) and process.poll() is None:
+                time.sleep(0.02)
+                with contextlib.suppress(BlockingIOError):
+                    output += os.read(process.stdout.fileno(), 65536)
+            with contextlib.suppress(BrokenPipeError):  # it has left
                 process.stdin.write(line)
                 process.stdin.flush()
-            output, _ = process.communicate(timeout=20)
-        except BrokenPipeError:
-            output, _ = process.communicate(timeout=20)
+        try:
+            output += process.communicate(timeout=60)[0]
         except subprocess.TimeoutExpired:
             process.kill()
             raise
@@ -150,15 +178,18 @@ def test_xmpp_by_alpn_is_accepted(front: Front, transport: Transport) -> None:
 @openssl
 @each_transport
 def test_renegotiation_is_refused(front: Front, transport: Transport) -> None:
-    _, output = _s_client(front, transport, "-tls1_2", typed=[b"R\n", b"Q\n"])
+    typed = [(_up, b"R\n"), (_said(b"no renegotiation"), b"Q\n")]
+    _, output = _s_client(front, transport, "-tls1_2", typed=typed)
     assert "RENEGOTIATING" in output
     assert "no renegotiation" in output
 
 
 @openssl
 @each_transport
-def test_no_early_data_is_allowed(front: Front, transport: Transport) -> None:
-    _, output = _s_client(front, transport, "-tls1_3", typed=[b"Q\n"])
+def test_no_early_data_is_allowed(front: Front, transport: Transport, tmp_path: Path) -> None:
+    ticket = tmp_path / "session"
+    options = ("-tls1_3", "-sess_out", str(ticket))
+    _, output = _s_client(front, transport, *options, typed=[(_has_ticket(ticket), b"Q\n")])
     assert "Protocol  : TLSv1.3" in output or "New, TLSv1.3" in output
     allowed = [line for line in output.splitlines() if "Max Early Data:" in line]
     assert all(line.strip() == "Max Early Data: 0" for line in allowed), allowed
@@ -170,13 +201,14 @@ def test_no_early_data_is_allowed(front: Front, transport: Transport) -> None:
 def test_a_session_is_resumed_for_its_own_domain_only(
     front: Front, transport: Transport, version: str, tmp_path: Path
 ) -> None:
-    ticket = str(tmp_path / "session")
-    wait = [b"Q\n"]  # a second later, when tickets have arrived and a failure has shown
-
+    file = tmp_path / "session"
+    ticket = str(file)
+    wait = [(_has_ticket(file), b"Q\n")]
     status, output = _s_client(front, transport, version, "-sess_out", ticket, typed=wait)
     assert status == 0, output
     assert "\nNew, " in output
 
+    wait = [(_up, b"Q\n")]
     status, output = _s_client(front, transport, version, "-sess_in", ticket, typed=wait)
     assert status == 0, output
     assert "\nReused, " in output

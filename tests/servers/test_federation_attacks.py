@@ -157,7 +157,7 @@ class Place:
     def wait_for_request(self, domain: str) -> None:
         """Wait until jabberd2 has been asked to let a domain in."""
         asked = f"received dialback auth request for route '{JABBERD2}/{domain}'"
-        self.server.wait_for_log(asked, seconds=5)
+        self.server.wait_for_log(asked)
 
     def valid_routes(self) -> set[str]:
         """Return for which domains jabberd2 has ever let stanzas in."""
@@ -266,7 +266,7 @@ def test_attack_16_an_answer_that_is_heard_as_another_ones(place: Place, words: 
                 place.wait_for_request(words.victim)
                 asked.send(valid(words.sender, stream_id, words.more))
                 asked.read_to_end()
-            place.bascule.wait_for_log(words.problem, seconds=5)
+            place.bascule.wait_for_log(words.problem)
             stream.send(message(words.victim))
             assert "<not-authorized " in stream.read_to_end()
 

@@ -2,7 +2,10 @@
 
 import json
 import time
+from functools import partial
 from typing import Any
+
+import pytest
 
 from tests.systemd.box import Box
 from tests.systemd.conftest import CONF, write
@@ -110,12 +113,14 @@ def test_the_service_runs_hardened_with_keys_handed_over(box: Box) -> None:
     assert box.property("bascule", "Result") == "success"
 
 
+@pytest.mark.usefixtures("_watched")
 def test_a_stuck_process_is_started_anew(box: Box) -> None:
     write(box, "127.0.0.1:5222")
     box.told("systemctl", "start", "bascule")
     pid = box.property("bascule", "MainPID")
-    # Longer than the watchdog waits: it is fed.
-    time.sleep(3)
+    fed = partial(box.property, "bascule", "WatchdogTimestampMonotonic")
+    first = fed()
+    box.until(lambda: fed() != first, "a word to the watchdog")
     assert box.property("bascule", "MainPID") == pid
     box.told("kill", "-STOP", pid)
     box.until(lambda: box.property("bascule", "NRestarts") == "1", "the restart")

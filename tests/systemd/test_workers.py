@@ -163,6 +163,7 @@ def test_a_worker_that_is_killed_comes_back_and_systemd_need_not_care(service: B
     assert (line["_PID"], line["PRIORITY"]) == (main, "3")
 
 
+@pytest.mark.usefixtures("_watched")
 @pytest.mark.parametrize("number", ["KILL", "STOP"])
 def test_without_its_supervisor_the_service_begins_anew_on_the_same_socket(
     service: Box, number: str

@@ -1,7 +1,6 @@
 """proxy.trust.verdict: each kind of certificate, at each level, with its own words."""
 
 import datetime as dt
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from proxy.trust.evidence import Evidence
 from proxy.trust.policy import Level, Pattern, Policy, pin_of
 from proxy.trust.verdict import Status, UntrustedError, Verdict, judge
 from tests.authority import CLIENT, SERVER, Authority, now
+from tests.trust.calls import calls
 from tests.trust.showing import (
     DAY,
     NAME,
@@ -353,12 +353,9 @@ def test_the_service_has_its_underscore(middle: Authority) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 100])
-def test_it_takes_well_under_a_millisecond(middle: Authority, count: int) -> None:
+def test_it_costs_little_and_not_much_more_with_more_names(middle: Authority, count: int) -> None:
+    """As many calls as are done in well under a millisecond."""
     names = [f"{number}.example.org" for number in range(count - 1)]
     shown = believed(*issued(middle, dns=[*names, NAME]))
-    durations = []
-    for _ in range(20):
-        begin = time.perf_counter()
-        judged(shown)
-        durations.append(time.perf_counter() - begin)
-    assert min(durations) < 0.001
+    judged(shown)  # what is done once is not counted
+    assert calls(lambda: judged(shown)) < 1500 + 20 * count

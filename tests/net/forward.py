@@ -34,9 +34,6 @@ HOSTING = "xmpp.hosting.example"
 """The name of the machine to which SRV records lead."""
 
 LISTENERS = {"legacy": "required", "report": "report"}
-SHORT = {"negotiation": 2, "authentication": 2, "connect": 1.0}
-"""Deadlines for tests that wait for them."""
-
 PASSWORD = "exceedinglysecret"
 """What stands in `SECRET`."""
 

@@ -12,9 +12,10 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from cryptography.x509 import Certificate
 from OpenSSL import SSL
@@ -22,6 +23,7 @@ from OpenSSL import SSL
 from tests.servers.program import HOST
 
 SECONDS = 20
+T = TypeVar("T")
 
 PROCEED = b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"
 FAILURE = b"<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"
@@ -62,6 +64,37 @@ def stream_error(condition: str, content: str = "") -> bytes:
         f"<stream:error><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'>{content}"
         f"</{condition}></stream:error></stream:stream>"
     ).encode()
+
+
+class Patient(SSL.Connection):
+    """A connection of TLS that goes on when it is interrupted, for `SECONDS` at most.
+
+    OpenSSL takes that for a deadline of the kernel's: so it is where a machine was suspended.
+    """
+
+    def do_handshake(self) -> None:
+        self._patiently(super().do_handshake)
+
+    def recv(self, bufsiz: int, flags: int | None = None) -> bytes:
+        return self._patiently(partial(super().recv, bufsiz, flags))
+
+    def send(self, buf: Any, flags: int = 0) -> int:
+        return self._patiently(partial(super().send, buf, flags))
+
+    def sendall(self, buf: Any, flags: int = 0) -> int:
+        data, sent = memoryview(buf), 0
+        while sent < len(data):
+            sent += self.send(data[sent:], flags)
+        return sent
+
+    def _patiently(self, act: Callable[[], T]) -> T:
+        end = time.monotonic() + SECONDS
+        while True:
+            try:
+                return act()
+            except (SSL.WantReadError, SSL.WantWriteError):
+                if not self.getblocking() or time.monotonic() >= end:
+                    raise
 
 
 class Peer:
@@ -144,7 +177,7 @@ class Peer:
         context.set_alpn_select_callback(lambda _connection, _offered: protocol)
         if asking:
             context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
-        connection = SSL.Connection(context, self.socket)
+        connection = Patient(context, self.socket)
         connection.set_accept_state()
         connection.do_handshake()
         self.server_name = connection.get_servername()

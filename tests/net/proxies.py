@@ -34,11 +34,18 @@ LISTENERS = {
     "none": "none",
     "bare": "required",
 }
-NEGOTIATION = 1.5
+NEGOTIATION = 600.0
+"""Seconds that a client has, so many that no test can have waited for their end."""
 
 
 @contextlib.contextmanager
-def daemon(directory: Path, legacy: LegacyServer, authority: Authority) -> Iterator[Front]:
+def daemon(
+    directory: Path,
+    legacy: LegacyServer,
+    authority: Authority,
+    *,
+    negotiation: float = NEGOTIATION,
+) -> Iterator[Front]:
     """Give a daemon behind proxies, but for its last listener.
 
     It tells the server of the first of its two domains of clients. Each address may have two
@@ -54,7 +61,7 @@ def daemon(directory: Path, legacy: LegacyServer, authority: Authority) -> Itera
         listeners=LISTENERS,
         proxies={"any": "any", "v1": "v1", "v2": "v2", "none": "any"},
         tables={
-            "deadlines": {"negotiation": NEGOTIATION},
+            "deadlines": {"negotiation": negotiation},
             "plugins.limits": {"connections_per_address": 2, "handshakes_per_minute": 0},
         },
     ) as front:

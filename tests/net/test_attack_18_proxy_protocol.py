@@ -1,6 +1,7 @@
 """Attack 18: nobody but a proxy that is listed says whose a connection is, and nothing else."""
 
 import contextlib
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -32,7 +33,6 @@ from tests.net.proxies import (
     LINE,
     LINE6,
     LOCAL,
-    NEGOTIATION,
     PLACE,
     PLACE6,
     STREAM,
@@ -53,6 +53,16 @@ def fronted(
 ) -> Iterator[Front]:
     """A daemon behind proxies; see `daemon`."""
     with daemon(tmp_path_factory.mktemp("fronted"), _legacy, authority) as front:
+        yield front
+
+
+@pytest.fixture(scope="module")
+def hasty(
+    tmp_path_factory: pytest.TempPathFactory, _legacy: LegacyServer, authority: Authority
+) -> Iterator[Front]:
+    """Another one, in which no session gets further than to its deadline."""
+    directory = tmp_path_factory.mktemp("hasty")
+    with daemon(directory, _legacy, authority, negotiation=0.5) as front:
         yield front
 
 
@@ -200,12 +210,11 @@ def test_attack_18_the_first_header_is_the_only_one(
 def test_attack_18_what_is_no_header_is_closed_at_once(
     fronted: Front, legacy: LegacyServer, data: bytes, listener: str, reason: str
 ) -> None:
+    """The deadline is not waited for, which would take longer than the test may."""
     ended = Ended(fronted)
-    began = time.monotonic()
     with connected(fronted.named[listener]) as connection:
         connection.sendall(data)
         assert_closed_unanswered(connection)
-        assert time.monotonic() - began < NEGOTIATION
         line = ended.line(f"connection closed: {reason}")
         assert line.endswith(f" listener={listener} client={Address(*connection.getsockname())}")
     assert legacy.heard == b""
@@ -213,25 +222,28 @@ def test_attack_18_what_is_no_header_is_closed_at_once(
 
 @pytest.mark.parametrize("begun", [b"", LINE[:-1], BLOCK[:-1]])
 def test_attack_18_a_header_is_not_waited_for_longer_than_the_deadline(
-    fronted: Front, begun: bytes
+    hasty: Front, begun: bytes
 ) -> None:
-    ended = Ended(fronted)
-    began = time.monotonic()
-    with connected(fronted.named["any"]) as connection:
+    ended = Ended(hasty)
+    with connected(hasty.named["any"]) as connection:
         connection.sendall(begun)
         assert_closed_unanswered(connection)
-    assert NEGOTIATION - 0.1 <= time.monotonic() - began < NEGOTIATION + 3
     ended.line("connection closed: no PROXY header came in time")
 
 
 def test_a_probe_of_the_proxy_leaves_no_line(fronted: Front) -> None:
+    ended = Ended(fronted)
     before = fronted.log()
     for header in (b"", LOCAL, b"PROXY UNKNOWN\r\n"):
         with connected(fronted.named["any"]) as connection:
             connection.sendall(header)
-            time.sleep(0.05)
-    time.sleep(0.2)
-    assert before == fronted.log()
+            connection.shutdown(socket.SHUT_WR)
+            assert_closed_unanswered(connection)
+    with connected(fronted.named["any"]) as connection:  # whose line comes after theirs
+        connection.sendall(STREAM)
+        assert_closed_unanswered(connection)
+    line = ended.line("connection closed: it does not begin with a PROXY header")
+    assert fronted.log() == f"{before}{line}\n"
 
 
 def test_attack_18_tls_that_the_header_tells_of_is_not_believed(
@@ -285,8 +297,7 @@ def test_forward_listeners_take_headers_too(tmp_path: Path, header: bytes) -> No
     with ForwardFront(tmp_path) as front, connected(front.port) as connection:
         connection.sendall(header + STREAM)
         assert b"<host-unknown " in read_all(connection)
-        until(lambda: " session ended " in front.log_text())
-        assert f" client={CLIENT} " in front.log_text()
+        until(lambda: bool(re.search(f" session ended .* client={CLIENT} ", front.log_text())))
 
 
 def test_attack_18_clients_tell_the_server_nothing(

@@ -9,7 +9,6 @@ import os
 import socket
 import termios
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,8 +17,9 @@ import attrs
 import pytest
 
 from proxy.net import joined
+from proxy.net.closing import BRIEF_LINGER, LINGER
 from proxy.net.joined import Joined, Sockets
-from proxy.net.leg import BRIEF_LINGER, LINGER, Leg
+from proxy.net.leg import Leg
 from proxy.net.plain_relay import PlainRelay
 from proxy.net.relay import Relay
 from tests.authority import Authority
@@ -29,8 +29,11 @@ from tests.net.forward import LISTENERS, greeting, meeting
 from tests.net.hostile import STREAM, Peer
 from tests.net.key_updates import KeyUpdates
 from tests.net.legacy import reset
+from tests.net.steady import SteadyTurning, turning
 from tests.net.test_leg import DOMAIN, Ends, secure
 from tests.servers.program import HOST
+
+__all__ = ["turning"]
 
 FLOOD = 2000
 """KeyUpdates, 27 bytes each: they fit into the buffer of any socket."""
@@ -39,8 +42,8 @@ TURNS = 60
 FEW = 6
 """Calls in `TURNS` turns that are no busy loop."""
 
-CONNECT_DEADLINE = 15
-"""Seconds that a server has."""
+CONNECT_DEADLINE = 600
+"""Seconds that a server has: more than a test."""
 
 
 @attrs.define
@@ -290,7 +293,7 @@ def test_attack_25_a_client_that_resets_while_the_server_stalls_is_let_go(
 ) -> None:
     fill(turning, stalled.client, stalled.descriptors[0], stalled.seal)
     reset(stalled.client)
-    turning.until(lambda: stalled.reasons, seconds=5)
+    turning.until(lambda: stalled.reasons)
 
 
 def test_attack_25_a_server_that_resets_while_the_client_stalls_is_let_go(
@@ -298,7 +301,7 @@ def test_attack_25_a_server_that_resets_while_the_client_stalls_is_let_go(
 ) -> None:
     fill(turning, stalled.server, stalled.descriptors[1], bytes)
     reset(stalled.server)
-    turning.until(lambda: stalled.reasons, seconds=5)
+    turning.until(lambda: stalled.reasons)
 
 
 def test_attack_25_a_server_that_closes_while_the_client_stalls_is_let_go(
@@ -306,7 +309,7 @@ def test_attack_25_a_server_that_closes_while_the_client_stalls_is_let_go(
 ) -> None:
     fill(turning, stalled.server, stalled.descriptors[1], bytes)
     stalled.server.close()
-    turning.until(lambda: stalled.reasons, seconds=5)
+    turning.until(lambda: stalled.reasons)
 
 
 def test_attack_25_a_client_that_closes_while_the_server_stalls_is_let_go(
@@ -314,7 +317,7 @@ def test_attack_25_a_client_that_closes_while_the_server_stalls_is_let_go(
 ) -> None:
     fill(turning, stalled.client, stalled.descriptors[0], stalled.seal)
     stalled.client.shutdown(socket.SHUT_WR)
-    turning.until(lambda: stalled.reasons, seconds=5)
+    turning.until(lambda: stalled.reasons)
 
 
 def test_attack_25_a_half_closed_session_does_not_spin(
@@ -344,12 +347,12 @@ def test_attack_25_a_half_closed_session_does_not_spin(
 # Clients that may not stay
 
 
-def test_attack_25_a_client_that_may_not_stay_is_not_waited_for(turning: Turning) -> None:
+def test_attack_25_a_client_that_may_not_stay_is_not_waited_for(turning: SteadyTurning) -> None:
     ends = Ends(turning, peek=False)
     ends.leg.write(b"no")
     ends.leg.close(BRIEF_LINGER)
-    assert BRIEF_LINGER < LINGER
-    turning.until(lambda: "lost" in ends.notes.told, seconds=LINGER)
+    turning.until(lambda: "lost" in ends.notes.told)
+    assert BRIEF_LINGER <= turning.reactor.seconds() < LINGER
     assert ends.peer.recv(100) == b"no"
     ends.close()
 
@@ -369,9 +372,9 @@ def test_attack_25_a_client_that_leaves_while_its_server_is_looked_for_is_let_go
         peer.read_until(STREAM)
         heard.set()
 
-    with meeting(tmp_path, authority, {DOMAIN: {}}) as forward:
+    tables = {"deadlines": {"connect": CONNECT_DEADLINE}}
+    with meeting(tmp_path, authority, {DOMAIN: {}}, tables=tables) as forward:
         forward.hostile.play(silent)
-        since = time.monotonic()
         with connected(forward.ports[rule]) as client:
             client.sendall((greeting(DOMAIN) + AUTH).encode())
             assert heard.wait(20)
@@ -380,4 +383,3 @@ def test_attack_25_a_client_that_leaves_while_its_server_is_looked_for_is_let_go
         line = forward.wait_for_line("session ended")
         assert "the client went away" in line
         assert forward.hostile.settle()
-        assert time.monotonic() - since < CONNECT_DEADLINE / 2

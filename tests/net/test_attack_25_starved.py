@@ -1,7 +1,6 @@
 """A peer that sends half of a message makes OpenSSL want to read before it can write anything."""
 
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from proxy.net.joined import Sockets
 from proxy.net.relay import Relay
 from tests.authority import Authority
 from tests.net.conftest import Turning
-from tests.net.test_attack_25_busy import Secured, counting, on_leg, pair
+from tests.net.test_attack_25_busy import TURNS, Secured, counting, on_leg, pair
 
 HALF_A_KEY_UPDATE = bytes((24, 0, 0, 1))
 """The header of a message whose one byte does not come (RFC 8446, section 4.6.3)."""
@@ -31,12 +30,10 @@ def send(secured: Secured, content: bytes) -> None:
 
 
 def wake_ups(turning: Turning, secured: Secured) -> int:
-    """How often the peer's socket has the hub called within a while in which nothing happens."""
+    """How often the peer's socket has the hub called in `TURNS` turns in which nothing happens."""
     turning.turn(5)
     secured.calls.clear()
-    end = time.monotonic() + 0.3
-    while time.monotonic() < end:
-        turning.turn(1)
+    turning.turn(TURNS)
     return len(secured.calls)
 
 
@@ -52,7 +49,7 @@ def came(turning: Turning, secured: Secured, wanted: bytes) -> None:
             return False
         return len(got) > len(wanted)
 
-    turning.until(arrived, seconds=5)
+    turning.until(arrived)
 
 
 def test_attack_25_a_leg_that_cannot_write_does_not_spin(

@@ -3,7 +3,6 @@
 import contextlib
 import resource
 import socket
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,8 +13,10 @@ from twisted.python.failure import Failure
 
 from proxy.net import connector as connector_module
 from proxy.net.connector import ATTEMPT_DELAY, Connector, Race
-from tests.net.conftest import Turning
+from tests.net.steady import SteadyTurning, turning
 from tests.servers.program import HOST, free_port
+
+__all__ = ["turning"]
 
 
 class Outcome:
@@ -37,13 +38,13 @@ def outcome() -> Iterator[Outcome]:
         connection.close()
 
 
-def connector(turning: Turning, outcome: Outcome, host: str, port: int) -> Connector:
+def connector(turning: SteadyTurning, outcome: Outcome, host: str, port: int) -> Connector:
     return Connector(turning.reactor, host, port, outcome.sockets.append, outcome.failures.append)
 
 
 @pytest.mark.parametrize("host", [HOST, "localhost"])
 def test_an_address_or_a_name_is_connected_to(
-    turning: Turning, outcome: Outcome, host: str
+    turning: SteadyTurning, outcome: Outcome, host: str
 ) -> None:
     with socket.create_server((HOST, 0)) as listening:
         connector(turning, outcome, host, listening.getsockname()[1]).start()
@@ -55,14 +56,14 @@ def test_an_address_or_a_name_is_connected_to(
     assert not outcome.failures
 
 
-def test_ipv6_is_connected_to(turning: Turning, outcome: Outcome) -> None:
+def test_ipv6_is_connected_to(turning: SteadyTurning, outcome: Outcome) -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as listening:
         connector(turning, outcome, "::1", listening.getsockname()[1]).start()
         turning.until(lambda: outcome)
     assert len(outcome.sockets) == 1
 
 
-def test_a_refusal_is_told_once_and_in_words(turning: Turning, outcome: Outcome) -> None:
+def test_a_refusal_is_told_once_and_in_words(turning: SteadyTurning, outcome: Outcome) -> None:
     connector(turning, outcome, HOST, free_port()).start()
     turning.until(lambda: outcome)
     turning.turn()
@@ -83,11 +84,13 @@ class Resolver:
         receiver.resolutionComplete()
 
 
-def test_the_addresses_of_a_name_are_tried_in_order(turning: Turning, outcome: Outcome) -> None:
+def test_the_addresses_of_a_name_are_tried_in_order(
+    turning: SteadyTurning, outcome: Outcome
+) -> None:
     with socket.create_server((HOST, 0)) as listening:
         port = listening.getsockname()[1]
         turning.reactor.installNameResolver(
-            Resolver(  # type: ignore[arg-type]
+            Resolver(
                 IPv6Address("TCP", "::1", port),  # where nothing listens
                 IPv4Address("TCP", "127.0.0.2", port),
                 IPv4Address("TCP", HOST, port),
@@ -99,21 +102,21 @@ def test_the_addresses_of_a_name_are_tried_in_order(turning: Turning, outcome: O
         assert connection.getpeername()[0] == HOST
 
 
-def test_a_name_without_addresses_fails(turning: Turning, outcome: Outcome) -> None:
-    turning.reactor.installNameResolver(Resolver())  # type: ignore[arg-type]
+def test_a_name_without_addresses_fails(turning: SteadyTurning, outcome: Outcome) -> None:
+    turning.reactor.installNameResolver(Resolver())
     connector(turning, outcome, "example.com", 5222).start()
     turning.until(lambda: outcome)
     assert outcome.failures == ["the name example.com has no address"]
 
 
-def test_a_network_that_cannot_be_reached_fails(turning: Turning, outcome: Outcome) -> None:
+def test_a_network_that_cannot_be_reached_fails(turning: SteadyTurning, outcome: Outcome) -> None:
     """A multicast address takes no TCP connection; the system says so at once."""
     connector(turning, outcome, "224.0.0.1", 5222).start()
     turning.until(lambda: outcome)
     assert len(outcome.failures) == 1
 
 
-def test_without_a_descriptor_it_fails_in_words(turning: Turning, outcome: Outcome) -> None:
+def test_without_a_descriptor_it_fails_in_words(turning: SteadyTurning, outcome: Outcome) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
     try:
@@ -125,7 +128,7 @@ def test_without_a_descriptor_it_fails_in_words(turning: Turning, outcome: Outco
     assert outcome.failures == ["Too many open files"]
 
 
-def test_a_cancelled_attempt_calls_nobody(turning: Turning, outcome: Outcome) -> None:
+def test_a_cancelled_attempt_calls_nobody(turning: SteadyTurning, outcome: Outcome) -> None:
     with socket.create_server((HOST, 0)) as listening:
         attempt = connector(turning, outcome, HOST, listening.getsockname()[1])
         attempt.start()
@@ -170,7 +173,7 @@ class Raced(Outcome):
         self.winners.append(address)
 
     def begin(
-        self, turning: Turning, port: int, *addresses: str, seconds: float | None = None
+        self, turning: SteadyTurning, port: int, *addresses: str, seconds: float | None = None
     ) -> Race:
         race = Race(
             turning.reactor, addresses, port, self.won, self.failures.append, seconds=seconds
@@ -188,15 +191,14 @@ def raced() -> Iterator[Raced]:
         connection.close()
 
 
-def test_a_silent_address_is_not_waited_for_long(turning: Turning, raced: Raced) -> None:
+def test_a_silent_address_is_not_waited_for_long(turning: SteadyTurning, raced: Raced) -> None:
     with socket.create_server((HOST, 0)) as listening:
         port = listening.getsockname()[1]
         with silent(port):
-            began = time.monotonic()
             race = raced.begin(turning, port, SILENT, HOST)
             (attempt,) = race._attempts
             turning.until(lambda: raced)
-            assert time.monotonic() - began >= ATTEMPT_DELAY * 0.9
+            assert turning.reactor.seconds() >= ATTEMPT_DELAY
             assert raced.winners == [HOST]
             assert raced.sockets[0].getpeername() == (HOST, port)
             assert attempt.fileno() == -1  # the loser is closed
@@ -205,7 +207,7 @@ def test_a_silent_address_is_not_waited_for_long(turning: Turning, raced: Raced)
 
 
 def test_after_a_refusal_the_next_address_follows_at_once(
-    turning: Turning, raced: Raced, monkeypatch: pytest.MonkeyPatch
+    turning: SteadyTurning, raced: Raced, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connector_module, "ATTEMPT_DELAY", 1000)
     with socket.create_server((HOST, 0)) as listening:
@@ -217,7 +219,7 @@ def test_after_a_refusal_the_next_address_follows_at_once(
 
 
 def test_each_address_has_its_time_to_itself(
-    turning: Turning, raced: Raced, monkeypatch: pytest.MonkeyPatch
+    turning: SteadyTurning, raced: Raced, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counted from its own beginning, though the one before it failed early."""
     monkeypatch.setattr(connector_module, "ATTEMPT_DELAY", 1000)
@@ -231,7 +233,7 @@ def test_each_address_has_its_time_to_itself(
 
 
 def test_one_of_two_that_answer_wins(
-    turning: Turning, raced: Raced, monkeypatch: pytest.MonkeyPatch
+    turning: SteadyTurning, raced: Raced, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connector_module, "ATTEMPT_DELAY", 0)
     with (
@@ -251,42 +253,44 @@ def test_one_of_two_that_answer_wins(
             assert connection.recv(1) == b""
 
 
-def test_each_reason_is_told_once(turning: Turning, raced: Raced) -> None:
+def test_each_reason_is_told_once(turning: SteadyTurning, raced: Raced) -> None:
     raced.begin(turning, free_port(), "127.0.0.2", "224.0.0.1", HOST)
     turning.until(lambda: raced)
     turning.turn()
     assert raced.failures == ["Connection refused, Network is unreachable"]
 
 
-def test_a_race_without_addresses_is_lost(turning: Turning, raced: Raced) -> None:
+def test_a_race_without_addresses_is_lost(turning: SteadyTurning, raced: Raced) -> None:
     raced.begin(turning, 5222)
     turning.until(lambda: raced.failures)
     assert raced.failures == [""]
 
 
-def test_a_race_ends_in_time(turning: Turning, raced: Raced) -> None:
+def test_a_race_ends_in_time(turning: SteadyTurning, raced: Raced) -> None:
     port = free_port()
     with silent(port):
-        raced.begin(turning, port, "127.0.0.2", SILENT, seconds=0.3)
+        race = raced.begin(turning, port, "127.0.0.2", SILENT, seconds=0.3)
+        turning.until(lambda: SILENT in race._attempts.values())
         turning.until(lambda: raced)
         turning.turn()
     assert raced.failures == ["Connection refused, no connection within 0.3 s"]
     assert not turning.reactor.getDelayedCalls()
 
 
-def test_a_race_that_is_stopped_calls_nobody(turning: Turning, raced: Raced) -> None:
+def test_a_race_that_is_stopped_calls_nobody(turning: SteadyTurning, raced: Raced) -> None:
     port = free_port()
     with silent(port), socket.create_server((HOST, port)):
         raced.begin(turning, port, SILENT, HOST, seconds=0.2).stop()
         raced.begin(turning, free_port(), HOST).stop()
         raced.begin(turning, port).stop()
-        turning.turn(80)
+        turning.reactor.advance(ATTEMPT_DELAY)
+        turning.turn()
     assert not raced
     assert not turning.reactor.getDelayedCalls()
 
 
 def test_an_attempt_that_a_stopping_reactor_ends_is_no_connection(
-    turning: Turning, raced: Raced
+    turning: SteadyTurning, raced: Raced
 ) -> None:
     port = free_port()
     with silent(port):

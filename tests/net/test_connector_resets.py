@@ -8,10 +8,12 @@ import pytest
 
 from proxy.net import connector as connector_module
 from proxy.net.connector import Race
-from tests.net.conftest import Turning
 from tests.net.legacy import reset
+from tests.net.steady import SteadyTurning, turning
 from tests.net.test_connector import SILENT, Raced, connector, silent
 from tests.servers.program import HOST
+
+__all__ = ["turning"]
 
 SECOND = "127.0.0.2"
 
@@ -38,7 +40,7 @@ def accept_and_reset(race: Race, listening: socket.socket, *, closed: bool = Fal
 
 @pytest.mark.parametrize("closed", [False, True])
 def test_a_connection_that_is_reset_at_once_is_one_that_has_ended(
-    turning: Turning, raced: Raced, *, closed: bool
+    turning: SteadyTurning, raced: Raced, *, closed: bool
 ) -> None:
     with socket.create_server((HOST, 0)) as listening:
         race = raced.begin(turning, listening.getsockname()[1], HOST)
@@ -51,7 +53,7 @@ def test_a_connection_that_is_reset_at_once_is_one_that_has_ended(
 
 
 def test_a_configured_server_that_resets_at_once_is_connected_to(
-    turning: Turning, raced: Raced
+    turning: SteadyTurning, raced: Raced
 ) -> None:
     with socket.create_server((HOST, 0)) as listening:
         attempt = connector(turning, raced, HOST, listening.getsockname()[1])
@@ -64,7 +66,7 @@ def test_a_configured_server_that_resets_at_once_is_connected_to(
 
 
 def test_after_a_reset_the_next_address_follows_at_once(
-    turning: Turning, raced: Raced, monkeypatch: pytest.MonkeyPatch
+    turning: SteadyTurning, raced: Raced, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connector_module, "ATTEMPT_DELAY", 1000)
     with (
@@ -83,7 +85,7 @@ def test_after_a_reset_the_next_address_follows_at_once(
 
 
 def test_a_reset_connection_wins_where_no_other_address_answers(
-    turning: Turning, raced: Raced
+    turning: SteadyTurning, raced: Raced
 ) -> None:
     with socket.create_server((HOST, 0)) as listening:
         port = listening.getsockname()[1]
@@ -95,7 +97,7 @@ def test_a_reset_connection_wins_where_no_other_address_answers(
     assert not raced.failures
 
 
-def test_the_first_of_several_reset_connections_wins(turning: Turning, raced: Raced) -> None:
+def test_the_first_of_several_reset_connections_wins(turning: SteadyTurning, raced: Raced) -> None:
     with (
         socket.create_server((HOST, 0)) as one,
         socket.create_server((SECOND, one.getsockname()[1])) as other,
@@ -109,7 +111,7 @@ def test_the_first_of_several_reset_connections_wins(turning: Turning, raced: Ra
     assert raced.winners == [HOST]
 
 
-def test_a_reset_connection_wins_when_time_is_up(turning: Turning, raced: Raced) -> None:
+def test_a_reset_connection_wins_when_time_is_up(turning: SteadyTurning, raced: Raced) -> None:
     with socket.create_server((HOST, 0)) as listening:
         port = listening.getsockname()[1]
         with silent(port):
@@ -121,7 +123,9 @@ def test_a_reset_connection_wins_when_time_is_up(turning: Turning, raced: Raced)
     assert not turning.reactor.getDelayedCalls()
 
 
-def test_a_race_that_is_stopped_closes_a_reset_connection(turning: Turning, raced: Raced) -> None:
+def test_a_race_that_is_stopped_closes_a_reset_connection(
+    turning: SteadyTurning, raced: Raced
+) -> None:
     with socket.create_server((HOST, 0)) as listening:
         port = listening.getsockname()[1]
         with silent(port):

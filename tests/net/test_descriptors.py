@@ -228,7 +228,10 @@ def test_a_system_that_has_none_to_give_is_asked_again(
     listener.stop()
 
 
-def test_a_listener_that_pauses_can_be_stopped(turning: Turning) -> None:
+def test_a_listener_that_pauses_can_be_stopped(
+    turning: Turning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "PAUSE", 1000)
     listening = Wanting()
     listening.setblocking(False)
     listening.bind((HOST, 0))

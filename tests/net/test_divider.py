@@ -12,14 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from proxy.net import leg
+from proxy.net import closing
 from proxy.session import division
 from proxy.session.commands import Deadline
 from proxy.xmpp.errors import FOOTER
-from tests.net.conftest import Turning
 from tests.net.divided import LOCAL, MOST, ONE, THREE, TWO, UNADDRESSED, Ends, told
 from tests.net.legacy import reset
 from tests.net.server_streams import answer, message, result
+from tests.net.steady import SteadyTurning, turning
+
+__all__ = ["turning"]
 
 PATIENT = dict.fromkeys((Deadline.NEGOTIATION, Deadline.ENDING), 300.0)
 
@@ -27,7 +29,7 @@ Begin = Callable[..., Ends]
 
 
 @pytest.fixture
-def begin(turning: Turning) -> Iterator[Begin]:
+def begin(turning: SteadyTurning) -> Iterator[Begin]:
     """Makes dividers; whatever happened, they end when their server leaves."""
     made: list[Ends] = []
 
@@ -73,7 +75,7 @@ def test_what_is_said_is_divided_and_counted(begin: Begin) -> None:
 
 
 def test_a_domain_that_is_asked_again_is_not_taken_for_the_one_that_went(
-    begin: Begin, turning: Turning
+    begin: Begin, turning: SteadyTurning
 ) -> None:
     ends = begin(result(LOCAL, ONE))
     first = ends.made(1)
@@ -91,7 +93,7 @@ def test_a_domain_that_is_asked_again_is_not_taken_for_the_one_that_went(
 
 
 def test_without_sockets_for_a_branch_the_others_go_on(
-    begin: Begin, turning: Turning, monkeypatch: pytest.MonkeyPatch
+    begin: Begin, turning: SteadyTurning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends = begin()
     (one,) = ends.proved(ONE)
@@ -113,7 +115,7 @@ def test_without_sockets_for_a_branch_the_others_go_on(
 
 @pytest.mark.parametrize("how", [socket.socket.close, reset])
 def test_when_our_server_vanishes_the_branches_are_left_without_a_word(
-    begin: Begin, turning: Turning, how: Callable[[socket.socket], None]
+    begin: Begin, turning: SteadyTurning, how: Callable[[socket.socket], None]
 ) -> None:
     ends = begin()
     one, two = ends.proved(ONE, TWO)
@@ -127,7 +129,7 @@ def test_when_our_server_vanishes_the_branches_are_left_without_a_word(
     assert ends.summary().reason.startswith("the client went away: ")
 
 
-def test_a_branch_that_ends_lets_the_others_finish(begin: Begin, turning: Turning) -> None:
+def test_a_branch_that_ends_lets_the_others_finish(begin: Begin, turning: SteadyTurning) -> None:
     ends = begin()
     one, two = ends.proved(ONE, TWO)
     one.close()
@@ -143,7 +145,7 @@ def test_a_branch_that_ends_lets_the_others_finish(begin: Begin, turning: Turnin
     assert reason.endswith("; stanzas dropped meanwhile: 1")
 
 
-def test_our_server_has_so_long_to_end_its_stream(begin: Begin, turning: Turning) -> None:
+def test_our_server_has_so_long_to_end_its_stream(begin: Begin, turning: SteadyTurning) -> None:
     ends = begin(ending=0.2)
     one, two = ends.proved(ONE, TWO)
     one.close()
@@ -156,7 +158,7 @@ def test_our_server_has_so_long_to_end_its_stream(begin: Begin, turning: Turning
 
 
 def test_the_session_is_over_when_all_is_closed_and_not_before(
-    begin: Begin, turning: Turning
+    begin: Begin, turning: SteadyTurning
 ) -> None:
     ends = begin()
     (one,) = ends.proved(ONE)
@@ -172,7 +174,7 @@ def test_the_session_is_over_when_all_is_closed_and_not_before(
     assert ends.summary().reason == "system-shutdown: the proxy is shutting down"
 
 
-def test_who_asks_for_nobody_is_left(begin: Begin, turning: Turning) -> None:
+def test_who_asks_for_nobody_is_left(begin: Begin, turning: SteadyTurning) -> None:
     ends = begin(" ", negotiation=0.2)
     turning.until(lambda: ends.ended(ends.legacy))
     assert b"<connection-timeout " in ends.got[ends.legacy]
@@ -180,7 +182,7 @@ def test_who_asks_for_nobody_is_left(begin: Begin, turning: Turning) -> None:
     assert ends.summary().reason.startswith("connection-timeout: ")
 
 
-def test_who_has_nobody_left_to_reach_is_left(begin: Begin, turning: Turning) -> None:
+def test_who_has_nobody_left_to_reach_is_left(begin: Begin, turning: SteadyTurning) -> None:
     ends = begin(result(LOCAL, ONE), negotiation=0.2)
     ends.made(1).close()
     turning.until(lambda: b"remote-server-timeout" in ends.read(ends.legacy))
@@ -190,10 +192,11 @@ def test_who_has_nobody_left_to_reach_is_left(begin: Begin, turning: Turning) ->
     assert ends.summary().reason.startswith("connection-timeout: ")
 
 
-def test_who_reaches_somebody_may_be_idle(begin: Begin, turning: Turning) -> None:
-    ends = begin(negotiation=0.1, ending=0.1)
+def test_who_reaches_somebody_may_be_idle(begin: Begin, turning: SteadyTurning) -> None:
+    ends = begin(negotiation=1, ending=1)
     (one,) = ends.proved(ONE)
-    turning.turn(60)
+    turning.reactor.advance(2)
+    turning.turn()
     ends.says(" " + message(LOCAL, ONE))
     ends.hears(one, message(LOCAL, ONE))
     assert not ends.closed
@@ -202,7 +205,7 @@ def test_who_reaches_somebody_may_be_idle(begin: Begin, turning: Turning) -> Non
 # Bounds
 
 
-def test_a_branch_that_does_not_read_stops_our_server(begin: Begin, turning: Turning) -> None:
+def test_a_branch_that_does_not_read_stops_our_server(begin: Begin, turning: SteadyTurning) -> None:
     ends = begin()
     one, two = ends.proved(ONE, TWO)
     stanza = message(LOCAL, ONE, "x" * 50_000).encode()
@@ -219,7 +222,7 @@ def test_a_branch_that_does_not_read_stops_our_server(begin: Begin, turning: Tur
 
 @pytest.mark.parametrize("proved", [True, False])
 def test_a_full_branch_that_ends_holds_nobody_up(
-    begin: Begin, turning: Turning, proved: bool
+    begin: Begin, turning: SteadyTurning, proved: bool
 ) -> None:
     ends = begin()
     (two,) = ends.proved(TWO)
@@ -246,7 +249,7 @@ def test_a_full_branch_that_ends_holds_nobody_up(
 
 
 def test_who_does_not_read_the_answers_is_not_heard_any_more(
-    begin: Begin, turning: Turning, monkeypatch: pytest.MonkeyPatch
+    begin: Begin, turning: SteadyTurning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(division, "MOST_BRANCHES", 0)
     ends = begin()
@@ -264,10 +267,10 @@ def descriptors() -> int:
 
 
 def test_nothing_is_left_of_many_divisions(
-    begin: Begin, turning: Turning, monkeypatch: pytest.MonkeyPatch
+    begin: Begin, turning: SteadyTurning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither descriptors nor memory, though nobody collects what holds itself alive."""
-    monkeypatch.setattr(leg, "LINGER", 0.1)
+    monkeypatch.setattr(closing, "LINGER", 0.1)
     gc.collect()
     before = descriptors()
     gc.disable()

@@ -18,8 +18,10 @@ from proxy.net.validating import Validating
 from proxy.trust.dane.records import TLSA, effective
 from proxy.trust.dane.references import References
 from tests.net.asking import Asking
-from tests.net.conftest import Turning
 from tests.net.name_server import NameServer
+from tests.net.steady import SteadyTurning, turning
+
+__all__ = ["turning"]
 
 STARTTLS = "_xmpp-client._tcp.example.net"
 DIRECT = "_xmpps-client._tcp.example.net"
@@ -50,7 +52,7 @@ Make = Callable[..., Asking]
 
 
 @pytest.fixture
-def make(turning: Turning, names: NameServer) -> Iterator[Make]:
+def make(turning: SteadyTurning, names: NameServer) -> Iterator[Make]:
     """Make resolvers that are closed in the end."""
     with ExitStack() as stack:
 

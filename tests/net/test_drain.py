@@ -4,7 +4,6 @@ import contextlib
 import json
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,10 +15,14 @@ from tests.daemon.reloaded import bascule
 from tests.net.client import FOOTER, logged_in
 from tests.net.front import DOMAIN, Front, served
 from tests.net.legacy import LegacyServer
-from tests.servers.program import listens
+from tests.net.proxies import until
+from tests.net.test_attack_12_growth import allow_descriptors
+from tests.servers.program import HOST, listens
 from tests.servers.stream import Stream, plaintext
 
 MANY = 30
+NEVER = 1000
+"""Seconds that no test waits."""
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def fronted(
     return Front(
         directory,
         [served(legacy, [authority.issue(DOMAIN)])],
-        tables={"deadlines": {"drain": drain}},
+        tables={"deadlines": {"drain": drain, "negotiation": NEVER}},
         environment=told,
     )
 
@@ -60,49 +63,52 @@ def is_told(stream: Stream) -> bool:
 def test_clients_go_one_after_another(
     tmp_path: Path, legacy: LegacyServer, authority: Authority
 ) -> None:
-    front = fronted(tmp_path, legacy, authority, 10)
+    """In the time that few of them take, however much they may."""
+    front = fronted(tmp_path, legacy, authority, NEVER)
     with front, clients(front, authority, MANY) as streams:
         (daemon,) = front.processes
-        began = time.monotonic()
         done = bascule(front, "drain")
         assert done.stdout == f"{MANY} sessions will be ended within {MANY * 0.02:.1f} seconds\n"
-        ends = []
         for stream in streams:
             answer = stream.read_to_end()
-            ends.append(time.monotonic())
             assert "<stream:error><system-shutdown " in answer
             assert answer.endswith(FOOTER)
             stream.connection.close()
         assert daemon.wait(20) == 0
         assert not listens(front.port)
-        assert time.monotonic() - began < 10
         front.processes.clear()
     assert "info stopping" in front.log()
-    # Which goes first is not said; that they go within as long as was said, is.
     assert len(front.summaries()) >= MANY
 
 
 def test_no_session_begins_while_others_end_and_a_second_signal_ends_them(
     tmp_path: Path, legacy: LegacyServer, authority: Authority
 ) -> None:
-    front = fronted(tmp_path, legacy, authority, 10)
-    count = 100
-    with front, clients(front, authority, count) as streams:
+    """There are so many that the others would have to be waited for, if the daemon did so."""
+    front = fronted(tmp_path, legacy, authority, NEVER)
+    count = 1000
+    allow_descriptors(3 * count)
+    with front, clients(front, authority, MANY) as streams, contextlib.ExitStack() as stack:
+        for _ in range(count - MANY):
+            stack.enter_context(socket.create_connection((HOST, front.port)))
+        until(lambda: sessions(front) == count)
         (daemon,) = front.processes
         daemon.send_signal(signal.SIGTERM)
         front.wait_for_log("info stopping")
         assert not listens(front.port)
-        status = json.loads(bascule(front, "status", "--json").stdout)
-        left = sum(status["sessions"].values())
-        assert 0 < left < count
-        began = time.monotonic()
+        assert 0 < sessions(front) < count
         daemon.send_signal(signal.SIGINT)
+        assert daemon.wait(10) == 0
         for stream in streams:
             assert "<system-shutdown " in stream.read_to_end()
-        assert daemon.wait(20) == 0
-        assert time.monotonic() - began < 2
         front.processes.clear()
     assert "info ending at once" in front.log()
+
+
+def sessions(front: Front) -> int:
+    """Ask how many there are."""
+    status = json.loads(bascule(front, "status", "--json").stdout)
+    return int(sum(status["sessions"].values()))
 
 
 def test_a_drain_that_takes_no_time(
@@ -145,7 +151,7 @@ def test_systemd_is_told_how_many_are_left_and_asked_for_time(
     tmp_path: Path, legacy: LegacyServer, authority: Authority
 ) -> None:
     address = str(tmp_path / "notify")
-    count = 300
+    count = 600
     told = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "1000000"}
     front = fronted(tmp_path, legacy, authority, 20, **told)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -154,25 +160,26 @@ def test_systemd_is_told_how_many_are_left_and_asked_for_time(
         with front:
             with contextlib.ExitStack() as stack:
                 for _ in range(count):
-                    connection = socket.create_connection(("127.0.0.1", front.port))
+                    connection = socket.create_connection((HOST, front.port))
                     stack.enter_context(connection)
-                until(manager, b"WATCHDOG=1\nSTATUS=300 sessions")
+                heard(manager, b"WATCHDOG=1\nSTATUS=600 sessions")
                 front.processes[0].send_signal(signal.SIGTERM)
-                until(manager, b"STOPPING=1\nSTATUS=Ending ")
+                heard(manager, b"STOPPING=1\nSTATUS=Ending ")
                 # 20 ms for each session, the grace, and a margin.
-                asked = until(manager, b"EXTEND_TIMEOUT_USEC=")
-                assert 20e6 < int(asked.partition(b"=")[2]) <= 21e6
-                while (left := int(until(manager, b"STATUS=Ending ").split()[1])) == count:
+                asked = heard(manager, b"EXTEND_TIMEOUT_USEC=")
+                assert 26e6 < int(asked.partition(b"=")[2]) <= 27e6
+                while (left := int(heard(manager, b"STATUS=Ending ").split()[1])) == count:
                     pass
-                assert count // 4 < left < count
+                assert 0 < left < count
                 # Systemd hears from a daemon that is alive, though it ends.
-                until(manager, b"WATCHDOG=1")
+                heard(manager, b"WATCHDOG=1")
                 front.processes[0].send_signal(signal.SIGTERM)
             assert front.processes[0].wait(20) == 0
             front.processes.clear()
 
 
-def until(manager: socket.socket, beginning: bytes) -> bytes:
+def heard(manager: socket.socket, beginning: bytes) -> bytes:
+    """Wait for a message with this beginning."""
     while not (said := manager.recv(500)).startswith(beginning):
         pass
     return said

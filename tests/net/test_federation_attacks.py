@@ -4,13 +4,15 @@ import base64
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 
+import attrs
 import pytest
 
 from proxy.session.federation import MOST_PAIRS, MOST_REFUSALS
 from tests.authority import Authority
 from tests.net.client import read_all
-from tests.net.federation import DIRECT, LEGACY, REMOTE, SISTER, Grounds, believe
+from tests.net.federation import APART, DIRECT, LEGACY, REMOTE, SISTER, Grounds, believe
 from tests.net.legacy import Connection
 from tests.net.server_streams import (
     AUTH,
@@ -26,8 +28,8 @@ from tests.servers.stream import STARTTLS
 SASL = "xmlns='urn:ietf:params:xml:ns:xmpp-sasl'"
 COMPRESS = "<compress xmlns='http://jabber.org/protocol/compress'><method>zlib</method></compress>"
 BIDI = "<bidi xmlns='urn:xmpp:bidi'/>"
-DEADLINES = {"negotiation": 3, "authentication": 3, "connect": 2}
-"""Short, for tests that wait for them."""
+DEADLINES = {"authentication": 8, "connect": 4}
+"""Short, for tests that wait for them, but no shorter than what has to come before may take."""
 
 
 def auth(identity: str, mechanism: str = "EXTERNAL") -> str:
@@ -38,8 +40,7 @@ def auth(identity: str, mechanism: str = "EXTERNAL") -> str:
 
 @pytest.fixture(scope="module")
 def _grounds(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Grounds]:
-    directory = tmp_path_factory.mktemp("federation-attacks")
-    with Grounds.made(directory, authority, tables={"deadlines": DEADLINES}) as grounds:
+    with Grounds.made(tmp_path_factory.mktemp("federation-attacks"), authority) as grounds:
         yield grounds
 
 
@@ -105,7 +106,7 @@ def test_external_is_not_there_for_who_proves_nothing(grounds: Grounds) -> None:
             assert "<not-authorized " in stream.read_to_end()
 
 
-@pytest.mark.parametrize("to", [SISTER, "apart.example", "nobody.example"])
+@pytest.mark.parametrize("to", [SISTER, APART, "nobody.example"])
 def test_who_is_authenticated_at_one_domain_is_not_at_another(grounds: Grounds, to: str) -> None:
     with grounds.incoming(pair=grounds.certificates[REMOTE]) as stream:
         accept(grounds, stream)
@@ -175,27 +176,51 @@ def test_what_follows_waits_until_ours_is_convinced(grounds: Grounds) -> None:
         assert ours.read(len(many.encode())) == many.encode()
 
 
-def test_ours_does_not_answer(grounds: Grounds) -> None:
-    with grounds.authenticated() as stream:
-        stream.send(message(REMOTE, LEGACY))
+@attrs.frozen
+class Waiting:
+    """Servers of the network that wait, beside each other.
+
+    Attributes:
+        unanswered: one of which ours has been asked, which does not answer.
+        asked: our end of that.
+        unopened: one to which ours has not opened a stream.
+        unproved: one that proves nothing.
+    """
+
+    unanswered: Sender
+    asked: Connection
+    unopened: Sender
+    unproved: Sender
+
+
+@pytest.fixture(scope="module")
+def waiting(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Waiting]:
+    tables = {"deadlines": DEADLINES}
+    directory = tmp_path_factory.mktemp("waiting")
+    with Grounds.made(directory, authority, tables=tables) as grounds, ExitStack() as stack:
+        grounds.renew()
+        grounds.apart.script = lambda _connection: None
+        unproved = stack.enter_context(grounds.incoming())
+        accept(grounds, unproved)
+        unopened = stack.enter_context(grounds.incoming(to=APART))
+        unopened.send(unopened.header())
+        unanswered = stack.enter_context(grounds.authenticated())
+        unanswered.send(message(REMOTE, LEGACY))
         grounds.legacy.next()
-        ours = grounds.legacy.next()
-        said = stream.read_to_end()
-        assert "<remote-connection-failed " in said
-        assert b"<message" not in ours.read_to_end()
+        yield Waiting(unanswered, grounds.legacy.next(), unopened, unproved)
 
 
-def test_neither_does_ours_open_a_stream(grounds: Grounds) -> None:
-    grounds.legacy.script = lambda _connection: None
-    with grounds.incoming() as stream:
-        stream.send(stream.header())
-        assert "<remote-connection-failed " in stream.read_to_end()
+def test_ours_does_not_answer(waiting: Waiting) -> None:
+    assert "<remote-connection-failed " in waiting.unanswered.read_to_end()
+    assert b"<message" not in waiting.asked.read_to_end()
 
 
-def test_who_proves_nothing_in_time_is_left(grounds: Grounds) -> None:
-    with grounds.incoming() as stream:
-        accept(grounds, stream)
-        assert "<connection-timeout " in stream.read_to_end()
+def test_neither_does_ours_open_a_stream(waiting: Waiting) -> None:
+    assert "<remote-connection-failed " in waiting.unopened.read_to_end()
+
+
+def test_who_proves_nothing_in_time_is_left(waiting: Waiting) -> None:
+    assert "<connection-timeout " in waiting.unproved.read_to_end()
 
 
 @pytest.mark.parametrize("size", [1, 20, 60, -1])

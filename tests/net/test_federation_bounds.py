@@ -4,7 +4,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -99,16 +99,35 @@ def outgoing(front: FederationFront) -> Iterator[Sender]:
         yield stream
 
 
-def stuff(connection: socket.socket, data: bytes, seconds: float) -> bool:
-    """Write something again and again for a while; return whether that got stuck for a second."""
+def stuff(connection: socket.socket, data: bytes) -> bool:
+    """Write a flood of something; return whether that got stuck for a second."""
     connection.settimeout(1)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    for _ in range(FLOOD // len(data)):
         try:
             connection.sendall(data)
         except TimeoutError:
             return True
     return False
+
+
+def insist(connection: socket.socket, data: bytes, done: Callable[[], bool]) -> None:
+    """Write something again and again until something is so, though it may get stuck.
+
+    The kernel may be late to say that nobody is there any more: who reads nothing hears it from
+    nothing else.
+    """
+    connection.settimeout(1)
+    gone = False
+    while not done():
+        try:
+            if gone:
+                time.sleep(0.01)
+            else:
+                connection.send(data)
+        except TimeoutError:
+            pass  # OpenSSL wants to be given the same again, which it is
+        except FAULTS:
+            gone = True
 
 
 NOBODY = ".".join(["x" * 60] * 3)
@@ -131,14 +150,8 @@ def test_who_asks_in_vain_and_does_not_read_the_answers_is_let_go(
         stream.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         before = front.resident()
         ended = front.whole_log().count(ENOUGH)
-        # The kernel may be late to say that nobody is there any more: who reads nothing hears it
-        # from nothing else.
-        with contextlib.suppress(*FAULTS):
-            stuff(stream.connection, (ASKED[what] * 10).encode(), 10)
-        end = time.monotonic() + 10
-        while front.whole_log().count(ENOUGH) == ended:
-            assert time.monotonic() < end, "nobody is let go"
-            time.sleep(0.01)
+        ask = (ASKED[what] * 10).encode()
+        insist(stream.connection, ask, lambda: front.whole_log().count(ENOUGH) > ended)
         assert front.resident() - before < BOUND
 
 
@@ -162,7 +175,7 @@ def test_a_server_of_ours_that_does_not_read_the_answers_is_not_read_either(
     with outgoing(front) as stream:
         stream.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         before = front.resident()
-        assert stuff(stream.connection, (result(LEGACY, REMOTE) * 10).encode(), 10)
+        assert stuff(stream.connection, (result(LEGACY, REMOTE) * 10).encode())
         assert front.resident() - before < BOUND
 
 
@@ -217,14 +230,13 @@ def test_a_flood_of_unanswered_pairs_costs_little(
     with incoming(front, authority) as stream:
         ours = behind.next()
         stream.let_pass(ours)
-        before, begun = front.resident(), time.monotonic()
+        before = front.resident()
         asked = [result(f"{n}.example", LEGACY, "k" * 1000) for n in range(MOST_PAIRS)]
         stream.send("".join(asked))
         stream.read_until("</db:result>")  # one too many
         stream.send("".join(asked[: MOST_REFUSALS - 1]))
         for _ in range(MOST_REFUSALS - 1):
             stream.read_until("</db:result>")
-        assert time.monotonic() - begun < 10
         assert front.resident() - before < BOUND
 
 

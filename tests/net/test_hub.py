@@ -184,8 +184,9 @@ def many() -> Iterator[list[Pair]]:
 
 
 def test_what_has_come_while_many_were_served_is_served_before_the_reactors_turn(
-    turning: Turning, many: list[Pair]
+    turning: Turning, many: list[Pair], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(hubs, "monotonic", Clock().seconds)  # it stands still
     *first, last = many
     late = Watched(last[0])
     turning.hub.watch(last[0].fileno(), late.ready, IN)

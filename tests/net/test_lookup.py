@@ -3,7 +3,6 @@
 import select
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -29,8 +28,10 @@ from proxy.net.lookup import (
     Silence,
     Unreachable,
 )
-from tests.net.conftest import Turning
+from tests.net.steady import SteadyTurning, turning
 from tests.servers.program import HOST, free_port
+
+__all__ = ["turning"]
 
 NAME = dns.name.from_text("a.example.net")
 RIGHT, WRONG = "192.0.2.1", "192.0.2.66"
@@ -105,7 +106,9 @@ def place() -> Iterator[Place]:
 class Asked:
     """A question under way, and what became of it."""
 
-    def __init__(self, turning: Turning, *servers: tuple[str, int], seconds: float = 60) -> None:
+    def __init__(
+        self, turning: SteadyTurning, *servers: tuple[str, int], seconds: float = 60
+    ) -> None:
         self.turning = turning
         self.answers: list[str] = []
         self.problems: Sequence[Problem] | None = None
@@ -149,7 +152,7 @@ def _quick(_patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("host", [HOST, "::1"])
-def test_a_question_is_answered(turning: Turning, host: str) -> None:
+def test_a_question_is_answered(turning: SteadyTurning, host: str) -> None:
     place = Place(host)
     asked = Asked(turning, place.address)
     query, whence = place.query()
@@ -232,7 +235,7 @@ def header(query: dns.message.Message) -> bytes:
     ],
 )
 def test_attack_what_does_not_answer_the_question_is_ignored(
-    turning: Turning, place: Place, forged: Callable[[dns.message.Message], bytes]
+    turning: SteadyTurning, place: Place, forged: Callable[[dns.message.Message], bytes]
 ) -> None:
     asked = Asked(turning, place.address)
     query, whence = place.query()
@@ -245,7 +248,7 @@ def test_attack_what_does_not_answer_the_question_is_ignored(
     assert asked.answers == [RIGHT]
 
 
-def test_attack_an_answer_from_elsewhere_is_ignored(turning: Turning, place: Place) -> None:
+def test_attack_an_answer_from_elsewhere_is_ignored(turning: SteadyTurning, place: Place) -> None:
     asked = Asked(turning, place.address)
     query, whence = place.query()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
@@ -257,7 +260,7 @@ def test_attack_an_answer_from_elsewhere_is_ignored(turning: Turning, place: Pla
 
 
 @pytest.mark.usefixtures("_quick")
-def test_every_try_has_an_id_and_a_port_of_its_own(turning: Turning, place: Place) -> None:
+def test_every_try_has_an_id_and_a_port_of_its_own(turning: SteadyTurning, place: Place) -> None:
     asked = Asked(turning, place.address)
     tries = set()
     for _ in range(4):
@@ -269,7 +272,7 @@ def test_every_try_has_an_id_and_a_port_of_its_own(turning: Turning, place: Plac
 
 
 @pytest.mark.usefixtures("_quick")
-def test_who_is_silent_is_asked_again(turning: Turning, place: Place) -> None:
+def test_who_is_silent_is_asked_again(turning: SteadyTurning, place: Place) -> None:
     other = Place()
     asked = Asked(turning, place.address, other.address)
     for name_server in (place, other, place, other):
@@ -290,16 +293,15 @@ def test_who_is_silent_is_asked_again(turning: Turning, place: Place) -> None:
 
 
 @pytest.mark.usefixtures("_quick")
-def test_silence_ends_in_time(turning: Turning, place: Place) -> None:
-    began = time.monotonic()
+def test_silence_ends_in_time(turning: SteadyTurning, place: Place) -> None:
     asked = Asked(turning, place.address, seconds=0.5)
     asked.wait()
-    assert time.monotonic() - began > 0.4
+    assert turning.reactor.seconds() > 0.49
     assert asked.problems
     assert set(asked.problems) == {Silence()}
 
 
-def test_who_refuses_is_not_asked_again(turning: Turning, place: Place) -> None:
+def test_who_refuses_is_not_asked_again(turning: SteadyTurning, place: Place) -> None:
     asked = Asked(turning, place.address)
     query, whence = place.query()
     response = dns.message.make_response(query)
@@ -315,7 +317,7 @@ def test_who_refuses_is_not_asked_again(turning: Turning, place: Place) -> None:
 
 
 @pytest.mark.usefixtures("_quick")
-def test_a_name_server_that_restarts_is_asked_again(turning: Turning) -> None:
+def test_a_name_server_that_restarts_is_asked_again(turning: SteadyTurning) -> None:
     port = free_port()
     asked = Asked(turning, (HOST, port))
     turning.turn(2)
@@ -329,14 +331,14 @@ def test_a_name_server_that_restarts_is_asked_again(turning: Turning) -> None:
 
 
 @pytest.mark.usefixtures("_quick")
-def test_a_name_server_that_is_not_there_is_told(turning: Turning) -> None:
+def test_a_name_server_that_is_not_there_is_told(turning: SteadyTurning) -> None:
     asked = Asked(turning, (HOST, free_port()), seconds=0.2)
     asked.wait()
     assert asked.problems
     assert set(asked.problems) == {Unreachable("Connection refused", lasting=False)}
 
 
-def test_one_without_a_way_to_it_is_not_asked_again(turning: Turning, place: Place) -> None:
+def test_one_without_a_way_to_it_is_not_asked_again(turning: SteadyTurning, place: Place) -> None:
     """Anybody may not send to a broadcast address."""
     asked = Asked(turning, ("255.255.255.255", 53), place.address)
     query, whence = place.query()
@@ -351,7 +353,9 @@ def test_one_without_a_way_to_it_is_not_asked_again(turning: Turning, place: Pla
     assert not problem.ours
 
 
-def test_a_truncated_answer_comes_by_tcp_octet_for_octet(turning: Turning, place: Place) -> None:
+def test_a_truncated_answer_comes_by_tcp_octet_for_octet(
+    turning: SteadyTurning, place: Place
+) -> None:
     asked = Asked(turning, place.address)
     place.over_tcp(lambda query: _framed(answer(query).to_wire()))
     asked.wait()
@@ -372,7 +376,7 @@ def test_a_truncated_answer_comes_by_tcp_octet_for_octet(turning: Turning, place
     ],
 )
 def test_attack_what_is_no_answer_over_tcp_is_malformed(
-    turning: Turning, place: Place, reply: Callable[[dns.message.Message], bytes]
+    turning: SteadyTurning, place: Place, reply: Callable[[dns.message.Message], bytes]
 ) -> None:
     asked = Asked(turning, place.address)
     place.over_tcp(reply)
@@ -382,7 +386,7 @@ def test_attack_what_is_no_answer_over_tcp_is_malformed(
     place.thread.join()
 
 
-def test_a_name_server_without_tcp_is_told(turning: Turning, place: Place) -> None:
+def test_a_name_server_without_tcp_is_told(turning: SteadyTurning, place: Place) -> None:
     place.tcp.close()
     asked = Asked(turning, place.address)
     query, whence = place.query()
@@ -395,7 +399,7 @@ def test_a_name_server_without_tcp_is_told(turning: Turning, place: Place) -> No
 
 @pytest.mark.parametrize("tcp", [False, True])
 def test_what_is_stopped_says_nothing_and_leaves_nothing_open(
-    turning: Turning, place: Place, tcp: bool
+    turning: SteadyTurning, place: Place, tcp: bool
 ) -> None:
     readers, calls = len(turning.reactor._selectables), len(turning.reactor.getDelayedCalls())
     asked = Asked(turning, place.address)
@@ -416,7 +420,7 @@ def test_what_is_stopped_says_nothing_and_leaves_nothing_open(
     assert len(turning.reactor.getDelayedCalls()) == calls
 
 
-def test_the_end_of_the_reactor_ends_an_attempt(turning: Turning, place: Place) -> None:
+def test_the_end_of_the_reactor_ends_an_attempt(turning: SteadyTurning, place: Place) -> None:
     asked = Asked(turning, place.address, seconds=0.5)
     place.query()
     turning.reactor.disconnectAll()

@@ -11,6 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from proxy.net import probe as probe_module
+from proxy.net import resolver as resolver_module
+from proxy.net.leg import Leg
 from proxy.net.probe import Prober, Terms
 from proxy.net.probed import Attempt, Probed
 from proxy.net.resolver import LookupFailedError, Resolver
@@ -20,7 +22,6 @@ from proxy.net.tls import client_context
 from proxy.trust.policy import Pattern, Policy, pin_of
 from proxy.xmpp.headers import opening
 from tests.authority import Authority
-from tests.net.conftest import Turning
 from tests.net.front import DOMAIN as FRONT_DOMAIN
 from tests.net.front import Front
 from tests.net.name_server import NameServer
@@ -32,8 +33,11 @@ from tests.net.remote_server import (
     STARTTLS,
     RemoteServer,
 )
+from tests.net.steady import SteadyTurning, turning
 from tests.net.test_connector import SILENT, silent
 from tests.servers.program import HOST, free_port
+
+__all__ = ["turning"]
 
 DOMAIN = "example.net"
 SRV = f"_xmpp-client._tcp.{DOMAIN}"
@@ -55,7 +59,7 @@ def files(authority: Authority) -> Any:
 class Probing:
     """Probes, on a reactor that is turned until there is an outcome."""
 
-    def __init__(self, turning: Turning, names: NameServer, authority: Authority) -> None:
+    def __init__(self, turning: SteadyTurning, names: NameServer, authority: Authority) -> None:
         self.turning = turning
         self.names = names
         self.resolver = Resolver(turning.reactor, [names.address])
@@ -67,12 +71,22 @@ class Probing:
             own=lambda _address, _port: False,
         )
 
-    def run(self, request: Request = PRIVATE, **terms: Any) -> tuple[Probed, ...]:
-        prober = Prober(
-            self.turning.reactor, self.resolver, request, attrs.evolve(self.terms, **terms)
-        )
+    def run(
+        self,
+        request: Request = PRIVATE,
+        reached: Callable[[], object] | None = None,
+        **terms: Any,
+    ) -> tuple[Probed, ...]:
+        """Probe; once ``reached`` is true, all the time that there is passes."""
+        asked = attrs.evolve(self.terms, **terms)
+        prober = Prober(self.turning.reactor, self.resolver, request, asked)
         outcome: list[tuple[Probed, ...] | Failure] = []
         Deferred.fromCoroutine(prober.probe()).addBoth(outcome.append)
+        if reached is not None:
+            self.turning.until(reached)
+            self.turning.turn()
+            assert not outcome
+            self.turning.reactor.advance(asked.seconds)
         self.turning.until(lambda: outcome)
         if isinstance(outcome[0], Failure):
             outcome[0].raiseException()
@@ -88,8 +102,13 @@ class Probing:
         return attempt
 
 
+def legs(reactor: Any) -> Callable[[], object]:
+    """Return what tells whether there are connections that are up."""
+    return lambda: any(isinstance(each, Leg) for each in reactor.getReaders())
+
+
 @pytest.fixture
-def probing(turning: Turning, names: NameServer, authority: Authority) -> Iterator[Probing]:
+def probing(turning: SteadyTurning, names: NameServer, authority: Authority) -> Iterator[Probing]:
     probing = Probing(turning, names, authority)
     yield probing
     probing.resolver.close()
@@ -227,8 +246,12 @@ def test_a_redirection_is_told_and_not_followed(probing: Probing) -> None:
     assert (attempt.problem, attempt.handshake) == ("", None)
 
 
-def test_every_target_and_every_address(probing: Probing, files: Any) -> None:
+def test_every_target_and_every_address(
+    probing: Probing, files: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not only the first that answers: the second target, and the addresses that refuse, too."""
+    patience = dict.fromkeys(resolver_module._PATIENCE, 5.0)  # both kinds are waited for
+    monkeypatch.setattr(resolver_module, "_PATIENCE", patience)
     with RemoteServer(files) as first, RemoteServer(files, direct=True) as second:
         dead = free_port()
         probing.names.add(SRV, "SRV", f"5 10 {first.port} one.{DOMAIN}.", f"20 0 {dead} two.net.")
@@ -302,23 +325,25 @@ def test_a_target_without_an_address_leaves_the_others(probing: Probing, files: 
 
 
 def test_a_server_that_is_silent_costs_its_deadline(probing: Probing) -> None:
+    reactor = probing.turning.reactor
     with socket.create_server((HOST, 0)) as mute:
-        attempt = probing.attempt(mute.getsockname()[1], seconds=0.3)
-    assert attempt.problem == "did not get to TLS within 0.3 s"
+        attempt = probing.attempt(mute.getsockname()[1], reached=legs(reactor))
+    assert attempt.problem == "did not get to TLS within 10 s"
     assert attempt.connected is not None
     port = free_port()
     with silent(port):
         server = Target(SILENT, port, direct=False)
-        (probed,) = probing.run(Request(DOMAIN, server=server), seconds=0.3)
-    assert probed.attempts[0].problem.endswith("within 0.3 s")
+        (probed,) = probing.run(Request(DOMAIN, server=server), reactor.getWriters)
+    assert probed.attempts[0].problem.endswith(" within 5 s")
     assert probed.attempts[0].connected is None
     assert not probing.turning.reactor.getDelayedCalls()
 
 
 def test_a_server_that_hangs_up(probing: Probing) -> None:
     with RemoteServer(answer=b"<proceed") as server:
-        attempt = probing.attempt(server.port, seconds=0.5)
-    assert "within" in attempt.problem
+        asked = lambda: server.plain and STARTTLS in server.plain[0]  # noqa: E731
+        attempt = probing.attempt(server.port, reached=asked)
+    assert attempt.problem == "did not get to TLS within 10 s"
     with socket.create_server((HOST, 0)) as listening:
         outcome: list[Any] = []
         server_target = Target(HOST, listening.getsockname()[1], direct=False)

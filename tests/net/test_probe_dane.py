@@ -11,10 +11,11 @@ from proxy.trust.dane.claims import Claims
 from proxy.trust.dane.records import TLSA
 from proxy.trust.dane.references import References
 from tests.net.remote_server import RemoteServer
+from tests.net.steady import turning
 from tests.net.test_probe import DOMAIN, SRV, Probing, files, names, probing
 from tests.servers.program import HOST, free_port
 
-__all__ = ["files", "names", "probing"]
+__all__ = ["files", "names", "probing", "turning"]
 
 DIGEST = "ab" * 32
 RECORD = TLSA(3, 1, 1, bytes.fromhex(DIGEST))

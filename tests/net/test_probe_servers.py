@@ -18,13 +18,15 @@ from proxy.xmpp.errors import FOOTER
 from proxy.xmpp.headers import opening
 from tests.authority import Authority
 from tests.net import hostile
-from tests.net.conftest import Turning
 from tests.net.hostile import Hostile, Peer, Script, stream_error
 from tests.net.name_server import NameServer
 from tests.net.remote_server import NO_OFFER, STARTTLS
 from tests.net.server_streams import EXTERNAL, FEATURES, header, opened, script
+from tests.net.steady import SteadyTurning, turning
 from tests.net.test_probe import Probing
 from tests.servers.program import HOST
+
+__all__ = ["turning"]
 
 DOMAIN = "example.net"
 OURS = "example.com"
@@ -46,7 +48,7 @@ def files(authority: Authority) -> Any:
 
 
 @pytest.fixture
-def probing(turning: Turning, authority: Authority) -> Iterator[Probing]:
+def probing(turning: SteadyTurning, authority: Authority) -> Iterator[Probing]:
     with NameServer() as names:
         probing = Probing(turning, names, authority)
         policy = Policy(Pattern("*"), anchors=authority.ca_path)
@@ -162,8 +164,9 @@ def test_a_server_that_is_silent_under_tls_costs_its_deadline(
     probing: Probing, server: Hostile, files: Any
 ) -> None:
     server.play(script(files, answering(b"")))
-    attempt = probing.attempt(server.port, seconds=0.5)
-    assert attempt.problem == "opened no stream under TLS within 0.5 s"
+    asked = lambda: server.peers and HEADER in server.peers[0].sealed  # noqa: E731
+    attempt = probing.attempt(server.port, reached=asked)
+    assert attempt.problem == "opened no stream under TLS within 10 s"
     assert attempt.handshake is not None
     assert not probing.turning.reactor.getDelayedCalls()
 

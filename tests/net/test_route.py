@@ -12,15 +12,18 @@ import pytest
 from dns.rcode import Rcode
 from twisted.internet.address import IPv4Address
 
+from proxy.net import resolver as resolver_module
 from proxy.net import route as route_module
 from proxy.net.resolver import Resolver
 from proxy.net.route import LONGEST_TEXT, Request, Route, Way
 from proxy.net.targets import Target
 from proxy.session.ways import Trouble
-from tests.net.conftest import Turning
 from tests.net.name_server import NameServer
+from tests.net.steady import SteadyTurning, turning
 from tests.net.test_connector import SILENT, silent
 from tests.servers.program import HOST, free_port
+
+__all__ = ["turning"]
 
 STARTTLS = "_xmpp-client._tcp.example.net"
 DIRECT = "_xmpps-client._tcp.example.net"
@@ -39,7 +42,7 @@ def names() -> Iterator[NameServer]:
 class Routing:
     """Makes routes and takes what they call back."""
 
-    def __init__(self, turning: Turning, names: NameServer) -> None:
+    def __init__(self, turning: SteadyTurning, names: NameServer) -> None:
         self.turning = turning
         self.resolver = Resolver(turning.reactor, [names.address], chance=random.Random(1))
         self.own: set[tuple[str, int]] = set()
@@ -93,7 +96,7 @@ class Routing:
 
 
 @pytest.fixture
-def routing(turning: Turning, names: NameServer) -> Iterator[Routing]:
+def routing(turning: SteadyTurning, names: NameServer) -> Iterator[Routing]:
     routing = Routing(turning, names)
     yield routing
     routing.resolver.close()
@@ -154,8 +157,10 @@ def test_a_silent_target_gives_way_in_time(
 
 
 def test_the_addresses_of_a_target_are_raced(
-    routing: Routing, names: NameServer, server: int
+    routing: Routing, names: NameServer, server: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    patience = dict.fromkeys(resolver_module._PATIENCE, 5.0)  # both kinds are waited for
+    monkeypatch.setattr(resolver_module, "_PATIENCE", patience)
     names.add(STARTTLS, "SRV", f"0 0 {server} a.example.net.")
     names.add("a.example.net", "AAAA", "::1")
     names.add("a.example.net", "A", HOST)
@@ -356,7 +361,7 @@ class _System:
 
 
 def test_a_configured_name_without_addresses_is_told(routing: Routing) -> None:
-    routing.turning.reactor.installNameResolver(_System())  # type: ignore[arg-type]
+    routing.turning.reactor.installNameResolver(_System())
     request = attrs.evolve(PUBLIC, server=Target("xmpp.internal", 5222, direct=False))
     text = "xmpp.internal:5222: the name xmpp.internal has no address"
     assert routing.fail(request) == (UNREACHABLE, text)
@@ -558,9 +563,9 @@ def test_a_cancelled_attempt_is_closed(routing: Routing, server: int) -> None:
     with silent(server):
         routing.make(attrs.evolve(PRIVATE, server=Target(SILENT, server, direct=False)))
         routing.route.next()
-        (attempt,) = routing.turning.reactor.getWriters()  # type: ignore[no-untyped-call]
+        (attempt,) = routing.turning.reactor.getWriters()
         routing.route.cancel()
-        assert not routing.turning.reactor.getWriters()  # type: ignore[no-untyped-call]
+        assert not routing.turning.reactor.getWriters()
         assert attempt.fileno() == -1
         assert not routing.turning.reactor.getDelayedCalls()
 

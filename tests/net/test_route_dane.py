@@ -10,10 +10,11 @@ from proxy.trust.dane.claims import Claims
 from proxy.trust.dane.records import TLSA
 from proxy.trust.dane.references import References
 from tests.net.name_server import NameServer
+from tests.net.steady import turning
 from tests.net.test_route import STARTTLS, Routing, names, routing, server
 from tests.servers.program import HOST
 
-__all__ = ["names", "routing", "server"]
+__all__ = ["names", "routing", "server", "turning"]
 
 DOMAIN, SERVICE = "example.net", "_xmpp-client"
 DIGEST = "ab" * 32

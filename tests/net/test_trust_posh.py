@@ -125,7 +125,7 @@ def test_without_the_policys_word_no_site_is_asked(hosted: Hosted) -> None:
 
 
 def test_a_client_that_leaves_while_the_site_is_asked_is_gone(hosted: Hosted) -> None:
-    hosted.site._pause = 5
+    hosted.site._pause = 600
     since = len(hosted.forward.lines())
     with plaintext(hosted.forward.ports["legacy"], DOMAIN) as stream:
         stream.send_header()

@@ -27,13 +27,13 @@ from tests.authority import self_signed
 from tests.net.client import AUTH, BIND, connected, log_in, read_all
 from tests.net.forward import ERRORS, MESSAGE, STREAMS, configuration, greeting, told_nothing
 from tests.net.front import Front
-from tests.net.hostile import Hostile, Peer, Secure
+from tests.net.hostile import Hostile, Patient, Peer, Secure
 from tests.servers.program import HOST
 from tests.servers.stream import Stream, plaintext
 
 RULES = {"legacy": "required", "report": "report"}
-PATIENCE = 20
-"""Seconds that sessions wait for an operator, in tests in which one comes."""
+PATIENCE = 600
+"""Seconds that sessions wait for an operator, where one comes: longer than any test lasts."""
 
 SHORT = 1.0
 """The same, in tests in which none comes."""
@@ -65,7 +65,7 @@ def answering(context: SSL.Context) -> Secure:
     """Return how TLS is begun with a context that several connections share."""
 
     def secure(peer: Peer) -> None:
-        connection = SSL.Connection(context, peer.socket)
+        connection = Patient(context, peer.socket)
         connection.set_accept_state()
         connection.do_handshake()
         peer.socket = connection

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import socket
-import struct
 import threading
 import time
 from pathlib import Path
@@ -13,8 +12,6 @@ from typing import Any, Self
 from OpenSSL import SSL
 
 from tests.servers.program import HOST
-
-_SECONDS = struct.pack("ll", 5, 0)
 
 
 def document(content: Any, *fields: str, status: str = "200 OK") -> bytes:
@@ -59,6 +56,7 @@ class WebSite:
         self._listening = socket.create_server((HOST, 0))
         self._listening.settimeout(20)
         self._over = threading.Event()
+        self._at_hand: socket.socket | None = None
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self.port: int = self._listening.getsockname()[1]
         self.connections = 0
@@ -75,8 +73,10 @@ class WebSite:
         trace: TracebackType | None,
     ) -> None:
         self._over.set()
-        with contextlib.suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)
+        for each in (self._listening, self._at_hand):
+            if each is not None:
+                with contextlib.suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         self._thread.join(10)
         assert not self._thread.is_alive()
@@ -93,10 +93,10 @@ class WebSite:
                 return
             self.connections += 1
             connection.settimeout(None)  # the kernel waits, and not Python: OpenSSL reads itself
-            for each in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-                connection.setsockopt(socket.SOL_SOCKET, each, _SECONDS)
+            self._at_hand = connection
             with contextlib.suppress(OSError, SSL.Error), connection:
-                self._answer(connection)
+                if not self._over.is_set():
+                    self._answer(connection)
 
     def _answer(self, connection: socket.socket) -> None:
         tls = SSL.Connection(self._context, connection)

@@ -69,6 +69,7 @@ ENDS = {
     "tls_failed": (0, "TLS failed: "),
     "tlsFailed": (0, "TLS failed: "),
     "MalformedError": (0, "TLS failed: "),
+    "HandshakeError": (0, "TLS failed: "),
     "HeaderError": (0, "connection closed: "),
     "_refuse": (0, "connection closed: "),
     "refused": (1, "connection closed: "),

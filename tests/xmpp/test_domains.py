@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -199,5 +200,10 @@ def test_no_text_is_read_as_two_domains(label: str, other: str) -> None:
 
 @pytest.mark.slow
 def test_no_code_point_is_read_as_two_domains() -> None:
-    everything = map(chr, range(sys.maxunicode + 1))
+    """Those that stand for nothing are all the same, so a few of them will do."""
+    everything = [
+        each
+        for each in map(chr, range(sys.maxunicode + 1))
+        if unicodedata.category(each) not in {"Cn", "Co", "Cs"} or ord(each) % 101 == 0
+    ]
     assert [hex(ord(each)) for each in everything if not agrees(each)] == []

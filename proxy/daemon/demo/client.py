@@ -26,6 +26,7 @@ from proxy.xmpp.framing import Framer, Limits
 SECONDS: Final = 15
 """How long one answer may take."""
 LIMITS: Final = Limits(element=2_097_152)
+_PIECE: Final = 65_536
 _ROSTER: Final = "jabber:iq:roster"
 _Outcome = TypeVar("_Outcome")
 
@@ -225,8 +226,8 @@ class Client:
     def _start_tls(self, authority: Path) -> None:
         """Secure the connection; the authority and the domain must both be proved.
 
-        `_read` took one byte at a time until now, so whatever follows ``<proceed/>`` can only be
-        read as TLS.
+        `_read` has taken nothing behind the end of a tag until now, so whatever follows
+        ``<proceed/>`` can only be read as TLS.
         """
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
@@ -246,10 +247,15 @@ class Client:
 
     def _read(self) -> bytes:
         tls = self._tls
-        data = self._attempt(lambda: self._socket.recv(1) if tls is None else tls.recv(65_536))
+        data = self._attempt(self._read_tag if tls is None else partial(tls.recv, _PIECE))
         if not data:
             raise ClientError("the server closed the connection")
         return data
+
+    def _read_tag(self) -> bytes:
+        """Read plaintext, up to the end of the next tag at most."""
+        seen = self._socket.recv(_PIECE, socket.MSG_PEEK)
+        return self._socket.recv(seen.find(b">") + 1 or len(seen) or 1)
 
     def _write(self, data: bytes) -> int:
         return self._socket.send(data) if self._tls is None else self._tls.send(data)

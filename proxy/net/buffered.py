@@ -135,6 +135,11 @@ class BufferedSocket(TCPSocket, ABC):
             )
             watch(self)
 
+    def _stop_reading(self) -> None:
+        """Read no more, but for what TLS needs before it can write."""
+        if not self._starved:
+            self._watch_reading(wanted=False)
+
     def _watch_writing(self, *, wanted: bool) -> None:
         if wanted != self._writing and self._socket is not None:
             self._writing = wanted

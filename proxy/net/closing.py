@@ -1,4 +1,4 @@
-"""A socket that ends in good order: what waits is written, and the peer has time to read it."""
+"""A leg that ends in good order: what waits is written, and the peer has time to read it."""
 
 import socket
 from abc import abstractmethod
@@ -12,21 +12,21 @@ from proxy.net.buffered import BufferedSocket
 from proxy.net.leg_protocol import LegProtocol
 
 LINGER: Final = 2.0
-"""Seconds for which a closed socket waits for its peer to close, so that the last words arrive."""
+"""Seconds for which a closed leg waits for its peer to close, so that the last words arrive."""
 
 BRIEF_LINGER: Final = 0.2
-"""The same where there may be very many such sockets."""
+"""The same where there may be very many such legs."""
 
 READ_SIZE: Final = 16_384
 """Bytes read from a socket at a time."""
 
 
 class ClosingSocket(BufferedSocket):
-    """The end of a leg, on top of its writing side.
+    """How a leg ends, on top of its writing side.
 
     Args:
         reactor: watches the socket: the reactor, or a hub, which is quicker.
-        connection: the socket, connected and not blocking. It is owned from now on.
+        connection: the socket, connected and not blocking, which this owns from now on.
         protocol: is told what happens.
     """
 
@@ -37,7 +37,7 @@ class ClosingSocket(BufferedSocket):
         self._socket = connection
         self._linger: Any = None
         self._peer_closed = False
-        self._said_all = False  # nothing is read any more but the peer's end
+        self._said_all = False  # the last byte is written; what still comes is thrown away
         self.protocol: LegProtocol | None = protocol
 
     def loseConnection(self) -> None:
@@ -53,7 +53,7 @@ class ClosingSocket(BufferedSocket):
         if self._socket is None or self._closing:
             return
         self._closing = True
-        self._watch_reading(wanted=False)
+        self._stop_reading()
         self._watch_hang_up(wanted=False)
         self.unregisterProducer()
         if self._is_mute:
@@ -89,15 +89,20 @@ class ClosingSocket(BufferedSocket):
     @property
     @abstractmethod
     def _is_mute(self) -> bool:
-        """Whether nothing can be said now, for TLS is being begun."""
+        """Whether nothing can be said now, for TLS is awaited or has begun."""
 
     @abstractmethod
     def _notify(self) -> None:
-        """Say under TLS that nothing more follows; raises OpenSSL.SSL.Error, or OSError."""
+        """Say under TLS that nothing more follows; without TLS there is nothing to say.
+
+        Raises:
+            OpenSSL.SSL.Error: it cannot be said.
+            OSError: the connection is lost.
+        """
 
     @abstractmethod
     def _let_go(self) -> None:
-        """Drop all that belongs to the socket, which is closed now or somebody else's."""
+        """Drop the TLS of a socket that is closed now, or somebody else's."""
 
     # Inside
 

@@ -26,7 +26,7 @@ from proxy.net.hub import GONE, HUNG_UP, IN, OUT
 from proxy.net.leg_protocol import LegProtocol, Silence
 from proxy.net.peer import shown
 from proxy.net.tls import alert, describe, evidence
-from proxy.net.turn import ClientTurn, ServerTurn, Turn
+from proxy.net.tls_start import ClientTLSStart, ServerTLSStart, TLSStart
 from proxy.session.kinds import Kind
 from proxy.trust.evidence import Evidence
 
@@ -37,6 +37,8 @@ _RETRY: Final = 0.05
 
 
 class _Mode(Enum):
+    """What is read, until all is said."""
+
     PEEK = "plaintext, at which one only looks"
     STREAM = "bytes as they come"
     HELLO = "waiting for a ClientHello"
@@ -69,8 +71,8 @@ class Leg(ClosingSocket):
         "_mode",
         "_paused",
         "_read_blocked",
+        "_starting",
         "_tls",
-        "_turn",
         "_watch",
     )
 
@@ -89,7 +91,6 @@ class Leg(ClosingSocket):
         self._choked = False  # whether the peer has to read before it is read
         self._kind = kind
         self._tls: SSL.Connection | None = None
-        self._turn: Turn | None = None  # under way
         self._mode = _Mode.PEEK if peek else _Mode.STREAM
         self._direct = False
         self._ended_unread = False  # whether TLS has ended, of which nobody was told yet
@@ -97,6 +98,7 @@ class Leg(ClosingSocket):
         self._hello: Hello | None = None
         self._paused = False
         self._read_blocked = False  # reading waits until TLS could write
+        self._starting: TLSStart | None = None  # that is under way
         self._watch: HelloWatch | None = None
 
     def start(self) -> None:
@@ -113,15 +115,14 @@ class Leg(ClosingSocket):
         super().write(data)
         if self._answered and len(self._buffer) > HIGH_WATER:
             self._choked = True
-            if not self._starved:
-                self._watch_reading(wanted=False)
+            self._stop_reading()
 
     # Producer
 
     def pauseProducing(self) -> None:
         """Read no more, for the other leg cannot take more."""
         self._paused = True
-        self._watch_reading(wanted=False)
+        self._stop_reading()
 
     def resumeProducing(self) -> None:
         """Read again."""
@@ -135,7 +136,7 @@ class Leg(ClosingSocket):
         sent something that is still unread.
         """
         self._held = True
-        self._watch_reading(wanted=False)
+        self._stop_reading()
         self._watch_hang_up(wanted=not self._closing)
 
     def release(self) -> None:
@@ -167,7 +168,11 @@ class Leg(ClosingSocket):
         self._direct = direct
 
     def start_tls(self, context: SSL.Context) -> None:
-        """Begin the handshake, as the server, with the ClientHello that was looked at."""
+        """Begin the handshake, as the server, with the ClientHello that was looked at.
+
+        Raises:
+            RuntimeError: there is none, or its handshake has begun already.
+        """
         if self._socket is None:
             return
         if self._buffer:
@@ -175,16 +180,19 @@ class Leg(ClosingSocket):
             self._end(ConnectionLost("plaintext was still waiting when TLS began"))
             return
         if self._hello is None:
-            raise RuntimeError("TLS was begun before its ClientHello")
+            raise RuntimeError("TLS was begun without a ClientHello")
         hello, self._hello = self._hello, None
-        self._begin(ServerTurn(context, self._socket, hello, kind=self._kind, direct=self._direct))
+        self._begin(
+            ServerTLSStart(context, self._socket, hello, kind=self._kind, direct=self._direct)
+        )
 
     def start_client_tls(self, context: SSL.Context, server_name: str, *, direct: bool) -> None:
         """Begin the handshake, as the client.
 
         Args:
             context: what is spoken.
-            server_name: the domain for server name indication, as A-labels.
+            server_name: the domain for server name indication, as A-labels; an address is not
+                indicated.
             direct: whether TLS begins with the first byte (XEP-0368), which ALPN then says.
         """
         if self._socket is None:
@@ -192,19 +200,21 @@ class Leg(ClosingSocket):
         if self._buffer:
             self._end(ConnectionLost("plaintext was still waiting when TLS began"))
             return
-        self._begin(ClientTurn(context, self._socket, server_name, kind=self._kind, direct=direct))
+        self._begin(
+            ClientTLSStart(context, self._socket, server_name, kind=self._kind, direct=direct)
+        )
 
-    def _begin(self, turn: Turn) -> None:
+    def _begin(self, start: TLSStart) -> None:
         self._mode = _Mode.HANDSHAKE
-        self._turn = turn
-        self._tls = turn.tls
+        self._starting = start
+        self._tls = start.tls
         self._shake_hands()
 
     def evidence(self) -> Evidence:
         """Return what the handshake has shown of the server.
 
         Raises:
-            OSError: there is no TLS.
+            ConnectionLost: there is no TLS.
             OpenSSL.SSL.Error: OpenSSL cannot say.
         """
         if self._tls is None:
@@ -215,7 +225,7 @@ class Leg(ClosingSocket):
         """Return the certificates in DER that the client has shown, its own first.
 
         Raises:
-            OSError: there is no TLS.
+            ConnectionLost: there is no TLS.
             OpenSSL.SSL.Error: OpenSSL cannot say.
         """
         if self._tls is None:
@@ -289,8 +299,8 @@ class Leg(ClosingSocket):
         """Write, now that TLS can read what it needs for that."""
         self._starved = False
         self._flush()
-        if not self._starved and self._resting:
-            self._watch_reading(wanted=False)
+        if self._resting and not self._said_all:
+            self._stop_reading()
 
     def doWrite(self) -> None:
         """Write, because the socket can take something."""
@@ -377,11 +387,11 @@ class Leg(ClosingSocket):
         return self._paused or self._held or self._choked or self._closing
 
     def _shake_hands(self) -> None:
-        turn = self._turn
-        if turn is None or self.protocol is None:
+        start = self._starting
+        if start is None or self.protocol is None:
             return
         try:
-            following = turn.advance()
+            following = start.advance()
         except (HandshakeError, SSL.Error, OSError) as error:
             self.protocol.tlsFailed(describe(error))
             return
@@ -389,11 +399,11 @@ class Leg(ClosingSocket):
             self._read_when_writable()
         if following is not Next.DONE:
             return
-        self._turn = None
+        self._starting = None
         try:
-            agreed = turn.agreed()
-        except HandshakeError as error:
-            self.protocol.tlsFailed(str(error))
+            agreed = start.agreed()
+        except (HandshakeError, SSL.Error) as error:
+            self.protocol.tlsFailed(describe(error))
             return
         self._mode = _Mode.STREAM
         self.protocol.tlsEstablished(agreed)
@@ -485,7 +495,7 @@ class Leg(ClosingSocket):
             self._tls.shutdown()
 
     def _let_go(self) -> None:
-        self._tls = self._turn = None
+        self._tls = self._starting = None
 
 
 def close_politely(reactor: Any, connection: socket.socket) -> None:

@@ -44,7 +44,6 @@ _LONGEST: Final = 200
 _WAIT: Final = (Deadline.CONNECT, Deadline.WAY, Deadline.AUTHENTICATION)
 """What does not count while a verdict is waited for."""
 
-
 _CONDITIONS: Final = {
     Trouble.ABSENT: Condition.HOST_UNKNOWN,
     Trouble.UNREACHABLE: Condition.REMOTE_CONNECTION_FAILED,

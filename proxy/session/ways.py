@@ -1,4 +1,4 @@
-"""Ways to a server: what a forward listener demands of them, and what comes of trying one."""
+"""Ways to a server: what a forward listener demands of them, and what comes of looking for one."""
 
 from enum import Enum
 from typing import Protocol

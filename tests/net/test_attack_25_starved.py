@@ -1,12 +1,14 @@
 """A peer that sends half of a message makes OpenSSL want to read before it can write anything."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from proxy.net.joined import Sockets
+from proxy.net.leg import Leg
 from proxy.net.relay import Relay
 from tests.authority import Authority
 from tests.net.conftest import Turning
@@ -38,18 +40,17 @@ def wake_ups(turning: Turning, secured: Secured) -> int:
 
 
 def came(turning: Turning, secured: Secured, wanted: bytes) -> None:
-    """Wait until the peer has got a record of that many bytes at least."""
+    """Wait until the peer has got these bytes under TLS."""
     secured.ends.peer.settimeout(0.01)
     got = bytearray()
 
     def arrived() -> bool:
-        try:
-            got.extend(secured.ends.peer.recv(65536))
-        except TimeoutError:
-            return False
-        return len(got) > len(wanted)
+        with suppress(TimeoutError):
+            got.extend(secured.tls.read(secured.ends.peer))
+        return len(got) >= len(wanted)
 
     turning.until(arrived)
+    assert got == wanted
 
 
 def test_attack_25_a_leg_that_cannot_write_does_not_spin(
@@ -75,6 +76,33 @@ def test_attack_25_a_leg_that_is_held_writes_as_soon_as_it_can(
     send(on_a_leg, REST)
     came(turning, on_a_leg, b"<message/>" * 2)
     assert wake_ups(turning, on_a_leg) < 5
+
+
+@pytest.mark.parametrize("rest", [Leg.hold, Leg.pauseProducing, Leg.loseConnection])
+def test_what_waits_is_written_though_nothing_is_to_be_read(
+    turning: Turning, on_a_leg: Secured, rest: Callable[[Leg], None]
+) -> None:
+    send(on_a_leg, HALF_A_KEY_UPDATE)
+    turning.turn(5)
+    on_a_leg.ends.leg.write(b"<message/>")
+    rest(on_a_leg.ends.leg)
+    assert wake_ups(turning, on_a_leg) < 5
+    send(on_a_leg, REST)
+    came(turning, on_a_leg, b"<message/>")
+    assert wake_ups(turning, on_a_leg) < 5
+    assert "lost" not in on_a_leg.ends.notes.told
+
+
+def test_a_leg_that_has_said_all_sees_its_peer_close(turning: Turning, on_a_leg: Secured) -> None:
+    """It need not linger until its time is over."""
+    send(on_a_leg, HALF_A_KEY_UPDATE)
+    turning.turn(5)
+    on_a_leg.ends.leg.write(b"<message/>")
+    on_a_leg.ends.leg.close(600)
+    send(on_a_leg, REST)
+    came(turning, on_a_leg, b"<message/>")
+    on_a_leg.ends.peer.shutdown(socket.SHUT_WR)
+    turning.until(lambda: "lost" in on_a_leg.ends.notes.told)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from proxy.daemon.forwarding import ForwardRules
 from proxy.daemon.trusting import judge as judging
-from proxy.net import leg, openssl, turn
+from proxy.net import leg, openssl, tls_start
 from proxy.session.outward import Outward
 from proxy.session.securing import Securing
 from proxy.trust import proof, verdict
@@ -164,7 +164,7 @@ def test_attack_20_faults_refuse_where_nothing_is_demanded_too(
     [
         (leg.Leg, "start_client_tls"),
         (Ladder, "find"),
-        (turn, "server_facts"),
+        (tls_start, "server_facts"),
         (Securing, "secured"),
         (Outward, "secured"),
     ],

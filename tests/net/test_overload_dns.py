@@ -26,7 +26,7 @@ TIMES = 2
 FEW = 4
 """Descriptors that the first sessions may have left open, whatever their number."""
 
-MOST = 10 << 20
+MOST = 16 << 20
 """Octets of memory, most of it for failures that are remembered; what leaks takes more."""
 
 

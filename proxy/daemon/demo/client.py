@@ -26,7 +26,7 @@ from proxy.xmpp.framing import Framer, Limits
 SECONDS: Final = 15
 """How long one answer may take."""
 LIMITS: Final = Limits(element=2_097_152)
-_PIECE: Final = 65_536
+_PIECE: Final = 65_536  # bytes read at a time, at most
 _ROSTER: Final = "jabber:iq:roster"
 _Outcome = TypeVar("_Outcome")
 
@@ -226,7 +226,7 @@ class Client:
     def _start_tls(self, authority: Path) -> None:
         """Secure the connection; the authority and the domain must both be proved.
 
-        `_read` has taken nothing behind the end of a tag until now, so whatever follows
+        `_read` has taken nothing beyond the end of a tag until now, so whatever follows
         ``<proceed/>`` can only be read as TLS.
         """
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)

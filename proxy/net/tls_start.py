@@ -1,4 +1,4 @@
-"""The turn to TLS: how a handshake begins, how it goes on, and what it has agreed on."""
+"""How TLS starts on a leg: what a handshake begins with, how it goes on, what it has agreed on."""
 
 import socket
 from abc import ABC, abstractmethod
@@ -22,11 +22,12 @@ _NEXT: Final = {
 }
 
 
-class Turn(ABC):
+class TLSStart(ABC):
     """The handshake of one leg, and what it was begun with.
 
     Attributes:
-        tls: pyOpenSSL's connection, which is the leg's from the end of the handshake on.
+        tls: pyOpenSSL's connection. The leg writes by it from the beginning, and reads by it once
+            the handshake is finished.
     """
 
     __slots__ = ("_direct", "_kind", "tls")
@@ -50,13 +51,13 @@ class Turn(ABC):
         """Return what the handshake has agreed on, once it is finished.
 
         Raises:
-            HandshakeError: that cannot be, after how it was begun.
+            HandshakeError: it does not fit what the handshake was begun with.
             OpenSSL.SSL.Error: OpenSSL cannot say.
         """
 
 
-class ServerTurn(Turn):
-    """The server's turn, which begins with a ClientHello that was looked at.
+class ServerTLSStart(TLSStart):
+    """TLS as the server, which begins with a ClientHello that was looked at.
 
     Args:
         context: what is spoken.
@@ -81,35 +82,36 @@ class ServerTurn(Turn):
         self._kind = kind
         self._direct = direct
         self._handshake: Handshake | None = None
+        # Behind a ClientHello that goes on, OpenSSL as the server takes in records without end.
         if hello.goes_on:
             self._handshake = Handshake(context, connection, accept=True)
             self.tls = self._handshake.tls
         else:
-            # As the server, OpenSSL takes in without end only what follows such a ClientHello.
             self.tls = SSL.Connection(context, connection)
             self.tls.set_accept_state()
         openssl.read_a_record_at_a_time(self.tls)
 
     def advance(self) -> Next:
-        """Go on, as `Turn.advance` does."""
+        """Go on, as `TLSStart.advance` does."""
         if self._handshake is not None:
             return self._handshake.advance()
         return _NEXT[openssl.advance(self.tls)]
 
     def agreed(self) -> TLSFacts:
-        """Return what was agreed on, as `Turn.agreed` does."""
+        """Return what was agreed on, as `TLSStart.agreed` does."""
         if not openssl.took_up(self.tls, self._hello.server_name):
             raise HandshakeError("the ClientHello has changed under way")
         return facts(self.tls, self._hello, direct=self._direct, kind=self._kind)
 
 
-class ClientTurn(Turn):
-    """The client's turn.
+class ClientTLSStart(TLSStart):
+    """TLS as the client.
 
     Args:
         context: what is spoken.
         connection: the socket, connected and not blocking.
-        server_name: the domain for server name indication, as A-labels.
+        server_name: the domain for server name indication, as A-labels; an address is not
+            indicated.
         kind: the kind of stream, which ALPN names with direct TLS.
         direct: whether TLS begins with the first byte (XEP-0368).
     """
@@ -138,11 +140,11 @@ class ClientTurn(Turn):
         request_staple(self.tls)
 
     def advance(self) -> Next:
-        """Go on, as `Turn.advance` does."""
+        """Go on, as `TLSStart.advance` does."""
         return self._handshake.advance()
 
     def agreed(self) -> TLSFacts:
-        """Return what was agreed on, as `Turn.agreed` does."""
+        """Return what was agreed on, as `TLSStart.agreed` does."""
         agreed = server_facts(self.tls, self._server_name, direct=self._direct)
         # OpenSSL should have seen to it that nothing else is chosen.
         if agreed.protocol.encode() not in (b"", self._kind.protocol):

@@ -11,7 +11,6 @@ OLDEST_TESTS += $(addprefix --ignore tests/net/test_,redirected.py attack_12_gro
 	forward_attacks_before_tls.py overload_dns.py overload_keyring.py plugins_on_the_wire.py \
 	reload_under_load.py route.py trust_killed.py)
 NODE := tests/servers/node
-# Tests wait more than they compute, so they run in several lanes beside each other.
 SERVERS := tests/servers tests/systemd tests/load
 ARGS ?=
 SOAK ?= 3600,5000
@@ -27,6 +26,7 @@ help: ## Show this list
 demo: $(VENV)/.ready ## Watch a client log in through Bascule (ARGS=--once: then leave)
 	@$(VENV)/bin/bascule demo $(ARGS)
 
+# Tests wait more than they compute, so they run in several lanes beside each other.
 test: check test-setup ## Check, run all tests and `oldest` (ARGS: options of pytest; skips `oldest`)
 	$(if $(ARGS),$(PYTHON) -m pytest $(ARGS),@tools/lanes.sh test-rest test-net test-servers oldest)
 

@@ -25,16 +25,23 @@ _NEXT: Final = {
 class TLSStart(ABC):
     """The handshake of one leg, and what it was begun with.
 
+    Args:
+        tls: pyOpenSSL's connection, ready to begin.
+        kind: the kind of stream, which ALPN names.
+        direct: whether TLS begins with the first byte (XEP-0368).
+
     Attributes:
-        tls: pyOpenSSL's connection. The leg writes by it from the beginning, and reads by it once
-            the handshake is finished.
+        tls: the same. The leg writes by it from the beginning, and reads by it once the handshake
+            is finished.
     """
 
     __slots__ = ("_direct", "_kind", "tls")
 
-    tls: SSL.Connection
-    _direct: bool
-    _kind: Kind
+    def __init__(self, tls: SSL.Connection, kind: Kind, *, direct: bool) -> None:
+        openssl.read_a_record_at_a_time(tls)
+        self.tls = tls
+        self._kind = kind
+        self._direct = direct
 
     @abstractmethod
     def advance(self) -> Next:
@@ -79,17 +86,15 @@ class ServerTLSStart(TLSStart):
         direct: bool,
     ) -> None:
         self._hello = hello
-        self._kind = kind
-        self._direct = direct
         self._handshake: Handshake | None = None
         # Behind a ClientHello that goes on, OpenSSL as the server takes in records without end.
         if hello.goes_on:
             self._handshake = Handshake(context, connection, accept=True)
-            self.tls = self._handshake.tls
+            tls = self._handshake.tls
         else:
-            self.tls = SSL.Connection(context, connection)
-            self.tls.set_accept_state()
-        openssl.read_a_record_at_a_time(self.tls)
+            tls = SSL.Connection(context, connection)
+            tls.set_accept_state()
+        super().__init__(tls, kind, direct=direct)
 
     def advance(self) -> Next:
         """Go on, as `TLSStart.advance` does."""
@@ -128,11 +133,8 @@ class ClientTLSStart(TLSStart):
         direct: bool,
     ) -> None:
         self._server_name = server_name
-        self._kind = kind
-        self._direct = direct
         self._handshake = Handshake(context, connection, accept=False)
-        self.tls = self._handshake.tls
-        openssl.read_a_record_at_a_time(self.tls)
+        super().__init__(self._handshake.tls, kind, direct=direct)
         if not is_address(server_name):
             self.tls.set_tlsext_host_name(server_name.encode("ascii"))
         if direct:
